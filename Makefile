@@ -1,0 +1,46 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DREAM ?= dreams/coffee.png
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+.PHONY: dream
+dream: $(VENV)/installed ## Set up, and dream a photograph
+	@mkdir -p $(dir $(DREAM))
+	@$(BIN)/phosphene dream sample:coffee -o $(DREAM) --overwrite
+	@echo "The dream is in $(abspath $(DREAM))"
+
+.PHONY: test
+test: $(VENV)/installed-dev lint ## Set up, then lint, check types and run all tests
+	$(BIN)/pytest -n 2
+
+.PHONY: lint
+lint: $(VENV)/installed-dev ## Check style and types
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(VENV)/installed-dev ## Put the code into its style
+	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
+
+.PHONY: clean
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) dreams .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/installed

@@ -1,0 +1,52 @@
+"""Phosphene dreams photographs: it raises what an image network faintly sees until anyone can see it.
+
+    import phosphene
+    dream = phosphene.dream("photo.jpg", look="creatures")
+    dream.save("dream.png")
+
+Names are loaded when they are first used, so that `import phosphene` and `phosphene --help` are quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from phosphene.api import dream as dream
+    from phosphene.errors import PhospheneError as PhospheneError
+    from phosphene.job import Dream as Dream
+    from phosphene.settings import Recipe as Recipe
+    from phosphene.terms import Objective as Objective
+    from phosphene.terms import channel as channel
+    from phosphene.terms import label as label
+    from phosphene.terms import layer as layer
+    from phosphene.terms import neuron as neuron
+    from phosphene.types import GradientFn as GradientFn
+    from phosphene.types import Step as Step
+
+_HOMES = {
+    "dream": "api",
+    "Dream": "job",
+    "PhospheneError": "errors",
+    "Recipe": "settings",
+    "Objective": "terms",
+    "channel": "terms",
+    "label": "terms",
+    "layer": "terms",
+    "neuron": "terms",
+    "GradientFn": "types",
+    "Step": "types",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'phosphene' has no attribute {name!r}")
+    value = getattr(import_module(f"phosphene.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

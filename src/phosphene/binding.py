@@ -1,0 +1,130 @@
+"""A recipe's words and a network, bound together: the scoring that the recipe means, and its gradient."""
+
+from math import lcm
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from phosphene.errors import SettingsError, UsageError
+from phosphene.gradient import whole_image_gradient
+from phosphene.models import layers as layer_facts
+from phosphene.models.network import Network
+from phosphene.models.registry import class_index
+from phosphene.objective import ChannelMatch, Energy, Match, Mean, Score, Scoring
+from phosphene.settings import Recipe, Target, Tiles
+from phosphene.terms import ClassTerm, LayerTerm
+from phosphene.tiling import Reach, tiled_gradient
+from phosphene.types import GradientFn, Image, Size
+
+PROBE: Size = (512, 512)
+"""The image size at which layers are looked up; their channels and reach do not depend on it."""
+
+
+def with_default_layer(recipe: Recipe, network: Network) -> Recipe:
+    """Return a recipe that raises something: one without a target gets the deepest layer of stride 16 or less.
+
+    That is where the networks that we know dream whole faces.
+    """
+    if recipe.layers or recipe.classes:
+        return recipe
+    facts = layer_facts.describe(network, PROBE)
+    spatial = [layer.name for layer in facts.values() if layer.extent and max(layer.extent.stride) <= 16]
+    return recipe.but(layers=(spatial[-1] if spatial else list(facts)[-1],))
+
+
+def bind(target: Target, network: Network, guide: Image | None = None) -> Scoring:
+    """Turn spelt terms into scores of the network's nodes.
+
+    `guide` is the guide photograph, on the network's device. Raises `UnknownNameError` or `UsageError` where a term
+    names what the network does not have.
+    """
+    scores: list[Score] = []
+    for term in target.objective.terms:
+        if isinstance(term, ClassTerm):
+            scores.append(_class_score(term, network))
+        else:
+            nodes = network.resolve(term.layer)
+            features = _guide_features(network, nodes, guide) if guide is not None else {}
+            scores.extend(_layer_score(term, node, target, features.get(node)) for node in nodes)
+    scoring = Scoring(tuple(scores), target.balanced)
+    _check_channels(scoring, network)
+    return scoring
+
+
+def gradient_fn(network: Network, scoring: Scoring, tiles: Tiles) -> GradientFn:
+    """Build the gradient that a recipe asks for: of the whole image, or in tiles."""
+    features = network.features(scoring.layers)
+    if tiles.tile == "none":
+        return whole_image_gradient(features, scoring, network.card.min_side)
+    reaches = reach_of(network, scoring.layers)
+    stride = lcm(*(reach.stride for reach in reaches.values()))
+    halo = max(reach.exact_halo() for reach in reaches.values()) if tiles.halo == "exact" else tiles.halo
+    return tiled_gradient(
+        features,
+        scoring,
+        tile=tiles.tile,
+        halo=halo,
+        stride=stride,
+        layer_sizes=lambda size: layer_facts.layer_sizes(network, scoring.layers, size),
+        layer_strides={name: reach.stride for name, reach in reaches.items()},
+        min_side=network.card.min_side,
+    )
+
+
+def reach_of(network: Network, nodes: tuple[str, ...]) -> dict[str, Reach]:
+    """Return stride and receptive field of some layers; `UsageError` where a layer sees the whole image."""
+    facts = layer_facts.describe(network, PROBE)
+    reaches = {}
+    for name in nodes:
+        extent = facts[name].extent
+        if extent is None:
+            raise UsageError(
+                f"{name} of {network.card.name} sees the whole image at once, so no tile has its exact gradient; "
+                f"leave tiles out (--tile none) or choose a layer in front of it"
+            )
+        reaches[name] = Reach(lcm(*extent.stride), max(extent.receptive_field))
+    return reaches
+
+
+def _layer_score(
+    term: LayerTerm, node: str, target: Target, guide: Float[Tensor, "channels positions"] | None
+) -> Score:
+    if guide is not None:
+        guided = Match if target.guide_by == "match" else ChannelMatch
+        return guided(node, term.channels, term.position, term.weight, guide)
+    kind = Energy if target.score == "l2" else Mean
+    return kind(node, term.channels, term.position, term.weight)
+
+
+def _class_score(term: ClassTerm, network: Network) -> Score:
+    if network.card.classes == 1000:
+        index = class_index(term.label)
+    elif term.label.isdecimal() and int(term.label) < network.card.classes:
+        index = int(term.label)
+    else:
+        raise SettingsError(
+            f"{network.card.name} has classes by number, 0 to {network.card.classes - 1}; "
+            f"{term.label!r} is none of them"
+        )
+    return Mean(network.logits, (index,), None, term.weight)
+
+
+def _guide_features(
+    network: Network, nodes: tuple[str, ...], guide: Image
+) -> dict[str, Float[Tensor, "channels positions"]]:
+    with torch.no_grad():
+        return {name: a[0].flatten(1) for name, a in network.features(nodes)(guide[None]).items()}
+
+
+def _check_channels(scoring: Scoring, network: Network) -> None:
+    if not any(score.channels for score in scoring.scores):
+        return
+    facts = layer_facts.describe(network, PROBE)
+    for score in scoring.scores:
+        channels = facts[score.layer].channels
+        if score.channels and max(score.channels) >= channels:
+            raise SettingsError(
+                f"{score.layer} of {network.card.name} has channels 0 to {channels - 1}; "
+                f"{max(score.channels)} is not one"
+            )

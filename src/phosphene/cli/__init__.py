@@ -1,0 +1,48 @@
+"""The command line: parse, show, cancel. Nothing that a script could not do through `phosphene.job`."""
+
+import sys
+
+import cyclopts
+from cyclopts import App
+from pydantic import ValidationError
+
+from phosphene.cli import dreaming, models
+from phosphene.errors import PhospheneError
+from phosphene.settings import describe_problems
+
+INTERRUPTED = 130
+
+app = App(
+    name="phosphene",
+    help="Dream photographs: raise what an image network faintly sees until anyone can see it.",
+    help_epilogue="Try: phosphene dream sample:coffee -o dream.png",
+    version_flags=["--version"],
+    help_format="plaintext",
+)
+dreaming.add_to(app)
+models.add_to(app)
+
+
+def main() -> None:
+    """Run the command line, and exit with 0, 1 (failure), 2 (usage) or 130 (interrupted)."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; errors are one sentence on standard error."""
+    try:
+        return int(app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0)
+    except PhospheneError as error:
+        return _fail(str(error), error.exit_code)
+    except cyclopts.CycloptsError as error:
+        cause = error.__cause__
+        return _fail(describe_problems(cause.errors()) if isinstance(cause, ValidationError) else str(error), 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing was written", INTERRUPTED)
+    except BrokenPipeError:
+        return 1
+
+
+def _fail(sentence: str, code: int) -> int:
+    print(f"phosphene: {sentence}", file=sys.stderr)
+    return code

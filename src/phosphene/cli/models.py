@@ -1,0 +1,137 @@
+"""`phosphene models`, `layers`, `looks` and `samples`: what there is to choose from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.table import Table
+
+models_app = App(name="models", help="List models, fetch their weights, or check that they see.")
+
+
+def add_to(app: App) -> None:
+    """Register the commands."""
+    app.command(models_app)
+    app.command(layers)
+    app.command(looks)
+    app.command(samples)
+
+
+@models_app.default
+def models() -> None:
+    """List the models that have a card; every classification model of torchvision and timm works too."""
+    from phosphene.models import weights
+    from phosphene.models.registry import named
+
+    table = Table("name", "parameters", "weights", "licence", "layers, from strokes to objects")
+    for card in named():
+        here = "here" if weights.is_here(card) else "to download"
+        table.add_row(card.name, f"{card.parameters:,}", here, card.licence, " ".join(card.layers))
+    _show(table)
+    print("Also: every torchvision classification model by its name, and every timm model as timm/NAME.")
+
+
+@models_app.command
+def fetch(name: str, /) -> None:
+    """Download a model's weights, if they are not here, and print where they are.
+
+    Parameters
+    ----------
+    name
+        A model's name.
+    """
+    from phosphene.models import weights
+    from phosphene.models.registry import card
+
+    print(weights.fetch(card(name)))
+
+
+@models_app.command
+def check(name: str, /) -> int:
+    """Load a model's weights and let it name the four sample photographs; fails when it does not know them.
+
+    Parameters
+    ----------
+    name
+        A model's name.
+    """
+    from phosphene.recognise import recognise_samples
+
+    table = Table("photograph", "the network says", "sure", "known")
+    answers = recognise_samples(name)
+    for answer in answers:
+        table.add_row(answer.sample, answer.label, f"{answer.probability:.0%}", "yes" if answer.known else "no")
+    _show(table)
+    return 0 if all(answer.known for answer in answers if answer.counts) else 1
+
+
+@models_app.command(name="list", show=False)
+def list_() -> None:
+    """List the models."""
+    models()
+
+
+def layers(
+    model: str = "efficientnet_lite0",
+    /,
+    *,
+    size: int = 512,
+    all: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """List a model's layers: names, channels, stride, receptive field, output size, and share of the arithmetic.
+
+    Parameters
+    ----------
+    model
+        A model's name.
+    size
+        Side of a square image, in px, that the output sizes and the arithmetic are for.
+    all
+        Every operation, not only the last one of each block.
+    """
+    from phosphene.models.inspect import layer_table
+
+    table = Table("layer", "other names", "channels", "stride", "receptive field", "output", "arithmetic")
+    for row in layer_table(model, size, every=all):
+        table.add_row(*row)
+    _show(table)
+
+
+def looks(model: str | None = None, /) -> None:
+    """List the looks of a model, or of all.
+
+    Parameters
+    ----------
+    model
+        A model's name.
+    """
+    from phosphene.errors import UnknownNameError
+    from phosphene.models.looks import DEFAULT_LOOK, LOOKS
+
+    if model is not None and model not in LOOKS:
+        raise UnknownNameError("model with looks", model, LOOKS, f"{', '.join(LOOKS)} have looks.")
+    table = Table("model", "look", "layers", "settings")
+    for name in [model] if model else LOOKS:
+        for look, settings in LOOKS[name].items():
+            others = ", ".join(f"{key}={value}" for key, value in settings.items() if key != "layers")
+            marked = f"{look} (default)" if look == DEFAULT_LOOK else look
+            table.add_row(name, marked, " ".join(settings["layers"]), others)
+    _show(table)
+
+
+def samples() -> None:
+    """List the sample photographs, which every command takes as sample:NAME."""
+    from phosphene.imagefile import SAMPLES
+
+    table = Table("name", "what it is, and whose")
+    for name, description in SAMPLES.items():
+        table.add_row(f"sample:{name}", description)
+    _show(table)
+
+
+def _show(table: Table) -> None:
+    console = Console()
+    console.width = console.width if console.is_terminal else 160
+    console.print(table)

@@ -1,0 +1,142 @@
+"""Listeners to a dream's steps: a bar, lines, JSON, a preview file, a trace."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json as jsonlib
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+if TYPE_CHECKING:
+    from phosphene.job import Dream, Job
+    from phosphene.types import Step
+
+REPORT_EVERY = 100
+"""Steps between two lines where there is no terminal to draw a bar on (the report's section 5.6)."""
+
+
+@dataclass
+class Listeners:
+    """All who hear of a dream; events go to standard output only as JSON, everything else to standard error."""
+
+    json: bool = False
+    preview: Path | None = None
+    preview_every: int = 10
+    trace: Path | None = None
+    on_start: Callable[[Job], Iterable[str]] = lambda job: ()
+    _steps: int = 0
+    _bar: Progress | None = None
+    _task: TaskID = field(default=TaskID(0))
+
+    def start(self, source: str, job: Job) -> None:
+        """Say what is dreamed, and what there is to know about it."""
+        self._steps = 0
+        notes = [*job.photo.notes, *job.notes, *self.on_start(job)]
+        self._event("start", source=source, size=list(job.made.size), recipe=job.recipe.model_dump(mode="json"))
+        for note in notes:
+            self._event("note", text=note)
+            self._say(f"note: {note}")
+        if sys.stderr.isatty() and not self.json:
+            self._bar = _bar()
+            self._task = self._bar.add_task(source, total=1.0, octave="", step="", score="", left="")
+            self._bar.start()
+
+    def step(self, step: Step) -> None:
+        """Hear of a step."""
+        self._steps += 1
+        if self._bar is not None:
+            self._bar.update(
+                self._task,
+                completed=step.progress,
+                octave=f"octave {step.octave}/{step.octaves}",
+                step=f"step {step.step}/{step.steps}",
+                score=f"score {step.score:.4g}",
+                left=f"{step.seconds_left:.0f} s left",
+            )
+        elif self._steps % REPORT_EVERY == 0 or step.step == step.steps:
+            self._say(
+                f"octave {step.octave}/{step.octaves}, step {step.step}/{step.steps}, "
+                f"score {step.score:.4g}, {step.seconds_left:.0f} s left"
+            )
+        self._event(
+            "step",
+            octave=step.octave,
+            octaves=step.octaves,
+            step=step.step,
+            steps=step.steps,
+            score=step.score,
+            seconds=step.seconds,
+            seconds_left=step.seconds_left,
+        )
+        if self.preview is not None and self._steps % self.preview_every == 0:
+            self._write_preview(step)
+
+    def finish(self, dream: Dream) -> None:
+        """Put the bar away, and write the trace."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        if self.trace is not None:
+            from phosphene.imagefile import write_atomically
+
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows([dream.trace.columns, *dream.trace.rows])
+            write_atomically(self.trace, text.getvalue().encode())
+
+    def saved(self, source: str, target: Path, dream: Dream) -> None:
+        """Say where the picture is."""
+        self._event("saved", source=source, output=str(target), seconds=dream.trace.rows[-1][3])
+        if not self.json:
+            print(f"{target}")
+
+    def failed(self, source: str, error: Exception) -> None:
+        """Say that one of several photographs could not be dreamed."""
+        self._event("failed", source=source, error=str(error))
+        self._say(f"{source}: {error}")
+
+    def _write_preview(self, step: Step) -> None:
+        from phosphene.imagefile import write
+
+        assert self.preview is not None
+        write(self.preview, step.image.cpu())
+
+    def _event(self, kind: str, **facts: Any) -> None:
+        if self.json:
+            print(jsonlib.dumps({"event": kind, **facts}), flush=True)
+
+    def _say(self, line: str) -> None:
+        if not self.json:
+            print(line, file=sys.stderr)
+
+
+@contextmanager
+def stopped_by_interrupt() -> Iterator[threading.Event]:
+    """Within, the first Ctrl-C sets the event; a second one interrupts at once."""
+    stop = threading.Event()
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, previous)
+        stop.set()
+
+    previous = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _bar() -> Progress:
+    columns = [TextColumn("{task.description}"), BarColumn()]
+    columns += [TextColumn(f"{{task.fields[{name}]}}") for name in ("octave", "step", "score", "left")]
+    return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -1,0 +1,67 @@
+"""Every error that Phosphene raises on purpose.
+
+    PhospheneError                    exit code 1
+    ├── UsageError                    what was asked cannot be done: exit code 2
+    │   ├── UnknownNameError          no such model, layer, class, look, sample or setting
+    │   ├── SettingsError             a value outside its range, or settings that exclude each other
+    │   └── OutputExistsError         the output is there already, and --overwrite was not given
+    ├── ImageError                    a file that cannot be read, or is not an image
+    ├── WeightsError
+    │   ├── WeightsUnavailableError   not on this machine, and the download failed
+    │   └── WeightsMismatchError      a file that does not fit the network
+    └── NonFiniteGradientError        the network answered with infinities or NaN
+
+Each message is one sentence that names what was given, what would be right and, for names, the nearest match.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class PhospheneError(Exception):
+    """Base of all errors raised on purpose; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UsageError(PhospheneError):
+    """What was asked cannot be done as asked."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """No such model, layer, class, look, sample or setting."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+        guess = f"; did you mean {' or '.join(near)}?" if near else "."
+        super().__init__(f"there is no {kind} called {name!r}{guess}{' ' + hint if hint else ''}")
+
+
+class SettingsError(UsageError):
+    """A value outside its range, or settings that exclude each other."""
+
+
+class OutputExistsError(UsageError):
+    """The output is there already, and overwriting was not asked for."""
+
+
+class ImageError(PhospheneError):
+    """A file that cannot be read, or is not an image."""
+
+
+class WeightsError(PhospheneError):
+    """Base of what can go wrong with a model's weights."""
+
+
+class WeightsUnavailableError(WeightsError):
+    """The weights are not on this machine, and could not be downloaded."""
+
+
+class WeightsMismatchError(WeightsError):
+    """A weights file that does not fit the network."""
+
+
+class NonFiniteGradientError(PhospheneError):
+    """The network answered with infinities or NaN."""

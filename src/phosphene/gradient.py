@@ -1,0 +1,76 @@
+"""Features and a scoring to the gradient of a whole image; the one autograd call of the program."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from phosphene.errors import NonFiniteGradientError
+from phosphene.objective import Scoring, View
+from phosphene.resample import roll
+from phosphene.types import Activation, GradientFn, Image, Shift
+
+FeaturesFn = Callable[[Tensor], Mapping[str, Activation]]
+"""Images [batch, 3, height, width] to activations by layer; `models.network.Features` is one."""
+
+
+def whole_image_gradient(features: FeaturesFn, scoring: Scoring, min_side: int = 1) -> GradientFn:
+    """Build the `GradientFn` that looks at the whole image at once.
+
+    An image with a side below `min_side` px, too small for the network, is repeated up to it: with the jitter, an image
+    wraps around anyway.
+    """
+
+    def gradient_of(image: Image, shift: Shift) -> tuple[float, Image]:
+        fraction = (shift[0] / image.shape[1], shift[1] / image.shape[2])
+        scores, gradients = differentiate(features, scoring, roll(image, shift), fraction, min_side)
+        gradient = scoring.combine(gradients)
+        check_finite(scoring, scores, gradient)
+        return float(scores.sum()), roll(gradient, (-shift[0], -shift[1]))
+
+    return gradient_of
+
+
+def differentiate(
+    features: FeaturesFn,
+    scoring: Scoring,
+    image: Image,
+    views: Mapping[str, View] | tuple[float, float],
+    min_side: int = 1,
+) -> tuple[Float[Tensor, " terms"], Float[Tensor, "gradients 3 height width"]]:
+    """Return each term's score, and the gradients that the scoring asks for (one, or one a term when balanced).
+
+    `views` are the layers' views of what `image` is a window of; for a whole image, its roll as a fraction is enough.
+    """
+    pixels = image.detach().requires_grad_(True)
+    activations = features(repeat_up_to(pixels, min_side)[None])
+    if isinstance(views, tuple):
+        views = {name: View((a.shape[2], a.shape[3]), shift=views) for name, a in activations.items()}
+    targets, scores = scoring(activations, views)
+    gradients = [
+        torch.autograd.grad(target, pixels, retain_graph=index < len(targets) - 1)[0]
+        for index, target in enumerate(targets)
+    ]
+    return torch.stack(scores), torch.stack(gradients)
+
+
+def repeat_up_to(image: Image, side: int) -> Image:
+    """Repeat an image whose height or width is below `side` px until it is not."""
+    height, width = image.shape[1:]
+    if min(height, width) >= side:
+        return image
+    rows = torch.arange(max(height, side), device=image.device) % height
+    columns = torch.arange(max(width, side), device=image.device) % width
+    return image[:, rows][:, :, columns]
+
+
+def check_finite(scoring: Scoring, scores: Tensor, gradient: Image) -> None:
+    """Raise `NonFiniteGradientError` that names the layer, unless all is finite."""
+    if torch.isfinite(gradient).all():
+        return
+    finite = torch.isfinite(scores).tolist()
+    bad = [score.layer for score, ok in zip(scoring.scores, finite, strict=True) if not ok] or scoring.layers
+    raise NonFiniteGradientError(
+        f"the gradient of {', '.join(dict.fromkeys(bad))} is not finite; a layer less deep, or another score, may work"
+    )

@@ -1,0 +1,172 @@
+"""From a model's name to its card, and from a card to a network without weights.
+
+A name is one of our own cards, a classification model of torchvision (`googlenet`), or `timm/` and a model of
+timm, with or without its tag (`timm/convnext_tiny`, `timm/resnet50.tv_in1k`).
+"""
+
+from functools import cache
+from pathlib import PurePosixPath
+from typing import Any
+
+from torch import nn
+
+from ..errors import UnknownNameError, UsageError
+from .card import HALF, NAMED, TORCHVISION_LICENCE, ModelCard
+
+# What torchvision's constructors need so that they fit the weights and take our normalisation. `init_weights`
+# is their own initialisation, said aloud because they warn when it is not.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "googlenet": {"transform_input": False, "aux_logits": True, "init_weights": True},
+    "inception_v3": {"transform_input": False, "aux_logits": True, "init_weights": True},
+    "vit_h_14": {"image_size": 518},
+}
+
+# torchvision's transform_input is on for both: their weights want (pixel - 0.5) / 0.5.
+_HALF_NORMALISED = {"googlenet", "inception_v3"}
+
+
+def named() -> tuple[ModelCard, ...]:
+    """Return the cards written by hand; the default model's is the first."""
+    return NAMED
+
+
+@cache
+def known_names() -> list[str]:
+    """Return all names that `card` takes, our own first; timm's also with their tags."""
+    import timm
+
+    ours = [c.name for c in NAMED]
+    theirs = [name for name in _torchvision_names() if name not in ours]
+    return ours + theirs + [f"timm/{name}" for name in timm.list_models()]
+
+
+def card(name: str) -> ModelCard:
+    """Return the card of a model.
+
+    Raises UnknownNameError, with the nearest of all known names, where there is no such model.
+    """
+    ours = {c.name: c for c in NAMED}
+    if name in ours:
+        return ours[name]
+    if name in _torchvision_names():
+        return _torchvision_card(name)
+    if name.startswith("timm/") and _is_timm_model(name.removeprefix("timm/")):
+        return _timm_card(name)
+    raise UnknownNameError("model", name, known_names())
+
+
+def build(card: ModelCard) -> nn.Module:
+    """Return the card's network as its constructor leaves it: initialised at random, in training mode.
+
+    Under `torch.device("meta")` it takes no memory and next to no time: tensors have shapes, and no values.
+    """
+    if card.source == "torchvision":
+        from torchvision.models import get_model
+
+        return get_model(card.architecture, weights=None, **_OPTIONS.get(card.architecture, {}))
+    return _build_timm(card.architecture)
+
+
+@cache
+def categories() -> tuple[str, ...]:
+    """Return the names of ImageNet's 1000 classes, in the order of the networks' logits."""
+    from torchvision.models import ResNet50_Weights
+
+    return tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def class_index(name_or_number: str) -> int:
+    """Return the logit of an ImageNet class, from its number (0 to 999) or its name in any case.
+
+    Raises UnknownNameError with the nearest names, and UsageError where two classes share a name.
+    """
+    wanted = name_or_number.strip()
+    if wanted.isdecimal():
+        if int(wanted) < len(categories()):
+            return int(wanted)
+        raise UsageError(
+            f"there is no class number {wanted}: ImageNet's classes are 0 to {len(categories()) - 1}."
+        )
+    matches = [i for i, category in enumerate(categories()) if category.lower() == wanted.lower()]
+    if not matches:
+        raise UnknownNameError("class", name_or_number, [category.lower() for category in categories()])
+    if len(matches) > 1:
+        raise UsageError(f"two classes are called {wanted!r}: give {' or '.join(map(str, matches))} instead.")
+    return matches[0]
+
+
+@cache
+def _torchvision_names() -> list[str]:
+    import torchvision
+
+    return list(torchvision.models.list_models(module=torchvision.models))
+
+
+def _torchvision_card(name: str) -> ModelCard:
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights(name).DEFAULT
+    preprocessing = weights.transforms()
+    file = PurePosixPath(weights.url).name
+    return ModelCard(
+        name=name,
+        source="torchvision",
+        architecture=name,
+        mean=HALF if name in _HALF_NORMALISED else tuple(preprocessing.mean),
+        std=HALF if name in _HALF_NORMALISED else tuple(preprocessing.std),
+        weights_file=file,
+        weights_url=weights.url,
+        sha256=_checksum_in(file),
+        licence=f"see {weights.meta['license']}" if "license" in weights.meta else TORCHVISION_LICENCE,
+        parameters=weights.meta["num_params"],
+        min_side=max(32, *weights.meta["min_size"]),
+        classes=len(weights.meta["categories"]),
+    )
+
+
+def _checksum_in(file: str) -> str:
+    """Return the hexadecimal after the last dash of a file name, as torch.hub reads it, or nothing."""
+    from torch.hub import HASH_REGEX
+
+    match = HASH_REGEX.search(file)
+    return match.group(1) if match else ""
+
+
+def _is_timm_model(name: str) -> bool:
+    import timm
+
+    architecture, _, _ = name.partition(".")
+    return timm.is_model(architecture) and timm.get_pretrained_cfg(name) is not None
+
+
+def _timm_card(name: str) -> ModelCard:
+    import timm
+
+    architecture = name.removeprefix("timm/")
+    cfg = timm.get_pretrained_cfg(architecture)
+    url = f"hf://{cfg.hf_hub_id}/{cfg.hf_hub_filename or 'model.safetensors'}" if cfg.hf_hub_id else cfg.url
+    file = PurePosixPath(url).name
+    return ModelCard(
+        name=name,
+        source="timm",
+        architecture=architecture,
+        mean=tuple(cfg.mean),
+        std=tuple(cfg.std),
+        weights_file=file,
+        weights_url=url,
+        sha256=_checksum_in(file),
+        licence=cfg.license or f"unknown: see {cfg.origin_url or 'the page of its weights'}",
+        parameters=None,
+        min_side=max(32, *(cfg.min_input_size or (3, 32, 32))[1:]),
+        classes=cfg.num_classes,
+    )
+
+
+def _build_timm(architecture: str) -> nn.Module:
+    """Build a timm model, for images of any size where it can be told so (vision transformers)."""
+    import timm
+
+    try:
+        return timm.create_model(architecture, dynamic_img_size=True)
+    except TypeError:
+        return timm.create_model(architecture)

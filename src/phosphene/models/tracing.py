@@ -1,0 +1,93 @@
+"""A network as a graph of named nodes: traced once, cut behind the deepest layer asked for, batch norms folded.
+
+Names are those of `torchvision.models.feature_extraction`, whose tracer makes them: `Mixed_6a.branch3x3.conv` is a
+node, and a module's name, `Mixed_6a`, stands for the last node within it.
+"""
+
+import operator
+
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.feature_extraction import NodePathTracer
+
+IN_PLACE = {operator.iadd: operator.add, operator.imul: operator.mul, operator.isub: operator.sub}
+
+
+def trace(module: nn.Module) -> tuple[fx.Graph, dict[str, fx.Node]]:
+    """Trace a network, and name its nodes; in-place operations become ordinary ones.
+
+    A node that the next operation overwrote would be read as what came after it.
+    """
+    from timm.models._features_fx import get_notrace_functions, get_notrace_modules
+
+    tracer = NodePathTracer(
+        leaf_modules=tuple(get_notrace_modules()), autowrap_functions=tuple(get_notrace_functions())
+    )
+    graph = tracer.trace(module)
+    for submodule in module.modules():
+        if getattr(submodule, "inplace", False):
+            submodule.inplace = False  # type: ignore[assignment]
+    for node in graph.nodes:
+        node.target = IN_PLACE.get(node.target, node.target)
+        if node.kwargs.get("inplace"):
+            node.update_kwarg("inplace", False)
+    names = {name: node for node, name in tracer.node_to_qualname.items() if node.op.startswith("call")}
+    return graph, names
+
+
+def last_within(names: dict[str, fx.Node]) -> dict[str, str]:
+    """Map each module's name to its last node's: `Mixed_6a` to `Mixed_6a.cat`."""
+    modules: dict[str, str] = {}
+    for name in names:
+        parts = name.split(".")
+        for depth in range(1, len(parts)):
+            modules[".".join(parts[:depth])] = name
+    return {module: name for module, name in modules.items() if module not in names}
+
+
+def cut(module: nn.Module, graph: fx.Graph, nodes: dict[str, fx.Node]) -> fx.GraphModule:
+    """Return a module that maps an image to the named nodes' values, and computes nothing that they do not need."""
+    copied = fx.Graph()
+    twin: dict[fx.Node, fx.Node] = {}
+    copied.graph_copy(graph, twin)
+    copied.output({name: twin[node] for name, node in nodes.items()})
+    for node in reversed(list(copied.nodes)):
+        if node.op not in ("placeholder", "output") and not node.users:
+            copied.erase_node(node)
+    return fx.GraphModule(module, copied)
+
+
+def fold_batch_norms(network: fx.GraphModule) -> None:
+    """Put each batch norm that follows a convolution into its weights, where nobody else reads the convolution.
+
+    A frozen batch norm is linear, so outputs and gradients stay the same up to rounding. An activation that timm keeps
+    within its batch norm stays where it was.
+    """
+    for node in list(network.graph.nodes):
+        norm = _module_of(network, node)
+        if not isinstance(norm, nn.BatchNorm2d) or not isinstance(node.args[0], fx.Node):
+            continue
+        source = node.args[0]
+        conv = _module_of(network, source)
+        if not isinstance(conv, nn.Conv2d) or len(source.users) > 1:
+            continue
+        _replace(network, str(source.target), fuse_conv_bn_eval(conv, norm))
+        _replace(network, str(node.target), _activation_of(norm))
+        if isinstance(_module_of(network, node), nn.Identity):
+            node.replace_all_uses_with(source)
+            network.graph.erase_node(node)
+    network.recompile()
+
+
+def _activation_of(norm: nn.BatchNorm2d) -> nn.Module:
+    activation: nn.Module = getattr(norm, "act", nn.Identity())
+    return activation
+
+
+def _module_of(network: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    return network.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def _replace(network: fx.GraphModule, name: str, module: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(network.get_submodule(parent), leaf, module)

@@ -1,0 +1,61 @@
+"""The types that every part shares. No logic.
+
+Pixels are float32 in 0..1, sRGB, `[3, height, width]`; height comes before width everywhere.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+Image = Float[Tensor, "3 height width"]
+Plane = Float[Tensor, "height width"]
+Activation = Float[Tensor, "batch channels rows columns"]
+
+Size = tuple[int, int]
+"""Height, width, in pixels."""
+
+Shift = tuple[int, int]
+"""Rows down, columns right, in pixels; the image is rolled by it, so it wraps around."""
+
+
+class GradientFn(Protocol):
+    """Score of an image and the score's gradient, seen through a roll of the image.
+
+    The whole-image, tiled, out-of-core and distributed versions are four builders of this one callable; the
+    ascent cannot tell which it has. `shift` is the jitter: the network looks at the image rolled by `shift`, and
+    the gradient comes back unrolled, in the frame of `image`.
+    """
+
+    def __call__(self, image: Image, shift: Shift) -> tuple[float, Image]:
+        """Return (score, gradient); the gradient has the image's shape. Higher scores are better."""
+        ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """One progress event: what the picture is after this step.
+
+    `octave` and `step` count from 1; `score` is the objective's value before the step was taken; `seconds` is the
+    time since the dream began; `progress` is the share of all the pixels to be looked at that has been, 0 to 1.
+    """
+
+    octave: int
+    octaves: int
+    step: int
+    steps: int
+    score: float
+    seconds: float
+    progress: float
+    image: Image
+
+    @property
+    def seconds_left(self) -> float:
+        """An estimate, from the time that the pixels so far have taken."""
+        return self.seconds * (1 - self.progress) / self.progress
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the dream ends with this step."""
+        return self.octave == self.octaves and self.step == self.steps
