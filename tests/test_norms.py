@@ -27,9 +27,7 @@ def numpy_laplacian(g: np.ndarray) -> np.ndarray:
         return x[:, ::2, ::2]
 
     def expanded(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        at = np.meshgrid(
-            np.arange(shape[0]), np.arange(shape[1]) / 2, np.arange(shape[2]) / 2, indexing="ij"
-        )
+        at = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]) / 2, np.arange(shape[2]) / 2, indexing="ij")
         return scipy.ndimage.map_coordinates(x, at, order=1, mode="nearest")
 
     levels = [g]

@@ -84,9 +84,7 @@ def numpy_bands(image: np.ndarray, bands: int) -> list[np.ndarray]:
         low, expanded = low[:, ::2, ::2], low[:, ::2, ::2]
         for axis in (1, 2):
             at, known = np.arange(image.shape[axis]), np.arange(0, image.shape[axis], 2)
-            expanded = np.apply_along_axis(
-                lambda line, at=at, known=known: np.interp(at, known, line), axis, expanded
-            )
+            expanded = np.apply_along_axis(lambda line, at=at, known=known: np.interp(at, known, line), axis, expanded)
         parts.append(image - expanded)
         image = low
     return [*parts, image]

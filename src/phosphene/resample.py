@@ -9,6 +9,8 @@ from phosphene.types import Shift, Size
 
 Planes = Float[Tensor, "channels height width"]
 Resized = Float[Tensor, "channels new_height new_width"]
+Band = Float[Tensor, "channels _ _"]
+"""Planes in a list of several sizes."""
 
 BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 """The generating kernel of Burt and Adelson, "The Laplacian Pyramid as a Compact Image Code", 1983."""
@@ -36,7 +38,7 @@ def blur(image: Planes, sigma: float) -> Planes:
     return _convolve_separably(image, kernel / kernel.sum())
 
 
-def laplacian_bands(image: Planes, bands: int) -> list[Planes]:
+def laplacian_bands(image: Planes, bands: int) -> list[Band]:
     """Split into `bands`, fine to coarse: each but the last is what a reduction by two loses (Burt, Adelson 1983).
 
     `merge_bands` adds them up to the image again. Fewer bands come back when a side runs out of pixels.
@@ -50,7 +52,7 @@ def laplacian_bands(image: Planes, bands: int) -> list[Planes]:
     return [*parts, image]
 
 
-def merge_bands(bands: list[Planes]) -> Planes:
+def merge_bands(bands: list[Band]) -> Planes:
     """Add up what `laplacian_bands` split."""
     *fine, image = bands
     for band in reversed(fine):

@@ -6,7 +6,7 @@ them at once, flat, so that a setting has one name on the command line, in Pytho
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -128,7 +128,7 @@ class Recipe(Target, Octaves, Ascent, Tiles):
                     raise UnknownNameError("setting", str(name), cls.model_fields)
         return given
 
-    def but(self, **changes: Any) -> Self:
+    def but(self, **changes: Any) -> "Recipe":
         """This recipe with some settings changed, and validated again."""
         return type(self)(**{**self.model_dump(), **changes})
 
