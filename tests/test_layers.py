@@ -82,7 +82,7 @@ def probed(network: Network, node: str, side: int) -> tuple[tuple[int, int], tup
     middle = (activation.shape[2] // 2, activation.shape[3] // 2)
     here = seen_by(activation, pixels, middle)
     there = seen_by(activation, pixels, (middle[0] + 1, middle[1] + 1))
-    assert all(0 < axis[0] and axis[-1] < side - 1 for axis in (*here, *there)), "the image is too small to tell"
+    assert all(axis[0] > 0 and axis[-1] < side - 1 for axis in (*here, *there)), "the image is too small to tell"
     stride = (there[0][0] - here[0][0], there[1][0] - here[1][0])
     return stride, (len(here[0]), len(here[1]))
 
@@ -96,22 +96,28 @@ def test_stride_and_sight_are_what_probing_finds(card, name):
         assert (layer.extent.stride, layer.extent.receptive_field) == probed(network, node, 97), node
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("layer", ["relu", "layer1.0.relu", "layer1.2", "layer2.0.downsample", "layer2.1"])
-def test_resnet50s_sight_is_what_probing_finds(card, layer):
+@pytest.fixture(scope="module")
+def resnet50(card) -> Network:
     module = torchvision.models.resnet50(weights=None)
     module.maxpool = nn.AvgPool2d(3, 2, 1)
-    network = Network(card(mean=(0, 0, 0)), positive(module), "none")
+    return Network(card(mean=(0, 0, 0)), positive(module), "none")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", ["relu", "layer1.0.relu", "layer1.2", "layer2.0.downsample", "layer2.1"])
+def test_resnet50s_sight_is_what_probing_finds(resnet50, layer):
+    network = resnet50
     (node,) = network.resolve(layer)
     extent = describe(network, (64, 64))[node].extent
     assert (extent.stride, extent.receptive_field) == probed(network, node, 129)
 
 
-def test_resnet50s_sight_by_hand(card):
-    """7 + 2 x 4 for the pool = 11; then each 3 x 3 adds twice the stride it is computed at."""
-    network = Network(card(), torchvision.models.resnet50(weights=None).eval(), "none")
-    layers = describe(network, (64, 64))
-    facts = {name: layers[network.resolve(name)[0]].extent for name in ("relu", "maxpool", "layer1", "layer2", "layer3")}
+@pytest.mark.slow
+def test_resnet50s_sight_by_hand(resnet50):
+    """7 + 2 x 2 for the pool = 11; then each 3 x 3 adds twice the stride of what it reads."""
+    layers = describe(resnet50, (64, 64))
+    names = ("relu", "maxpool", "layer1", "layer2", "layer3")
+    facts = {name: layers[resnet50.resolve(name)[0]].extent for name in names}
     assert facts == {
         "relu": Extent((2, 2), (7, 7)),
         "maxpool": Extent((4, 4), (11, 11)),
@@ -176,6 +182,7 @@ def test_arithmetic_is_what_torch_counts(card):
     assert layers["fc"].parameters == 513_000
     assert layers["conv1"].parameters == 9_408
     assert layers["relu"].parameters == 0
+    assert layers["maxpool"].extent == Extent((4, 4), (11, 11))
 
 
 def test_arithmetic_of_groups_and_dilation(card):

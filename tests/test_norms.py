@@ -1,5 +1,7 @@
 """What a gradient is divided by, against NumPy."""
 
+import itertools
+
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -33,7 +35,7 @@ def numpy_laplacian(g: np.ndarray) -> np.ndarray:
     levels = [g]
     while len(levels) < 4 and min(levels[-1].shape[1:]) > 1:
         levels.append(reduced(levels[-1]))
-    bands = [fine - expanded(low, fine.shape) for fine, low in zip(levels, levels[1:], strict=False)]
+    bands = [fine - expanded(low, fine.shape) for fine, low in itertools.pairwise(levels)]
     bands = [band / np.sqrt(np.mean(band**2)) for band in [*bands, levels[-1]]]
     total = bands[-1]
     for band in reversed(bands[:-1]):

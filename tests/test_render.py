@@ -1,5 +1,7 @@
 """The story of a dream: its events, its sizes, its colours, and that no setting is ignored."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,7 @@ def test_the_events(photo, gradient_of):
     assert steps[-1].progress == 1
     assert steps[-1].seconds_left == 0
     assert [s.is_last for s in steps] == [False] * 11 + [True]
-    assert all(a.seconds <= b.seconds for a, b in zip(steps, steps[1:], strict=False))
+    assert all(a.seconds <= b.seconds for a, b in itertools.pairwise(steps))
     assert steps[0].seconds_left == pytest.approx(steps[0].seconds * (1 / steps[0].progress - 1))
 
 

@@ -194,6 +194,15 @@ def test_timms_weights_are_found_where_we_say_that_they_belong(tmp_path, monkeyp
         weights.load(card)
 
 
+def test_where_hugging_face_is_not_reached_timms_models_say_what_they_need(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    card = registry.card("timm/test_resnet.r160_in1k")
+    with pytest.raises(WeightsUnavailableError, match="because the Hugging Face hub was not reached") as caught:
+        weights.load(card)
+    assert f"put model.safetensors from {card.weights_url} into {weights.location(card).parent}, " in str(caught.value)
+
+
 # The model that needs no download.
 
 

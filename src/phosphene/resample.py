@@ -20,7 +20,10 @@ def resize(image: Planes, size: Size) -> Resized:
     """Bilinear, over the source's whole footprint when it shrinks, so that nothing aliases."""
     if image.shape[1:] == size:
         return image
-    return F.interpolate(image[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
+    if size[1] == 1 and image.shape[1] != size[0]:
+        # PyTorch (2.14, CPU) repeats the first row where the result is one pixel wide: turn it on its side.
+        return _resize(_resize(image, (image.shape[1], 1)).mT, (1, size[0])).mT.contiguous()
+    return _resize(image, size)
 
 
 def roll(image: Planes, shift: Shift) -> Planes:
@@ -58,6 +61,10 @@ def merge_bands(bands: list[Band]) -> Planes:
     for band in reversed(fine):
         image = band + _upsample(image, band)
     return image
+
+
+def _resize(image: Tensor, size: Size) -> Tensor:
+    return F.interpolate(image[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 def _upsample(image: Tensor, like: Tensor) -> Tensor:

@@ -22,6 +22,15 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Eye(Settings):
+    """The network that looks."""
+
+    model: Annotated[str, Field(description="The network; `phosphene models` lists them.")] = "efficientnet_lite0"
+    weights: Annotated[
+        str, Field(description="pretrained, untrained (seeded random), or a .safetensors or .pth file.")
+    ] = "pretrained"
+
+
 class Target(Settings):
     """What is raised."""
 
@@ -99,13 +108,9 @@ class Tiles(Settings):
     ] = "exact"
 
 
-class Recipe(Target, Octaves, Ascent, Tiles):
-    """All that makes a dream of a photograph; with the photograph, the same bytes again."""
+class Picture(Settings):
+    """What is kept of the photograph."""
 
-    model: Annotated[str, Field(description="The network; `phosphene models` lists them.")] = "efficientnet_lite0"
-    weights: Annotated[
-        str, Field(description="pretrained, untrained (seeded random), or a .safetensors or .pth file.")
-    ] = "pretrained"
     size: Annotated[
         Literal["full"] | Annotated[int, Field(ge=1)],
         Field(description="Long side of the picture in px, or full to keep all pixels."),
@@ -118,6 +123,10 @@ class Recipe(Target, Octaves, Ascent, Tiles):
         Literal["dream", "original"], Field(description="Keep the dream's colours, or the photograph's.")
     ] = "dream"
     seed: Annotated[int, Field(ge=0, lt=2**63, description="Of all randomness.")] = 0
+
+
+class Recipe(Picture, Tiles, Ascent, Octaves, Target, Eye):
+    """All that makes a dream of a photograph; with the photograph, the same bytes again."""
 
     @model_validator(mode="before")
     @classmethod

@@ -11,7 +11,11 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.feature_extraction import NodePathTracer
 
-IN_PLACE = {operator.iadd: operator.add, operator.imul: operator.mul, operator.isub: operator.sub}
+IN_PLACE: dict[fx.node.Target, fx.node.Target] = {
+    operator.iadd: operator.add,
+    operator.imul: operator.mul,
+    operator.isub: operator.sub,
+}
 
 
 def trace(module: nn.Module) -> tuple[fx.Graph, dict[str, fx.Node]]:

@@ -90,9 +90,7 @@ def fetch(card: ModelCard) -> Path:
 
 def _download(card: ModelCard) -> Path:
     if on_hub := _HUB.fullmatch(card.weights_url):
-        from huggingface_hub import hf_hub_download
-
-        return Path(hf_hub_download(on_hub["repository"], on_hub["file"]))
+        return _download_from_hub(on_hub["repository"], on_hub["file"])
     file = location(card)
     file.parent.mkdir(parents=True, exist_ok=True)
     # Not load_state_dict_from_url: it announces itself on stdout, which may be carrying JSON.
@@ -103,6 +101,16 @@ def _download(card: ModelCard) -> Path:
         error.close()  # it holds the connection
         raise
     return file
+
+
+def _download_from_hub(repository: str, file: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(repository, file))
+    except LocalEntryNotFoundError as error:
+        raise ConnectionError("the Hugging Face hub was not reached (is this machine offline?)") from error
 
 
 def _hub_location(repository: str, file: str) -> Path:
