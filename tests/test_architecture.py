@@ -23,7 +23,7 @@ LAYERS = [
     {"binding", "recognise"},
     {"job"},
     {"api"},
-    {"compare"},
+    {"studies"},
     {"cli", "studio"},
 ]
 STRANGERS = [

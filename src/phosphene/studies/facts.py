@@ -5,7 +5,7 @@ The trunk are the layers that everything passes through: the ends of Inception's
 every layer of VGG. They are what a depth can be compared at.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -107,11 +107,13 @@ def trunk(network: Network, side: int) -> list[Trunk]:
     return found
 
 
-def relative_depths(network: Network) -> dict[str, float]:
+@lru_cache(maxsize=32)
+def relative_depths(model: str) -> Mapping[str, float]:
     """Map the trunk's blocks and unnested layers to their share of the network's depth; those with rows and columns.
 
     Of several at one depth, such as a convolution, its norm and its ReLU, the last of the same size stands for all.
     """
+    network = skeleton(model)
     layers = trunk(network, 512)
     total = layers[-1].depth
     spatial = [part for part in layers if part.depth and _has_rows(part) and _stands_alone(part, network)]
@@ -123,9 +125,9 @@ def relative_depths(network: Network) -> dict[str, float]:
     return chosen
 
 
-def layer_at(network: Network, depth: float) -> str:
+def layer_at(model: str, depth: float) -> str:
     """Return the layer of the trunk that is nearest to a relative depth (0..1); of two as near, the less deep."""
-    shares = relative_depths(network)
+    shares = relative_depths(model)
     return min(shares, key=lambda name: round(abs(shares[name] - depth), 9))
 
 

@@ -50,10 +50,11 @@ class Grid(Settings):
 
 
 class Absent(Settings):
-    """A row that a study goes without, and why."""
+    """A model whose trained weights a study goes without: the file that is not here, and where it is to be had."""
 
     model: str
-    reason: str
+    file: str
+    url: str
 
 
 class Study(Settings):
