@@ -66,11 +66,11 @@ class Ended:
 Event = Stepped | Ended
 
 
-def check(cell: Cell) -> None:
-    """Raise the `UsageError` that dreaming the cell would, without its weights: a layer or class that is not there."""
-    network = skeleton(cell.recipe.model)
-    scoring = bind(cell.recipe, network)
-    if cell.recipe.tile != "none":
+def check(recipe: Recipe) -> None:
+    """Raise the `UsageError` that dreaming the recipe would, without its weights: a layer or class that is not there."""
+    network = skeleton(recipe.model)
+    scoring = bind(recipe, network)
+    if recipe.tile != "none":
         reach_of(network, scoring.layers)
 
 

@@ -1,7 +1,6 @@
 """What a step of a network costs on this machine, in seconds and memory, at the size of the study's pictures."""
 
 import multiprocessing
-import sys
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -80,13 +79,23 @@ def measure_step(recipe: Recipe, size: Size, device: str) -> Cost:
 
 
 def _peak_memory() -> int | None:
-    """Largest resident size that this process ever had, in bytes; None on systems that do not say."""
+    """Largest resident size that this process ever had, in bytes; None on systems that do not say.
+
+    Linux is asked by its status file, because what `getrusage` says there begins with the parent's.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+    except (OSError, IndexError):
+        return _peak_of_usage()
+
+
+def _peak_of_usage() -> int | None:
     try:
         import resource
     except ImportError:
         return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _path(folder: Folder, model: str) -> Path:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 460, 64, 14, 12, 46
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 460, 76, 14, 12, 46
 
 Scale = Callable[[float], float]
 
@@ -44,9 +44,13 @@ def line_plot(
     xs = [x for each in series for x, _ in each.points]
     ys = [log10(y) if logarithmic else y for each in series for _, y in each.points]
     ticks = x_ticks or [(tick, f"{tick:g}") for tick in nice_ticks(min(xs), max(xs)) if tick == int(tick)]
-    y_ticks = nice_ticks(min(ys), max(ys))
+    y_ticks = (
+        [log10(tick) for tick in log_ticks(10 ** min(ys), 10 ** max(ys))]
+        if logarithmic
+        else nice_ticks(min(ys), max(ys))
+    )
     across = _scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)
-    up = _scale(min(ys[:] + y_ticks), max(ys + y_ticks), height - BOTTOM, TOP)
+    up = _scale(min(y_ticks), max(y_ticks), height - BOTTOM, TOP)
     parts = [_y_axis(up, y_ticks, y_label, height, logarithmic), _x_axis(across, ticks, x_label, height)]
     for each in series:
         places = " ".join(f"{across(x):.1f},{up(log10(y) if logarithmic else y):.1f}" for x, y in each.points)
@@ -88,6 +92,15 @@ def nice_ticks(least: float, most: float, about: int = 5) -> list[float]:
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     first, last = floor(least / step + 1e-9), ceil(most / step - 1e-9)
     return [round(index * step, 12) for index in range(first, max(last, first + 1) + 1)]
+
+
+def log_ticks(least: float, most: float) -> list[float]:
+    """Return 1, 2 and 5 times the powers of ten, from the last one below `least` to the first above `most`."""
+    powers = range(floor(log10(least)) - 1, ceil(log10(most)) + 2)
+    ticks = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    first = max(index for index, tick in enumerate(ticks) if tick <= least * (1 + 1e-9))
+    last = min(index for index, tick in enumerate(ticks) if tick >= most * (1 - 1e-9))
+    return ticks[first : max(last, first + 1) + 1]
 
 
 def _scale(least: float, most: float, start: float, stop: float) -> Scale:

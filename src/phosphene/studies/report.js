@@ -63,9 +63,9 @@ cutWith(viewer.querySelector(".cut"), viewer.querySelector(".compare"));
 
 const hero = document.getElementById("hero");
 cutWith(document.querySelector("#before-and-after .cut"), hero);
-if (buttons.length) {
-  put(hero, buttons[0]);
-  document.querySelector("#before-and-after .which").textContent = captions[buttons[0].dataset.key].label;
+if (hero.dataset.key) {
+  put(hero, buttons.find((button) => button.dataset.key === hero.dataset.key));
+  document.querySelector("#before-and-after .which").textContent = captions[hero.dataset.key].label;
 } else {
   document.getElementById("before-and-after").hidden = true;
 }

@@ -56,7 +56,7 @@ def page(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"number": number, "large": large, "svg": Markup}
+    environment.filters |= {"number": number, "large": large, "svg": Markup, "counted": counted}
     pictures = _pictures(study, folder, results, rows)
     sizes = sorted({result.made.size for result in results.values() if result.made})
     return environment.get_template("report.html").render(
@@ -74,6 +74,8 @@ def page(
         facts=[facts_of(model) for model in study.models],
         costs=costs,
         measures=MEASURES,
+        farthest=_farthest(rows),
+        hero=_hero(pictures),
         seeds=sorted({place.seed for grid in study.grids for place in grid.places}),
         change=next((cell.change for cell in study.cells), None),
         made=next((result.made for result in results.values() if result.made), None),
@@ -84,6 +86,12 @@ def page(
 def number(value: float | None, digits: int = 3) -> str:
     """Spell a number with so many significant digits; nothing known is a dash."""
     return "–" if value is None else f"{value:.{digits}g}".replace("-", "−")
+
+
+def counted(count: int) -> str:
+    """Spell a small count as a word."""
+    words = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    return words[count] if count < len(words) else str(count)
 
 
 def large(value: float) -> str:
@@ -117,6 +125,21 @@ def _pictures(
                 )
             )
     return found
+
+
+def _farthest(rows: Sequence[Row]) -> float:
+    """How far a dream's change lies from the wanted one at most, relative to it."""
+    return max(
+        (abs(row["change"] / row["wanted_change"] - 1) for row in rows if row["wanted_change"] and row["change"]),
+        default=0.0,
+    )
+
+
+def _hero(pictures: Mapping[tuple[str, str, str], list[Picture]]) -> str:
+    """The picture that the page begins with: trained and with octaves, if there is one."""
+    shown = [picture for seeds in pictures.values() for picture in seeds if picture.source]
+    best = [p for p in shown if p.row["weights"] == "pretrained" and p.place.column == "octaves"]
+    return (best or shown)[0].key if shown else ""
 
 
 def _is_report(study: Study) -> bool:
