@@ -177,7 +177,7 @@ def test_the_score_rises_on_the_trained_default(seed, norm):
 
 
 def test_the_presets_dream(coffee):
-    for name, preset in PRESETS.items():
+    for preset in PRESETS.values():
         recipe = QUICK.but(**{**preset, "steps": 3, "size": 160})
         assert len(dream(coffee, recipe).trace.rows) == 3 * preset["octaves"]
 
