@@ -44,6 +44,15 @@ def hero(folder):
     sheet([pixels(dream.photograph), pixels(dream.image)], 2).save(folder / "hero.jpg", **QUALITY)
 
 
+def guided(folder):
+    guide = pixels(read("sample:chelsea").image)
+    pictures = [captioned(guide.resize((600, 399), Image.Resampling.LANCZOS), "the guide")]
+    for guide_by in ("match", "channels"):
+        picture = pixels(phosphene.dream("sample:coffee", guide="sample:chelsea", guide_by=guide_by).image)
+        pictures.append(captioned(picture.resize((600, 399)), f"guided by {guide_by}"))
+    sheet(pictures, 3).save(folder / "guided.jpg", **QUALITY)
+
+
 def looks(folder):
     pictures = [captioned(pixels(read("sample:coffee").image), "the photograph")]
     pictures += [captioned(pixels(phosphene.dream("sample:coffee", look=look).image), look) for look in LOOKS[MODEL]]
@@ -79,5 +88,5 @@ def choice(folder):
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     target.mkdir(parents=True, exist_ok=True)
-    for make in (hero, looks, photographs, choice):
+    for make in (hero, guided, looks, photographs, choice):
         make(target)

@@ -201,6 +201,19 @@ def test_a_pattern_means_each_layer_that_it_matches(coffee):
     assert several.gradient_of(several.image, (0, 0))[0] == spelt.gradient_of(spelt.image, (0, 0))[0]
 
 
+def test_a_guide_combines_with_weights_layers_and_a_mask(coffee, tmp_path):
+    mask = torch.zeros(3, 64, 96)
+    mask[:, :, 48:] = 1
+    imagefile.write(tmp_path / "mask.png", mask)
+    settings = {"guide": "sample:chelsea", "layers": ("blocks.2.1", "blocks.3.2:-0.5"), "detail": False, "octaves": 1}
+    plain = dream(coffee, QUICK.but(**settings))
+    masked = dream(coffee, QUICK.but(**settings, mask=str(tmp_path / "mask.png")))
+    assert torch.equal(masked.image[:, :, :48], masked.photograph[:, :, :48])
+    assert not torch.equal(masked.image[:, :, 48:], masked.photograph[:, :, 48:])
+    unweighted = dream(coffee, QUICK.but(**{**settings, "layers": ("blocks.2.1", "blocks.3.2")}))
+    assert plain.trace.scores[0] < unweighted.trace.scores[0]
+
+
 def test_an_objective_is_taken_where_layers_are(coffee):
     objective = phosphene.layer("blocks.2.1") - 0.5 * phosphene.channel("blocks.3.2", 3)
     dreamed = phosphene.dream(coffee, layers=objective, octaves=1, steps=1, size=48)
