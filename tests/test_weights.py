@@ -12,6 +12,7 @@ import pytest
 import safetensors.torch
 import skimage.data
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import nn
 
 from phosphene.errors import WeightsError, WeightsMismatchError, WeightsUnavailableError
@@ -84,6 +85,11 @@ def served(published) -> Callable[[int], ModelCard]:
 def same(first: nn.Module, second: nn.Module) -> bool:
     ours, theirs = first.state_dict(), second.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def written(state: dict, file: Path) -> str:
+    torch.save(state, file)
+    return str(file)
 
 
 def left_in(folder: Path) -> list[str]:
@@ -188,6 +194,7 @@ def test_timms_weights_are_found_where_we_say_that_they_belong(tmp_path, monkeyp
     weights.location(card).parent.mkdir(parents=True)
     safetensors.torch.save_file(network.state_dict(), weights.location(card))
     assert weights.is_here(card)
+    assert try_to_load_from_cache("timm/test_resnet.r160_in1k", "model.safetensors") == str(weights.location(card))
     assert same(weights.load(card)[0], network)
     weights.location(card).write_bytes(b"not weights")
     with pytest.raises(WeightsError, match="cannot be loaded: delete the file"):
@@ -232,9 +239,11 @@ def test_the_packaged_file_is_also_taken_as_a_file():
 
 
 def test_loading_freezes_in_float32_and_evaluation_mode(tmp_path):
-    network, _ = weights.load(SMALL, "untrained")
-    torch.save(network.half().state_dict(), tmp_path / "half.pth")
-    for loaded in (weights.load(SMALL, "untrained")[0], weights.load(SMALL, str(tmp_path / "half.pth"))[0]):
+    card = registry.card("efficientnet_lite0")
+    untrained, _ = weights.load(card, "untrained")
+    half = {name: tensor.half() for name, tensor in untrained.state_dict().items()}
+    from_file, _ = weights.load(card, written(half, tmp_path / "half.pth"))
+    for loaded in (untrained, from_file):
         assert not any(module.training for module in loaded.modules())
         assert not any(p.requires_grad for p in loaded.parameters())
         assert {p.dtype for p in loaded.parameters()} == {torch.float32}
@@ -246,7 +255,8 @@ def test_untrained_weights_are_their_seeds():
     assert identity == "untrained:1"
     torch.rand(3)
     assert same(first, weights.load(card, "untrained", 1)[0])
-    assert not same(first, weights.load(card, "untrained", 2)[0])
+    other, _ = weights.load(card, "untrained", 2)
+    assert not torch.equal(next(first.parameters()), next(other.parameters()))
 
 
 def test_torchs_random_state_is_left_alone(tmp_path):
@@ -274,11 +284,6 @@ def test_untrained_activations_neither_explode_nor_vanish():
 
 
 # Files.
-
-
-def written(state: dict, file: Path) -> str:
-    torch.save(state, file)
-    return str(file)
 
 
 def test_checkpoints_are_unwrapped_and_parallel_trainings_prefix_taken_off(tmp_path):
@@ -333,8 +338,20 @@ def test_what_is_missing_and_what_is_too_many_are_both_named(tmp_path):
     with pytest.raises(WeightsMismatchError) as caught:
         weights.load(SMALL, written(state, tmp_path / "other.pth"))
     assert str(caught.value) == (
-        "'other.pth' does not fit squeezenet1_1: it lacks features.0.bias [64] "
+        "'other.pth' does not fit squeezenet1_1: it lacks features.0.bias [64], "
         "and it has extra [64], which the model has not."
+    )
+
+
+def test_the_first_of_each_kind_is_named(tmp_path):
+    state = blank(SMALL)
+    state["features.0.weight"] = torch.zeros(64, 1, 3, 3)
+    state["extra"] = state.pop("features.0.bias")
+    with pytest.raises(WeightsMismatchError) as caught:
+        weights.load(SMALL, written(state, tmp_path / "other.pth"))
+    assert str(caught.value) == (
+        "'other.pth' does not fit squeezenet1_1: it lacks features.0.bias [64], it has extra [64], which the model "
+        "has not, and its features.0.weight is [64, 1, 3, 3] where the model's is [64, 3, 3, 3]."
     )
 
 
@@ -343,9 +360,17 @@ def test_the_model_that_a_file_fits_is_named(fitting, tmp_path):
     if fitting == "efficientnet_lite0":
         file = str(weights.location(registry.card(fitting)))
     else:
-        file = written(blank(registry.card(fitting)), tmp_path / "weights.pth")
+        state = blank(registry.card(fitting))
+        counters = [name for name in state if name.endswith("num_batches_tracked")]
+        file = written({n: zero for n, zero in state.items() if n not in counters}, tmp_path / "weights.pth")
     with pytest.raises(WeightsMismatchError, match=rf"does not fit squeezenet1_1: it lacks .*; it fits {fitting}\.$"):
         weights.load(SMALL, file)
+
+
+def test_a_file_that_fits_but_for_one_tensor_fits_nothing(tmp_path):
+    state = blank(registry.card("resnet50")) | {"extra": torch.zeros(1)}
+    with pytest.raises(WeightsMismatchError, match=r"which the model has not\.$"):
+        weights.load(SMALL, written(state, tmp_path / "weights.pth"))
 
 
 class Harmful:
