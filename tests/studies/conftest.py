@@ -10,6 +10,17 @@ NETWORKS = ("efficientnet_lite0", "resnet18")
 
 
 @pytest.fixture(scope="session")
+def networks():
+    return NETWORKS
+
+
+@pytest.fixture(scope="session")
+def tiny_flags():
+    """The settings of a study that takes seconds, for the command line."""
+    return [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+@pytest.fixture(scope="session")
 def coffee():
     return imagefile.read("sample:coffee")
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from phosphene.imagefile import Photo
 from phosphene.job import Job
 from phosphene.record import Made
-from phosphene.imagefile import Photo
 from phosphene.settings import Recipe
 from phosphene.studies.calibrate import TOLERANCE, calibrated, next_step_size
 
@@ -14,9 +14,7 @@ RECIPE = Recipe(octaves=1, steps=4, step_size=0.01, norm="mean_abs", jitter=0, l
 
 def job(gradient_of):
     image = torch.full((3, 8, 8), 0.5)
-    made = Made(
-        source="array", source_sha256="", source_size=(8, 8), size=(8, 8), weights="", device="", versions={}
-    )
+    made = Made(source="array", source_sha256="", source_size=(8, 8), size=(8, 8), weights="", device="", versions={})
     photo = Photo(image, None, "array", "", ())
     rng = torch.Generator().manual_seed(0)
     return Job(RECIPE, made, photo, image, None, None, gradient_of, rng, 1)

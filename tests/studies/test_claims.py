@@ -31,4 +31,6 @@ def test_a_claim_needs_its_network_and_another():
 
 
 def test_a_third_network_that_overlaps_is_not_passed_over():
-    assert verdict(OBVIOUS, standings(inception_v3=(3, 4), vgg19=(1, 2), resnet50=(0, 3.5))).startswith("holds in the mean")
+    assert verdict(OBVIOUS, standings(inception_v3=(3, 4), vgg19=(1, 2), resnet50=(0, 3.5))).startswith(
+        "holds in the mean"
+    )

@@ -17,16 +17,12 @@ RECIPE = Recipe(size=48, octaves=1, steps=2, jitter=4, layers=("blocks.1.1",))
 
 
 def cells(**changes):
-    return tuple(
-        Cell(name=f"seed{seed}", recipe=RECIPE.but(seed=seed, **changes), change=0.05) for seed in range(3)
-    )
+    return tuple(Cell(name=f"seed{seed}", recipe=RECIPE.but(seed=seed, **changes), change=0.05) for seed in range(3))
 
 
 @pytest.fixture
 def study(coffee):
-    return Study(
-        kind="sweep", source=coffee.source, source_sha256=coffee.sha256, cells=cells(), grids=(), models=()
-    )
+    return Study(kind="sweep", source=coffee.source, source_sha256=coffee.sha256, cells=cells(), grids=(), models=())
 
 
 def run(study, photo, folder, workers=one_by_one):

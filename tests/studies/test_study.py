@@ -15,7 +15,6 @@ from statistics import mean
 import pytest
 import torch
 
-import phosphene
 from phosphene import cli, imagefile
 from phosphene.resample import resize
 from phosphene.studies import table
@@ -23,10 +22,7 @@ from phosphene.studies.calibrate import TOLERANCE
 from phosphene.studies.measures import ssim
 from phosphene.studies.plots import log_ticks, nice_ticks
 
-from .conftest import NETWORKS, TINY
-
-TINY_FLAGS = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-SWEEP = ["sweep", "sample:coffee", "--vary", "layer=blocks.1.1,blocks.2.1", "--vary", "steps=1,2", *TINY_FLAGS]
+SWEEP = ["sweep", "sample:coffee", "--vary", "layer=blocks.1.1,blocks.2.1", "--vary", "steps=1,2", "--workers", "1"]
 
 
 def test_the_folder_holds_what_it_should(compared):
@@ -88,11 +84,17 @@ def test_a_captions_command_makes_the_same_picture(compared, tmp_path):
 
 def test_the_page_has_its_parts_and_asks_for_nothing(compared, tmp_path):
     page = compared.report(tmp_path / "page.html").read_text()
-    for words in ("Three experiments", "From strokes to objects", "The claims cannot be tested", "Zhang, Isola", "resnet18"):
+    for words in (
+        "Three experiments",
+        "From strokes to objects",
+        "The claims cannot be tested",
+        "Zhang, Isola",
+        "resnet18",
+    ):
         assert words in page
     assert page.count("phosphene dream sample:coffee -o") == 2 * (2 * 2 * 2 + 2 * 2)
     assert 'src="http' not in page
-    assert "<link rel=\"stylesheet\"" not in page
+    assert '<link rel="stylesheet"' not in page
 
 
 def test_a_photographs_name_cannot_break_the_page(compared, tmp_path):
@@ -102,19 +104,19 @@ def test_a_photographs_name_cannot_break_the_page(compared, tmp_path):
     assert "<script>alert" not in page
 
 
-def test_a_sweep_from_the_command_line(tmp_path, capsys):
-    assert cli.run([*SWEEP, "-o", str(tmp_path), "--workers", "1"]) == 0
+def test_a_sweep_from_the_command_line(tmp_path, capsys, tiny_flags):
+    assert cli.run([*SWEEP, *tiny_flags, "-o", str(tmp_path)]) == 0
     printed = capsys.readouterr()
     assert printed.out.strip() == str(tmp_path / "report.html")
     assert "4 of 4 cells" in printed.err
-    assert cli.run([*SWEEP, "-o", str(tmp_path), "--workers", "1"]) == 0
+    assert cli.run([*SWEEP, *tiny_flags, "-o", str(tmp_path)]) == 0
     assert "cells" not in capsys.readouterr().err
 
 
-def test_a_failed_cell_is_told_and_shown(tmp_path, capsys):
+def test_a_failed_cell_is_told_and_shown(tmp_path, capsys, tiny_flags):
     missing = str(tmp_path / "missing.pth")
     vary = ["--vary", f"weights=pretrained,{missing}"]
-    given = ["sweep", "sample:coffee", *vary, *TINY_FLAGS, "--layer", "blocks.1.1", "-o", str(tmp_path / "s")]
+    given = ["sweep", "sample:coffee", *vary, *tiny_flags, "--layer", "blocks.1.1", "-o", str(tmp_path / "s")]
     assert cli.run([*given, "--workers", "1"]) == 1
     assert "there is no weights file" in capsys.readouterr().err
     page = (tmp_path / "s" / "report.html").read_text()
@@ -140,10 +142,10 @@ def test_ticks_are_round_and_hold_the_values():
 
 
 @pytest.mark.slow
-def test_a_study_killed_at_any_point_goes_on_to_the_same_measures(tmp_path):
+def test_a_study_killed_at_any_point_goes_on_to_the_same_measures(tmp_path, networks, tiny_flags):
     """The process is killed outright, three times, and its workers with it."""
-    arguments = ["compare", "sample:coffee", "--models", ",".join(NETWORKS), "--modes", "plain,octaves", "--weights"]
-    arguments += ["untrained", "--depths", "0", "--seeds", "2", *TINY_FLAGS, "--workers", "2"]
+    arguments = ["compare", "sample:coffee", "--models", ",".join(networks), "--modes", "plain,octaves", "--weights"]
+    arguments += ["untrained", "--depths", "0", "--seeds", "2", *tiny_flags, "--workers", "2"]
     script = "import sys; from phosphene.cli import main; main()"
 
     def start(folder):

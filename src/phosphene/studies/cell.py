@@ -67,7 +67,7 @@ Event = Stepped | Ended
 
 
 def check(recipe: Recipe) -> None:
-    """Raise the `UsageError` that dreaming the recipe would, without its weights: a layer or class that is not there."""
+    """Raise the `UsageError` that dreaming the recipe would, as of a layer that is not there; no weights are needed."""
     network = skeleton(recipe.model)
     scoring = bind(recipe, network)
     if recipe.tile != "none":

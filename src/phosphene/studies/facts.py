@@ -14,7 +14,7 @@ import torch
 from torch import fx, nn
 
 from phosphene.models import registry
-from phosphene.models.layers import Extent, Layer, describe
+from phosphene.models.layers import Extent, Layer, describe, narrow_nodes
 from phosphene.models.network import Network
 from phosphene.types import Size
 
@@ -95,16 +95,9 @@ def facts_of(model: str) -> Facts:
 
 def trunk(network: Network, side: int) -> list[Trunk]:
     """Return the layers that everything passes through, from the image on, for a square image of `side` px."""
-    order = {node: index for index, node in enumerate(network.graph.nodes)}
     depth, layers = _depths(network), describe(network, (side, side))
-    names, farthest, found = {node: name for name, node in network.nodes.items()}, 0, []
-    for node, index in order.items():
-        name = names.get(node, "")
-        if farthest <= index and name in layers:
-            found.append(Trunk(name, _spoken(name, network), depth[name], layers[name]))
-        if name in layers or node.op == "placeholder":
-            farthest = max([farthest, *(order[user] for user in node.users)])
-    return found
+    narrow = narrow_nodes(network)
+    return [Trunk(name, _spoken(name, network), depth[name], layers[name]) for name in layers if name in narrow]
 
 
 @lru_cache(maxsize=32)

@@ -8,7 +8,6 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from phosphene import imagefile
 from phosphene.imagefile import Photo
 from phosphene.imagefile.encode import encode_as, quantise
 from phosphene.job import versions
@@ -147,7 +146,7 @@ def _is_report(study: Study) -> bool:
 
 
 def _read(folder: Folder, cell: str) -> Image:
-    image = imagefile.read(folder.picture(cell)).image
+    image = folder.dream(cell)
     return resize(image, _within((image.shape[1], image.shape[2])))
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from phosphene import imagefile
 from phosphene.errors import OutputExistsError
 from phosphene.imagefile import Photo, write_atomically
 from phosphene.studies.cell import Ended, Event, Result
 from phosphene.studies.plan import Cell, Study
 from phosphene.studies.workers import Task
+from phosphene.types import Image
 
 Workers = Callable[[Sequence[Task]], Iterator[Event]]
 
@@ -50,6 +52,10 @@ class Folder:
     def picture(self, cell: str) -> Path:
         """The file of a cell's dream."""
         return self.path / "dreams" / f"{cell}{self.ending}"
+
+    def dream(self, cell: str) -> Image:
+        """The pixels of a cell's dream, as its file has them."""
+        return imagefile.read(self.picture(cell)).image
 
     def result(self, cell: str) -> Result | None:
         """What came of a cell, or None where nothing readable is there."""

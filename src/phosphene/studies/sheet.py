@@ -7,7 +7,7 @@ import torch
 from phosphene import imagefile
 from phosphene.imagefile import Photo
 from phosphene.imagefile.lettering import lettering
-from phosphene.resample import resize
+from phosphene.resample import Resized, resize
 from phosphene.studies.cell import Result
 from phosphene.studies.plan import Grid, Study
 from phosphene.studies.running import Folder
@@ -42,12 +42,12 @@ def _grid(grid: Grid, size: Size, folder: Folder, results: Mapping[str, Result])
 
 def _picture(cell: str, size: Size, folder: Folder, results: Mapping[str, Result]) -> Image:
     if results[cell].failure is None:
-        return resize(imagefile.read(folder.picture(cell)).image, size)
+        return resize(folder.dream(cell), size)
     blank = torch.full((3, *size), FAINT)
     return _inked(blank, "failed", (size[0] // 2 - TEXT, GAP))
 
 
-def _titled(title: str, picture: Image) -> Image:
+def _titled(title: str, picture: Image) -> Resized:
     return _stacked([_word(title, picture.shape[2], TEXT * 3 // 2), picture], GAP)
 
 
@@ -65,22 +65,22 @@ def _inked(paper: Image, text: str, corner: tuple[int, int], size: int = TEXT) -
     return written
 
 
-def _beside(pictures: list[Image]) -> Image:
+def _beside(pictures: list[Image]) -> Resized:
     height = max(picture.shape[1] for picture in pictures)
     padded = [_padded(picture, (height, picture.shape[2] + GAP)) for picture in pictures]
     return torch.cat(padded, dim=2)[:, :, :-GAP]
 
 
-def _stacked(pictures: list[Image], gap: int) -> Image:
+def _stacked(pictures: list[Image], gap: int) -> Resized:
     width = max(picture.shape[2] for picture in pictures)
     return torch.cat([_padded(picture, (picture.shape[1] + gap, width)) for picture in pictures], dim=1)[:, :-gap]
 
 
-def _padded(picture: Image, size: Size) -> Image:
+def _padded(picture: Image, size: Size) -> Resized:
     paper = torch.full((3, *size), PAPER)
     paper[:, : picture.shape[1], : picture.shape[2]] = picture
     return paper
 
 
-def _framed(picture: Image) -> Image:
+def _framed(picture: Image) -> Resized:
     return torch.nn.functional.pad(picture, (MARGIN,) * 4, value=PAPER)

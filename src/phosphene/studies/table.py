@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from phosphene import imagefile
 from phosphene.imagefile import Photo
 from phosphene.resample import resize
 from phosphene.studies.calibrate import rms_change
@@ -40,12 +39,11 @@ def measure(study: Study, photo: Photo, folder: Folder, results: Mapping[str, Re
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a cell: the last bits depend on it
     try:
-        dreams = {name: imagefile.read(folder.picture(name)).image for name, r in results.items() if r.failure is None}
-        of_cell = {name: _of_cell(results[name], dream, photo) for name, dream in dreams.items()}
+        of_cell = {name: _of_cell(r, folder.dream(name), photo) for name, r in results.items() if r.failure is None}
         return [
             {column: row.get(column) for column in COLUMNS}
             for grid in study.grids
-            for place, apart in _distances(grid.places, dreams)
+            for place, apart in _distances(grid.places, folder, results)
             for row in [_placed(grid.name, place, results[place.cell]) | of_cell.get(place.cell, {}) | apart]
         ]
     finally:
@@ -101,18 +99,17 @@ def _of_cell(result: Result, dream: Image, photo: Photo) -> Row:
     }
 
 
-def _distances(places: Sequence[Place], dreams: Mapping[str, Image]) -> Iterable[tuple[Place, Row]]:
+def _distances(places: Sequence[Place], folder: Folder, results: Mapping[str, Result]) -> Iterable[tuple[Place, Row]]:
     """Each place, in order, with its mean distances to the others of its group and seed (of those of its size)."""
     found: dict[Place, Row] = {}
     for _, members in groupby(sorted(places, key=_company), key=_company):
-        there = [place for place in members if place.cell in dreams]
-        seen = {place.cell: looked_at(dreams[place.cell]) for place in there}
-        for place in there:
-            dream = dreams[place.cell]
-            others = [each.cell for each in there if each != place and dreams[each.cell].shape == dream.shape]
+        dreams = {place: folder.dream(place.cell) for place in members if results[place.cell].failure is None}
+        seen = {place: looked_at(dream) for place, dream in dreams.items()}
+        for place, dream in dreams.items():
+            others = [other for other in dreams if other != place and dreams[other].shape == dream.shape]
             if others:
                 found[place] = {
-                    "uniqueness_features": _mean(feature_distance(seen[place.cell], seen[other]) for other in others),
+                    "uniqueness_features": _mean(feature_distance(seen[place], seen[other]) for other in others),
                     "uniqueness_pixels": _mean(rms_change(dream, dreams[other]) for other in others),
                 }
     return [(place, found.get(place, {})) for place in places]

@@ -45,7 +45,9 @@ def side_by_side(tasks: Sequence[Task], workers: int) -> Iterator[Event]:
 def on_cluster(tasks: Sequence[Task], address: str) -> Iterator[Event]:
     """Dream the cells on a Ray cluster at `address`; `local` starts one on this machine, for as long as it takes."""
     ray = _ray()
-    ray.init(address=address, include_dashboard=False, log_to_driver=False)
+    ours = not ray.is_initialized()
+    if ours:
+        ray.init(address=address, log_to_driver=False)
     try:
         # A cell asks for a whole GPU where the cluster has some, unless it is to stay on the CPU.
         gpus = 1 if tasks[0][2] != "cpu" and ray.cluster_resources().get("GPU") else 0
@@ -58,7 +60,8 @@ def on_cluster(tasks: Sequence[Task], address: str) -> Iterator[Event]:
                 del running[ready]
             yield event
     finally:
-        ray.shutdown()
+        if ours:
+            ray.shutdown()
 
 
 def _look_after_worker(waiting: "queue.SimpleQueue[Task | None]", events: "queue.SimpleQueue[Event]") -> None:
