@@ -5,7 +5,7 @@ import pytest
 import phosphene
 from phosphene import imagefile
 
-TINY = {"size": 48, "octaves": 2, "octave_scale": 1.4, "steps": 2, "jitter": 4}
+TINY = {"size": 72, "octaves": 2, "octave_scale": 1.4, "steps": 2, "jitter": 4}
 NETWORKS = ("efficientnet_lite0", "resnet18")
 
 

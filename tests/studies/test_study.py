@@ -30,7 +30,7 @@ def test_the_folder_holds_what_it_should(compared):
     assert {file.name for file in path.iterdir()} == {
         "dreams", "costs", "report.html", "contact-sheet.png", "measures.csv", "times.csv", "study.json",
     }  # fmt: skip
-    assert len(list((path / "dreams").glob("*.png"))) == len(compared.study.cells) == 2 * 2 * 2 + 2 * 2
+    assert len(list((path / "dreams").glob("*.png"))) == len(compared.study.cells) == 2 * 2 * 2 + 2 * (2 - 1)
     assert json.loads((path / "study.json").read_text())["kind"] == "comparison"
 
 

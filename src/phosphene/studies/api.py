@@ -24,7 +24,7 @@ MODELS = ("inception_v3", "vgg19", "resnet50", "efficientnet_lite0")
 """The report's three networks, and the one whose trained weights are always here."""
 
 SIZE = 384
-"""Long side of a comparison's pictures, in px, where none is asked for: its dozens of dreams take a CPU an hour."""
+"""Long side of a comparison’s pictures, in px, where none is asked for: dozens of dreams are much work for a CPU."""
 
 
 def _silent(progress: Progress) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from phosphene import imagefile
 from phosphene.imagefile import Photo
@@ -65,13 +66,13 @@ def _inked(paper: Image, text: str, corner: tuple[int, int], size: int = TEXT) -
     return written
 
 
-def _beside(pictures: list[Image]) -> Resized:
+def _beside(pictures: list[Tensor]) -> Resized:
     height = max(picture.shape[1] for picture in pictures)
     padded = [_padded(picture, (height, picture.shape[2] + GAP)) for picture in pictures]
     return torch.cat(padded, dim=2)[:, :, :-GAP]
 
 
-def _stacked(pictures: list[Image], gap: int) -> Resized:
+def _stacked(pictures: list[Tensor], gap: int) -> Resized:
     width = max(picture.shape[2] for picture in pictures)
     return torch.cat([_padded(picture, (picture.shape[1] + gap, width)) for picture in pictures], dim=1)[:, :-gap]
 
