@@ -109,13 +109,9 @@ def test_layers_are_looked_up_before_the_first_step(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [({"workers": 0}, "workers = 0 will not do"), ({"format": "bmp"}, "format = 'bmp' will not do")],
-)
-def test_how_to_run_is_checked_too(tmp_path, given, message):
-    with pytest.raises(SettingsError, match=message):
-        api.compare("sample:coffee", tmp_path, weights="untrained", models=["resnet18"], **given)
+def test_how_to_run_is_checked_too(tmp_path):
+    with pytest.raises(SettingsError, match="workers = 0 will not do"):
+        api.compare("sample:coffee", tmp_path, weights="untrained", models=["resnet18"], workers=0)
 
 
 def test_noise_is_not_one_photograph(tmp_path):

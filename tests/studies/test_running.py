@@ -91,7 +91,7 @@ def test_the_time_left_goes_to_nothing(study, coffee, tmp_path):
 
 
 def test_an_event_for_each_step_and_one_for_the_end(study, coffee):
-    *steps, ended = dream_cell(study.cells[0], coffee, "cpu", ".png")
+    *steps, ended = dream_cell(study.cells[0], coffee, "cpu")
     assert isinstance(ended, Ended)
     assert len(steps) == 2 * len(ended.result.tries)
     assert ended.result.seconds > 0
@@ -116,7 +116,7 @@ class Bomb(Photo):
 @pytest.mark.slow
 def test_a_worker_that_dies_takes_only_its_own_cell(study, coffee):
     bomb = Bomb(coffee.image, None, coffee.source, coffee.sha256, ())
-    tasks = [(study.cells[0], bomb, "cpu", ".png"), *((cell, coffee, "cpu", ".png") for cell in study.cells[1:])]
+    tasks = [(study.cells[0], bomb, "cpu"), *((cell, coffee, "cpu") for cell in study.cells[1:])]
     ended = [event.result for event in side_by_side(tasks, 2) if isinstance(event, Ended)]
     assert {result.cell.name: result.failure for result in ended} == {
         "seed0": "its process ended early, with exit code 3",

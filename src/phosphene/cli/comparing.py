@@ -54,7 +54,6 @@ def compare(
     workers: int | None = None,
     cluster: str | None = None,
     device: str = "auto",
-    format: str = "png",
     overwrite: Overwrite = False,
 ) -> int:
     """Compare what networks see in a photograph, at equal strength, and write a report.
@@ -85,8 +84,6 @@ def compare(
         Address of a Ray cluster that dreams the cells, or local.
     device
         auto, cpu, cuda or mps.
-    format
-        Of the dreams: png, webp, jpg, avif or tif.
     overwrite
         Replace dreams of other settings that have the same names.
     """
@@ -106,7 +103,6 @@ def compare(
             workers=_workers(workers, device),
             cluster=cluster,
             device=device,
-            format=format,
             overwrite=overwrite,
             told=told,
             **given,
@@ -126,7 +122,6 @@ def sweep(
     workers: int | None = None,
     cluster: str | None = None,
     device: str = "auto",
-    format: str = "png",
     overwrite: Overwrite = False,
 ) -> int:
     """Dream a photograph over a grid of settings, and write a report.
@@ -151,8 +146,6 @@ def sweep(
         Address of a Ray cluster that dreams the cells, or local.
     device
         auto, cpu, cuda or mps.
-    format
-        Of the dreams: png, webp, jpg, avif or tif.
     overwrite
         Replace dreams of other settings that have the same names.
     """
@@ -170,7 +163,6 @@ def sweep(
             workers=_workers(workers, device),
             cluster=cluster,
             device=device,
-            format=format,
             overwrite=overwrite,
             told=told,
             **given,

@@ -10,7 +10,7 @@ import torch
 
 from phosphene import job
 from phosphene.errors import SettingsError, UsageError
-from phosphene.imagefile import FORMATS, Photo, write_atomically
+from phosphene.imagefile import Photo, write_atomically
 from phosphene.job import Source
 from phosphene.studies import comparison as comparing
 from phosphene.studies import report, sheet, sweeping, table
@@ -92,7 +92,6 @@ def compare(
     workers: int = 1,
     cluster: str | None = None,
     device: str = "auto",
-    format: str = "png",
     overwrite: bool = False,
     told: Callable[[Progress], None] = _silent,
     **settings: Any,
@@ -102,8 +101,8 @@ def compare(
     `image` is as in `phosphene.dream`, but no noise. `models` by `modes` (plain, octaves, tiles) are dreamed with
     `seeds` seeds, and at `depths` relative depths with the first one. `weights` are pretrained, untrained or both.
     `change` is the root-mean-square change, in pixel units 0 to 1, that every dream is brought to by its step size.
-    `workers` processes share the cells, or a Ray cluster at the address `cluster` ("local" starts one). `format` is the
-    dreams'. `settings` are those of `phosphene.Recipe`, the same for all. `told` hears of each step and cell.
+    `workers` processes share the cells, or a Ray cluster at the address `cluster` ("local" starts one). `settings`
+    are those of `phosphene.Recipe`, the same for all. `told` hears of each step and cell.
 
     A folder's cells that are done are kept. Raises `UsageError` before the first step for what cannot be done as asked;
     a cell that fails later is in `failures`.
@@ -119,9 +118,7 @@ def compare(
         change=change,
         settings={"size": SIZE, **settings},
     )
-    return _run(
-        study, photo, Folder(Path(folder), _ending(format)), _workers(workers, cluster), device, overwrite, told
-    )
+    return _run(study, photo, Folder(Path(folder)), _workers(workers, cluster), device, overwrite, told)
 
 
 def sweep(
@@ -134,7 +131,6 @@ def sweep(
     workers: int = 1,
     cluster: str | None = None,
     device: str = "auto",
-    format: str = "png",
     overwrite: bool = False,
     told: Callable[[Progress], None] = _silent,
     **settings: Any,
@@ -146,9 +142,7 @@ def sweep(
     """
     photo = _read(image)
     study = sweeping.sweep(photo, vary=vary, look=look, preset=preset, settings=settings)
-    return _run(
-        study, photo, Folder(Path(folder), _ending(format)), _workers(workers, cluster), device, overwrite, told
-    )
+    return _run(study, photo, Folder(Path(folder)), _workers(workers, cluster), device, overwrite, told)
 
 
 def _run(
@@ -175,14 +169,6 @@ def _read(image: Source) -> Photo:
     if isinstance(image, str) and image.startswith("noise:"):
         raise UsageError("a study dreams one photograph with several seeds, and noise is another picture for each seed")
     return job.read(image, torch.Generator())
-
-
-def _ending(format: str) -> str:
-    ending = f".{format.removeprefix('.').lower()}"
-    if ending not in FORMATS:
-        known = ", ".join(each.removeprefix(".") for each in FORMATS)
-        raise SettingsError(f"format = {format!r} will not do: it should be one of {known}")
-    return ending
 
 
 def _workers(workers: int, cluster: str | None) -> Workers:

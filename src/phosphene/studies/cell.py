@@ -57,7 +57,7 @@ class Stepped:
 
 @dataclass(frozen=True)
 class Ended:
-    """A cell came to its end: its result, and its picture as the bytes of a file, empty where it failed."""
+    """A cell came to its end: its result, and its picture as the bytes of a PNG, empty where it failed."""
 
     result: Result
     picture: bytes
@@ -74,15 +74,12 @@ def check(recipe: Recipe) -> None:
         reach_of(network, scoring.layers)
 
 
-def dream_cell(cell: Cell, photo: Photo, device: str, ending: str) -> Iterator[Event]:
-    """Dream a cell; yield an event for each step, and what came of it. Never raises: a failure is a result too.
-
-    `ending` is the picture file's, such as .png.
-    """
+def dream_cell(cell: Cell, photo: Photo, device: str) -> Iterator[Event]:
+    """Dream a cell; yield an event for each step, and what came of it. Never raises: a failure is a result too."""
     began = time.perf_counter()
     try:
         with one_thread():
-            result, picture = yield from _dream(cell, photo, device, ending)
+            result, picture = yield from _dream(cell, photo, device)
     except Exception as error:  # one cell's failure, whatever it is, is a fact about that cell
         yield Ended(failed(cell, photo, error), b"")
     else:
@@ -96,11 +93,11 @@ def failed(cell: Cell, photo: Photo, error: Exception | str) -> Result:
     return Result(cell=cell, source_sha256=photo.sha256, failure=reason)
 
 
-def _dream(cell: Cell, photo: Photo, device: str, ending: str) -> Generator[Event, None, tuple[Result, bytes]]:
+def _dream(cell: Cell, photo: Photo, device: str) -> Generator[Event, None, tuple[Result, bytes]]:
     job = prepare(photo, cell.recipe, device)
     dream, tries = yield from _told(cell, calibrated(job, cell.change))
     with TemporaryDirectory() as folder:
-        picture = dream.save(Path(folder, f"dream{ending}")).read_bytes()
+        picture = dream.save(Path(folder, "dream.png")).read_bytes()
     last = [row for row in dream.trace.rows if row[0] == dream.trace.rows[-1][0]]
     return Result(
         cell=cell,

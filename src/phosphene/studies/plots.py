@@ -43,7 +43,7 @@ def line_plot(
     """Draw lines; with `logarithmic`, y goes by powers of ten. `x_ticks` are places and their names."""
     xs = [x for each in series for x, _ in each.points]
     ys = [log10(y) if logarithmic else y for each in series for _, y in each.points]
-    ticks = x_ticks or [(tick, f"{tick:g}") for tick in nice_ticks(min(xs), max(xs)) if tick == int(tick)]
+    ticks = x_ticks or [(tick, f"{tick:g}") for tick in nice_ticks(min(xs), max(xs)) if min(xs) <= tick <= max(xs)]
     y_ticks = (
         [log10(tick) for tick in log_ticks(10 ** min(ys), 10 ** max(ys))]
         if logarithmic

@@ -44,14 +44,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Folder:
-    """Where a study's dreams are; `ending` is their format's, such as .png."""
+    """Where a study's dreams are. They are PNG, since a lossy format would take away some of what is measured."""
 
     path: Path
-    ending: str = ".png"
 
     def picture(self, cell: str) -> Path:
         """The file of a cell's dream."""
-        return self.path / "dreams" / f"{cell}{self.ending}"
+        return self.path / "dreams" / f"{cell}.png"
 
     def dream(self, cell: str) -> Image:
         """The pixels of a cell's dream, as its file has them."""
@@ -109,7 +108,7 @@ def run_cells(
     results = {name: result for name, result in found.items() if result is not None}
     left = [cell for cell in study.cells if cell.name not in results]
     clock = _Clock({cell.name: _expected_steps(cell) for cell in left})
-    for event in workers([(cell, photo, device, folder.ending) for cell in left]) if left else ():
+    for event in workers([(cell, photo, device) for cell in left]) if left else ():
         ended = folder.keep(event) if isinstance(event, Ended) else None
         if ended is not None:
             results[ended.cell.name] = ended

@@ -14,7 +14,7 @@ from phosphene.studies.plan import Grid, Study
 from phosphene.studies.running import Folder
 from phosphene.types import Image, Size
 
-SIDE, GAP, MARGIN, TEXT = 200, 10, 36, 16
+SIDE, GAP, MARGIN, TEXT = 160, 10, 32, 15
 """Long side of a picture, space between two, around all, and height of the words, in px."""
 
 PAPER, INK, FAINT = 1.0, 0.12, 0.93

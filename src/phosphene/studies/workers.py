@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from phosphene.errors import UsageError
+from phosphene.errors import PhospheneError, UsageError
 from phosphene.imagefile import Photo
 from phosphene.studies.cell import Ended, Event, dream_cell, failed
 from phosphene.studies.plan import Cell
 
-Task = tuple[Cell, Photo, str, str]
+Task = tuple[Cell, Photo, str]
 """The arguments of `dream_cell`."""
 
 
@@ -47,7 +47,7 @@ def on_cluster(tasks: Sequence[Task], address: str) -> Iterator[Event]:
     ray = _ray()
     ours = not ray.is_initialized()
     if ours:
-        ray.init(address=address, log_to_driver=False)
+        _join(ray, address)
     try:
         # A cell asks for a whole GPU where the cluster has some, unless it is to stay on the CPU.
         gpus = 1 if tasks[0][2] != "cpu" and ray.cluster_resources().get("GPU") else 0
@@ -105,6 +105,13 @@ def _why_died(exit_code: int | None) -> str:
         name = signal.Signals(-exit_code).name
         return f"its process was killed ({name}{', as when memory runs out' if name == 'SIGKILL' else ''})"
     return f"its process ended early, with exit code {exit_code}"
+
+
+def _join(ray: Any, address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, include_dashboard=False if address == "local" else None)
+    except Exception as error:  # Ray raises whatever its many parts do
+        raise PhospheneError(f"there is no way into the Ray cluster {address!r}: {error}") from error
 
 
 def _next_event(ray: Any, events: Any, task: Task) -> Event:
