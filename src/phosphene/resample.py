@@ -8,17 +8,22 @@ from torch import Tensor
 from phosphene.types import Shift, Size
 
 Planes = Float[Tensor, "channels height width"]
-Resized = Float[Tensor, "channels new_height new_width"]
+Resized = Float[Tensor, "*channels new_height new_width"]
+Band = Float[Tensor, "channels _ _"]
+"""Planes in a list of several sizes."""
 
 BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 """The generating kernel of Burt and Adelson, "The Laplacian Pyramid as a Compact Image Code", 1983."""
 
 
-def resize(image: Planes, size: Size) -> Resized:
+def resize(image: Float[Tensor, "*channels height width"], size: Size) -> Resized:
     """Bilinear, over the source's whole footprint when it shrinks, so that nothing aliases."""
-    if image.shape[1:] == size:
+    channels, old_size = image.shape[:-2], image.shape[-2:]
+    if old_size == size:
         return image
-    return F.interpolate(image[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
+    planes = image.reshape(1, -1, *old_size)
+    resized = F.interpolate(planes, size=size, mode="bilinear", antialias=True, align_corners=False)
+    return resized.reshape(*channels, *size)
 
 
 def roll(image: Planes, shift: Shift) -> Planes:
@@ -36,7 +41,7 @@ def blur(image: Planes, sigma: float) -> Planes:
     return _convolve_separably(image, kernel / kernel.sum())
 
 
-def laplacian_bands(image: Planes, bands: int) -> list[Planes]:
+def laplacian_bands(image: Planes, bands: int) -> list[Band]:
     """Split into `bands`, fine to coarse: each but the last is what a reduction by two loses (Burt, Adelson 1983).
 
     `merge_bands` adds them up to the image again. Fewer bands come back when a side runs out of pixels.
@@ -50,7 +55,7 @@ def laplacian_bands(image: Planes, bands: int) -> list[Planes]:
     return [*parts, image]
 
 
-def merge_bands(bands: list[Planes]) -> Planes:
+def merge_bands(bands: list[Band]) -> Planes:
     """Add up what `laplacian_bands` split."""
     *fine, image = bands
     for band in reversed(fine):
