@@ -1,7 +1,7 @@
 """Gradient ascent on the pixels of one octave. Blind to tiles, devices and files."""
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -31,7 +31,7 @@ def ascend(
     settings: Ascent,
     rng: torch.Generator,
     mask: P | None = None,
-    step: Callable[[P, P, Ascent, P | None], P] = take_step,
+    step: Callable[..., Any] = take_step,
     done: int = 0,
 ) -> Iterator[tuple[float, P]]:
     """Take `settings.steps` steps uphill; after each, yield the score before it and the image after it.

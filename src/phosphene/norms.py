@@ -36,9 +36,7 @@ class Division:
 
     def sizes(self, gradient: Image) -> list[float]:
         """Measure the parts of a whole gradient."""
-        return [
-            self.size([total([sums]) / part.numel() for sums in self.sums(part)]) for part in self.split(gradient)
-        ]
+        return [self.size([total([sums]) / part.numel() for sums in self.sums(part)]) for part in self.split(gradient)]
 
     def divide(self, gradient: Image, sizes: Sequence[float]) -> Image:
         """Divide the parts of a gradient, or of a strip of one."""

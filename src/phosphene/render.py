@@ -9,15 +9,16 @@ the `GradientFn`, which this loop calls without knowing.
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Generic
+from typing import Any, Generic
 
 import torch
+from torch import Tensor
 
 from phosphene.ascent import P, ascend, take_step
 from phosphene.pyramid import octave_sizes, reinject_detail
 from phosphene.resample import resize
-from phosphene.settings import Ascent, Recipe
-from phosphene.types import Image, Shift, Step
+from phosphene.settings import Recipe
+from phosphene.types import Image, Shift, Size, Step
 
 
 def finish(dream: Image, photograph: Image, recipe: Recipe) -> Image:
@@ -26,7 +27,7 @@ def finish(dream: Image, photograph: Image, recipe: Recipe) -> Image:
 
 
 @dataclass(frozen=True)
-class Medium(Generic[P]):
+class Medium:
     """What a dream does to pictures as wholes. Pictures in memory and pictures on disk have one each.
 
     `resize(picture, size)`; `reinject(dream, base, previous_base)` as in `pyramid.reinject_detail`;
@@ -34,13 +35,17 @@ class Medium(Generic[P]):
     listener gets to see.
     """
 
-    resize: Callable[[P, tuple[int, int]], P]
-    reinject: Callable[[P, P, P], P]
-    step: Callable[[P, P, Ascent, P | None], P]
-    finish: Callable[[P, P, Recipe], Image]
+    resize: Callable[..., Any]
+    reinject: Callable[..., Any]
+    step: Callable[..., Any]
+    finish: Callable[..., Image]
 
 
-IN_MEMORY: Medium[Image] = Medium(resize, reinject_detail, take_step, finish)
+def _resize(picture: Tensor, size: Size) -> Tensor:
+    return resize(picture, size) if picture.ndim == 3 else resize(picture[None], size)[0]
+
+
+IN_MEMORY = Medium(_resize, reinject_detail, take_step, finish)
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def render(
     *,
     mask: P | None = None,
     min_side: int = 1,
-    medium: Medium[P] = IN_MEMORY,
+    medium: Medium = IN_MEMORY,
     reached: Reached[P] | None = None,
 ) -> Iterator[Step]:
     """Dream `photograph`, and yield a `Step` after each step; the last one's image is the dream.

@@ -8,7 +8,7 @@ from torch import Tensor
 from phosphene.types import Shift, Size
 
 Planes = Float[Tensor, "channels height width"]
-Resized = Float[Tensor, "*channels new_height new_width"]
+Resized = Float[Tensor, "channels new_height new_width"]
 Band = Float[Tensor, "channels _ _"]
 """Planes in a list of several sizes."""
 
@@ -16,14 +16,14 @@ BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 """The generating kernel of Burt and Adelson, "The Laplacian Pyramid as a Compact Image Code", 1983."""
 
 
-def resize(image: Float[Tensor, "*channels height width"], size: Size) -> Resized:
+def resize(image: Planes, size: Size) -> Resized:
     """Bilinear, over the source's whole footprint when it shrinks, so that nothing aliases."""
-    channels, old_size = image.shape[:-2], image.shape[-2:]
-    if old_size == size:
+    if image.shape[1:] == size:
         return image
-    planes = image.reshape(1, -1, *old_size)
-    resized = F.interpolate(planes, size=size, mode="bilinear", antialias=True, align_corners=False)
-    return resized.reshape(*channels, *size)
+    if size[1] == 1 and image.shape[1] != size[0]:
+        # PyTorch (2.14, CPU) repeats the first row where the result is one pixel wide: turn it on its side.
+        return _resize(_resize(image, (image.shape[1], 1)).mT, (1, size[0])).mT.contiguous()
+    return _resize(image, size)
 
 
 def roll(image: Planes, shift: Shift) -> Planes:
@@ -61,6 +61,10 @@ def merge_bands(bands: list[Band]) -> Planes:
     for band in reversed(fine):
         image = band + _upsample(image, band)
     return image
+
+
+def _resize(image: Tensor, size: Size) -> Tensor:
+    return F.interpolate(image[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 def _upsample(image: Tensor, like: Tensor) -> Tensor:

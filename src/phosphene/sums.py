@@ -22,17 +22,22 @@ def row_sums(numbers: Rows) -> RowSums:
 
 def row_sums_of_absolutes(numbers: Rows) -> RowSums:
     """Add up the absolute values of each row."""
-    return torch.linalg.vector_norm(numbers.contiguous(), ord=1, dim=2, dtype=_wide(numbers))
+    return _norms(numbers, 1)
 
 
 def row_sums_of_squares(numbers: Rows) -> RowSums:
     """Add up the squares of each row."""
-    return torch.linalg.vector_norm(numbers.contiguous(), ord=2, dim=2, dtype=_wide(numbers)).square()
+    return _norms(numbers, 2).square()
 
 
 def total(sums: Iterable[Float[Tensor, "*shape"]]) -> float:
     """Add up the rows of a picture's strips, exactly."""
     return fsum(number for rows in sums for number in rows.flatten().tolist())
+
+
+def _norms(numbers: Rows, order: int) -> RowSums:
+    norms: Tensor = torch.linalg.vector_norm(numbers.contiguous(), ord=order, dim=2, dtype=_wide(numbers))
+    return norms
 
 
 def _wide(numbers: Tensor) -> torch.dtype:
