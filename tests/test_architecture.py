@@ -21,6 +21,7 @@ LAYERS = [
     {"pyramid", "norms", "models"},
     {"ascent", "gradient", "choose"},
     {"render", "tiling"},
+    {"canvas"},
     {"binding", "memory", "recognise"},
     {"preflight"},
     {"job"},

@@ -17,10 +17,10 @@ from phosphene import imagefile, record
 from phosphene.binding import bind, with_default_layer
 from phosphene.errors import SettingsError, UsageError
 from phosphene.imagefile import Photo
+from phosphene.memory import budget
 from phosphene.models import network as networks
 from phosphene.models import registry
 from phosphene.models.network import Network
-from phosphene.memory import budget
 from phosphene.preflight import Plan, patient_gradient_fn, plan_step
 from phosphene.pyramid import octave_sizes
 from phosphene.record import Made

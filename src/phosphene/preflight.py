@@ -1,4 +1,4 @@
-"""What a step will take, before the first one: the tile that fits the memory, and a gradient that copes if it does not."""
+"""What a step will take, before the first: the tile that fits the memory, and a gradient that copes if it does not."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -30,7 +30,7 @@ def row_sums_of_squares(numbers: Rows) -> RowSums:
     return _norms(numbers, 2).square()
 
 
-def total(sums: Iterable[Float[Tensor, "*shape"]]) -> float:
+def total(sums: Iterable[Tensor]) -> float:
     """Add up the rows of a picture's strips, exactly."""
     return fsum(number for rows in sums for number in rows.flatten().tolist())
 
