@@ -25,6 +25,7 @@ LAYERS = [
     {"binding", "memory", "recognise"},
     {"preflight"},
     {"job"},
+    {"huge"},
     {"api"},
     {"compare"},
     {"cli", "studio"},

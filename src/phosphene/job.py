@@ -117,13 +117,11 @@ def prepare(source: Source, recipe: Recipe, device: str = "auto", memory: str | 
     where = choose_device(device)
     rng = torch.Generator().manual_seed(recipe.seed)
     photo = read(source, rng)
-    guide = imagefile.read(recipe.guide) if recipe.guide is not None else None
     network = load_network(recipe.model, recipe.weights, recipe.seed, str(where))
     recipe = with_default_layer(recipe, network)
     size = fitted_size(photo.image, recipe)
     mask = imagefile.read(recipe.mask) if recipe.mask is not None else None
-    seen_guide = None if guide is None else _within(guide.image, GUIDE_SIDE).to(where)
-    scoring = bind(recipe, network, seen_guide)
+    scoring = bind(recipe, network, seen_guide(recipe, where))
     plan = plan_step(network, scoring, recipe, size, budget(memory, where))
     recipe = recipe.but(tile=plan.tile)
     return Job(
@@ -134,7 +132,7 @@ def prepare(source: Source, recipe: Recipe, device: str = "auto", memory: str | 
             source_size=(photo.image.shape[1], photo.image.shape[2]),
             size=size,
             weights=network.weights,
-            guide_sha256=guide.sha256 if guide else None,
+            guide_sha256=imagefile.checksum(recipe.guide) if recipe.guide else None,
             mask_sha256=mask.sha256 if mask else None,
             device=describe_device(where),
             versions=versions(),
@@ -208,6 +206,11 @@ def read(source: Source, rng: torch.Generator) -> Photo:
 def load_network(model: str, weights: str, seed: int, device: str) -> Network:
     """Load a network; the last two are kept, so that a folder of pictures loads one once."""
     return networks.load(registry.card(model), weights, seed, torch.device(device))
+
+
+def seen_guide(recipe: Recipe, device: torch.device) -> Image | None:
+    """Read a recipe's guide, at the size at which it is looked at."""
+    return None if recipe.guide is None else _within(imagefile.read(recipe.guide).image, GUIDE_SIDE).to(device)
 
 
 def fitted_size(image: Image, recipe: Recipe) -> Size:

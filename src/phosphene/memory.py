@@ -3,8 +3,10 @@
 import logging
 import re
 import weakref
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar, cast
 
 import psutil
 import torch
@@ -17,7 +19,10 @@ from phosphene.errors import SettingsError, UsageError
 from phosphene.gradient import FeaturesFn, differentiate
 from phosphene.objective import Scoring
 from phosphene.tiling import Tiling
-from phosphene.types import GradientFn, Image, Shift, Size
+from phosphene.types import Shift, Size
+
+G = TypeVar("G", bound=Callable[..., tuple[float, Any]])
+"""A `GradientFn`, of pictures in memory or on disk."""
 
 logger = logging.getLogger(__name__)
 
@@ -93,25 +98,24 @@ def image_bytes(size: Size) -> int:
 
 def fitting_tile(tiling_of: Callable[[int], Tiling], size: Size, limit: int) -> int:
     """Return the largest tile, in px, of which a step takes `limit` bytes at most; `UsageError` if none does."""
-    needed = 0
-    for side in SIDES:
-        needed = tile_bytes(tiling_of(side), size)
-        if needed <= limit:
-            return side
+    needed = cache(lambda side: tile_bytes(tiling_of(side), size))
+    first = bisect_left(SIDES, True, key=lambda side: needed(side) <= limit)
+    if first < len(SIDES):
+        return SIDES[first]
     raise UsageError(
         f"{spell_bytes(limit)} are left for the network, and a tile of {SIDES[-1]} px with its halo needs "
-        f"{spell_bytes(needed)}; allow more --memory, a smaller --halo, or choose a layer less deep"
+        f"{spell_bytes(needed(SIDES[-1]))}; allow more --memory, a smaller --halo, or choose a layer less deep"
     )
 
 
-def halving_gradient(build: Callable[[int], GradientFn], first: GradientFn, tile: int) -> GradientFn:
+def halving_gradient(build: Callable[[int], G], first: G, tile: int) -> G:
     """Return `first`, which `build` made for tiles of `tile` px, but with tiles half as large once memory runs out.
 
     The gradient that could not be had is computed again: no step is lost.
     """
     gradient, side = first, tile
 
-    def gradient_of(image: Image, shift: Shift) -> tuple[float, Image]:
+    def gradient_of(image: Any, shift: Shift) -> tuple[float, Any]:
         nonlocal gradient, side
         while True:
             try:
@@ -123,7 +127,7 @@ def halving_gradient(build: Callable[[int], GradientFn], first: GradientFn, tile
                 logger.warning("memory ran out: going on with tiles of %d px", side)
                 gradient = build(side)
 
-    return gradient_of
+    return cast(G, gradient_of)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

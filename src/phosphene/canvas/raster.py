@@ -86,6 +86,15 @@ def reopen(path: Path) -> Raster:
     return Raster(path, (channels, height, width))
 
 
+def rename(picture: Raster, name: str) -> Raster:
+    """Give a raster another name in its folder, in place of any that has it."""
+    target = picture.path.with_name(name)
+    remove(target)
+    with _as_store_error(target, "write"):
+        picture.path.rename(target)
+    return Raster(target, picture.shape)
+
+
 def remove(path: Path) -> None:
     """Remove a raster, if there is one."""
     _opened.cache_clear()
