@@ -24,7 +24,7 @@ LAYERS = [
     {"canvas"},
     {"binding", "memory", "recognise"},
     {"preflight"},
-    {"job"},
+    {"job", "distribute"},
     {"huge"},
     {"api"},
     {"compare"},

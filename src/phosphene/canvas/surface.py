@@ -105,7 +105,7 @@ class Surface:
         side = round_up(max(tiling.tile, 1), tiling.stride)
         rows = next(rows for rows in range(min(STRIP, side), 0, -1) if side % rows == 0)
         channels = 3 * tiling.scoring.gradients
-        return raster.create(self.folder / "gradient", (channels, *size), (rows, side))
+        return raster.create(self.folder / f"gradient-{size[0]}x{size[1]}-{side}", (channels, *size), (rows, side))
 
     def _weighed(self, slope: Slope) -> Slope:
         if not slope.scoring.balanced:

@@ -46,6 +46,7 @@ def dream(
     settings: Settings = None,
     device: str = "auto",
     memory: str | None = None,
+    cluster: str | None = None,
     bits: Literal[8, 16] = 8,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     keep_partial: Annotated[bool, Parameter(negative="")] = False,
@@ -71,6 +72,8 @@ def dream(
     memory
         What the process may take, as 2GB; without it, a safe share of what is free. A dream that does not fit is
         streamed by way of a folder beside its output.
+    cluster
+        The address of a Ray cluster that dreams by way of that folder, or local for one on this machine.
     bits
         Bits a channel, 16 for PNG and TIFF only.
     overwrite
@@ -94,7 +97,7 @@ def dream(
     if len(tasks) > 1 and (preview or trace):
         raise UsageError("--preview and --trace are for one photograph at a time")
     listeners = Listeners(json=json, preview=preview, preview_every=preview_every, trace=trace)
-    return dream_all(tasks, chosen, listeners, device, bits, overwrite, keep_partial, memory)
+    return dream_all(tasks, chosen, listeners, device, bits, overwrite, keep_partial, memory, cluster)
 
 
 def plan(inputs: list[str], output: Path) -> list[tuple[str, Path]]:
@@ -124,6 +127,7 @@ def dream_all(
     overwrite: bool,
     keep_partial: bool,
     memory: str | None = None,
+    cluster: str | None = None,
 ) -> int:
     """Dream each photograph; one that fails does not stop the rest. Return the exit code."""
     from phosphene.imagefile import check_output
@@ -134,8 +138,8 @@ def dream_all(
         try:
             if len(tasks) > 1:
                 target.parent.mkdir(parents=True, exist_ok=True)
-            if streams(source, chosen, device, memory):
-                code = max(code, stream(source, target, chosen, listeners, device, memory, bits, overwrite))
+            if streams(source, chosen, device, memory, cluster):
+                code = max(code, stream(source, target, chosen, listeners, device, memory, cluster, bits, overwrite))
                 continue
             check_output(target, overwrite, bits=bits)
             job = prepare(source, chosen, device, memory)
@@ -177,6 +181,7 @@ def replay(
     input: str | None = None,
     device: str = "auto",
     memory: str | None = None,
+    cluster: str | None = None,
     bits: Literal[8, 16] = 8,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     keep_partial: Annotated[bool, Parameter(negative="")] = False,
@@ -197,6 +202,8 @@ def replay(
     memory
         What the process may take, as 2GB; without it, a safe share of what is free. A dream that does not fit is
         streamed by way of a folder beside its output.
+    cluster
+        The address of a Ray cluster that dreams by way of that folder, or local for one on this machine.
     bits
         Bits a channel, 16 for PNG and TIFF only.
     overwrite
