@@ -1,9 +1,9 @@
 """How large a halo must be: the error of a tile's gradient against halo and cost, for the layers of our models' cards.
 
-The photograph is scikit-image's coffee, enlarged to 1152 x 1152 px. Three tiles of 128 px, at least 384 px from its edges, are looked at with
-growing halos. The error is the root mean square deviation from the whole image's gradient over the tile, relative to
-the gradient's own; with `mean_abs` it is the error of the step. The cost is the window's area over that of tiles of
-512 px with the same halo. Writes a JSON file, and prints the table of docs/size.md.
+The photograph is scikit-image's coffee, enlarged to 1152 x 1152 px. Three tiles of 128 px, at least 384 px from its
+edges, are looked at with growing halos. The error is the root mean square deviation from the whole image's gradient
+over the tiles, relative to that gradient's own root mean square: the error of a step, but for the norm. Larger tiles
+have smaller errors. Writes a JSON file, and prints for each layer the exact halo, the last halo tried and its error.
 
     python benchmarks/halo.py halo.json [MODEL ...]
 """

@@ -1,9 +1,10 @@
 """Seconds and peak memory a megapixel, from 0.25 to 100 megapixels: whole, in tiles, and streamed by way of the disk.
 
-One step of one octave of efficientnet_lite0's blocks.3.2 with the default norm, tiles of 512 px and the halo that keeps
-99 % of the step (`auto`). Each measurement is a process of its own with two threads; its peak is the process's (VmHWM),
-with Python, PyTorch and the network in it, and its time the step's alone. Streamed runs decode and encode a TIFF too:
-that is in their peak, and not in their time. Photographs are scikit-image's coffee, enlarged.
+One step of one octave of efficientnet_lite0's blocks.1.1 with the default norm, and tiles of 512 px with their exact
+halo. Each measurement is a process of its own with two threads. Its peak is the process's (VmHWM), with Python, PyTorch
+and the network in it. Its times are the step's alone: by the clock, and of the processors (user and system), which
+depends less on what else runs. Streamed runs decode and encode a TIFF too: that is in their peak, and not in their
+times. Photographs are scikit-image's coffee, enlarged.
 
     python benchmarks/size.py size.json [whole|tiled|streamed MEGAPIXELS ...]
     python benchmarks/size.py --plot size.json docs/size.svg      (needs matplotlib)
@@ -11,13 +12,14 @@ that is in their peak, and not in their time. Photographs are scikit-image's cof
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 SIZES = {"whole": (0.25, 1, 4), "tiled": (0.25, 1, 4, 16), "streamed": (0.25, 1, 4, 16, 100)}
-SETTINGS = {"layers": ("blocks.3.2",), "octaves": 1, "steps": 1, "size": "full", "halo": "auto"}
+SETTINGS = {"layers": ("blocks.1.1",), "octaves": 1, "steps": 1, "size": "full"}
 
 
 def side(megapixels: float) -> int:
@@ -43,21 +45,38 @@ def measure(kind: str, megapixels: float) -> None:
     from phosphene.settings import Recipe
 
     torch.set_num_threads(2)
+    times: list[tuple[float, float]] = []
+
+    def used() -> float:
+        spent = resource.getrusage(resource.RUSAGE_SELF)
+        return spent.ru_utime + spent.ru_stime
+
     with tempfile.TemporaryDirectory(dir=os.environ.get("SCRATCH")) as folder:
         source, recipe = sys.argv[4], Recipe(**SETTINGS, tile="none" if kind == "whole" else 512)
         if kind == "streamed":
+            from phosphene.huge import run as streaming
             from phosphene.huge.order import begin
-            from phosphene.huge.run import run as stream
 
-            rows = stream(begin(source, recipe, Path(folder) / "out.tif", device="cpu"))
+            huge, decode = begin(source, recipe, Path(folder) / "out.tif", device="cpu"), streaming._decode
+            started: list[float] = []
+
+            def decoding(*arguments) -> None:
+                decode(*arguments)
+                started.append(used())
+
+            streaming._decode = decoding
+            streaming.run(huge, lambda step: times.append((step.seconds, used() - started[0])))
         else:
             from phosphene.job import prepare, run
 
-            rows = run(prepare(source, recipe, "cpu")).trace.rows
-        peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-        load = os.getloadavg()[0]
-        row = {"kind": kind, "megapixels": megapixels, "seconds": rows[0][3], "peak": peak * 1024, "load": load}
-        print(json.dumps(row))
+            job = prepare(source, recipe, "cpu")
+            start = used()
+            run(job, lambda step: times.append((step.seconds, used() - start)))
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    (seconds, processor), load = times[0], os.getloadavg()[0]
+    row = {"kind": kind, "megapixels": megapixels, "seconds": seconds, "processor": processor}
+    print(json.dumps(row | {"peak": peak * 1024, "load": load}))
 
 
 def collect(path: Path, chosen: dict[str, tuple[float, ...]]) -> None:
@@ -72,7 +91,7 @@ def collect(path: Path, chosen: dict[str, tuple[float, ...]]) -> None:
             path.write_text(json.dumps(rows, indent=1))
             row = rows[-1]
             print(
-                f"| {kind} | {megapixels:g} | {row['seconds']:.1f} | {row['seconds'] / megapixels:.2f} | "
+                f"| {kind} | {megapixels:g} | {row['seconds'] / megapixels:.2f} | {row['processor'] / megapixels:.2f} | "
                 f"{row['peak'] / 1e9:.2f} | {row['load']:.1f} |",
                 flush=True,
             )
@@ -84,10 +103,10 @@ def plot(path: Path, target: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
     for kind in SIZES:
         measured = [row for row in json.loads(path.read_text()) if row["kind"] == kind]
-        rows = sorted((row["megapixels"], row["seconds"], row["peak"]) for row in measured)
+        rows = sorted((row["megapixels"], row["processor"], row["peak"]) for row in measured)
         left.plot([m for m, _, _ in rows], [s / m for m, s, _ in rows], "o-", label=kind)
         right.plot([m for m, _, _ in rows], [peak / 1e9 for _, _, peak in rows], "o-", label=kind)
-    for axes, label in ((left, "seconds a megapixel and step"), (right, "peak memory of the process, GB")):
+    for axes, label in ((left, "processor seconds a megapixel and step"), (right, "peak memory of the process, GB")):
         axes.set(xscale="log", xlabel="megapixels", ylabel=label, ylim=(0, None))
         axes.legend()
     figure.tight_layout()

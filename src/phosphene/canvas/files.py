@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from phosphene.canvas import deepzoom
 from phosphene.canvas.raster import Part, Raster
 from phosphene.canvas.strips import cut
 from phosphene.errors import ImageError, SettingsError, StoreError, UsageError
@@ -24,9 +25,9 @@ SAVERS: dict[str, dict[str, Any]] = {
     ".tif": {"compression": "deflate", "predictor": "horizontal", "tile": True, "pyramid": True, "bigtiff": True},
     ".png": {"compression": 6},
     ".jpg": {"Q": 95, "subsample_mode": "off"},
-    ".dzi": {"suffix": ".jpg[Q=90,subsample_mode=off]", "tile_size": 510, "overlap": 1},
+    ".dzi": {},
 }
-"""Endings that can be written, and libvips's options for them. A TIFF has its own pyramid."""
+"""Endings that can be written, and libvips's options for them. A TIFF has its own pyramid; see `deepzoom` for .dzi."""
 ALIASES = {".tiff": ".tif", ".jpeg": ".jpg"}
 DEEP = (".tif", ".png")
 
@@ -88,27 +89,37 @@ def pack(rows: slice, pixels: Part, levels: np.memmap[Any, Any]) -> None:
 
 
 def save(levels: Path, size: Size, bands: int, bits: int, path: Path, recipe: str) -> None:
-    """Encode packed levels as the file's ending says, with the recipe inside."""
-    vips, ending = _vips(), check_ending(path, bits)
+    """Encode packed levels as the file's ending says, with the recipe inside; the file comes whole or not at all."""
+    ending = check_ending(path, bits)
     with _as_image_error(path, "written"):
-        deep = bits == 16
-        picture = vips.Image.rawload(
-            str(levels), size[1], size[0], bands, format="ushort" if deep else "uchar",
-            interpretation="rgb16" if deep else "srgb",
-        ).copy()  # fmt: skip
-        picture.set_type(vips.GValue.blob_type, "icc-profile-data", srgb_icc())
-        picture.set_type(vips.GValue.blob_type, "xmp-data", xmp_of(recipe))
-        picture.set_type(vips.GValue.gstr_type, "png-comment-0-phosphene", recipe)
-        savers = {".tif": picture.tiffsave, ".png": picture.pngsave, ".jpg": picture.jpegsave, ".dzi": picture.dzsave}
-        if ending == ".jpg" and bands == 4:
+        picture = _packed(levels, size, bands, bits, recipe)
+        if bands == 4 and ending in (".jpg", ".dzi"):
             picture = picture.flatten(background=255)
-            savers[".jpg"] = picture.jpegsave
-        target = path.with_suffix("") if ending == ".dzi" else path
-        savers[ending](str(target), **SAVERS[ending])
+        if ending == ".dzi":
+            return deepzoom.save(picture, size, path, recipe, levels.parent)
+        with _put_in_place(path) as temporary:
+            savers = {".tif": picture.tiffsave, ".png": picture.pngsave, ".jpg": picture.jpegsave}
+            savers[ending](str(temporary), **SAVERS[ending])
+
+
+def thumbnail(path: Path, target: Path, side: int) -> None:
+    """Write a picture's thumbnail, `side` px long at most; a pyramid's level is read where the file has one."""
+    with _as_image_error(path), _put_in_place(target) as temporary:
+        _vips().Image.thumbnail(str(path), side, size="down").write_to_file(str(temporary))
+
+
+def _packed(levels: Path, size: Size, bands: int, bits: int, recipe: str) -> Any:
+    vips = _vips()
+    kind = {"format": "ushort", "interpretation": "rgb16"} if bits == 16 else {"interpretation": "srgb"}
+    picture = vips.Image.rawload(str(levels), size[1], size[0], bands, **kind).copy()
+    picture.set_type(vips.GValue.blob_type, "icc-profile-data", srgb_icc())
+    picture.set_type(vips.GValue.blob_type, "xmp-data", xmp_of(recipe))
+    picture.set_type(vips.GValue.gstr_type, "png-comment-0-phosphene", recipe)
+    return picture
 
 
 @contextmanager
-def put_in_place(path: Path) -> Iterator[Path]:
+def _put_in_place(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path` to write under, and rename it when all went well."""
     temporary = path.with_name(f".phosphene-{secrets.token_hex(8)}{path.suffix}")
     try:

@@ -22,6 +22,7 @@ INTERRUPTED = 130
 def add_to(app: App) -> None:
     """Register the commands."""
     app.command(resume)
+    app.command(thumbnail)
 
 
 def streams(source: str, chosen: Recipe, device: str, memory: str | None, cluster: str | None) -> bool:
@@ -70,6 +71,35 @@ def resume(
     from phosphene.huge.order import reopen
 
     return _go_on(reopen(folder), Listeners(json=json), cluster)
+
+
+def thumbnail(
+    picture: Path,
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    size: int = 1024,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Make a small picture of a large one, without reading all of it where it has a pyramid.
+
+    Parameters
+    ----------
+    picture
+        A picture file of any size.
+    output
+        The small picture to write.
+    size
+        Its long side, in px.
+    overwrite
+        Replace what is there.
+    """
+    from phosphene.canvas.files import thumbnail as write_thumbnail
+    from phosphene.imagefile import check_output
+
+    check_output(output, overwrite)
+    write_thumbnail(picture, output, size)
+    print(output)
 
 
 def _go_on(huge: Huge, listeners: Listeners, cluster: str | None) -> int:

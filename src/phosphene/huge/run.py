@@ -162,5 +162,4 @@ def _write(huge: Huge) -> None:
         files.pack(rows, pixels if alpha is None else torch.cat([pixels, alpha.read(rows)]), packed)
     packed.flush()
     recipe = record.to_toml(order.recipe, order.made)
-    with files.put_in_place(huge.output) as temporary:
-        files.save(levels, dream.size, bands, order.bits, temporary, recipe)
+    files.save(levels, dream.size, bands, order.bits, huge.output, recipe)
