@@ -21,14 +21,14 @@ test: $(VENV)/installed-dev lint ## Set up, then lint, check types and run all t
 
 .PHONY: lint
 lint: $(VENV)/installed-dev ## Check style and types
-	$(BIN)/ruff check src tests scripts
-	$(BIN)/ruff format --check src tests scripts
+	$(BIN)/ruff check src tests scripts benchmarks
+	$(BIN)/ruff format --check src tests scripts benchmarks
 	$(BIN)/mypy
 
 .PHONY: format
 format: $(VENV)/installed-dev ## Put the code into its style
-	$(BIN)/ruff check --fix src tests scripts
-	$(BIN)/ruff format src tests scripts
+	$(BIN)/ruff check --fix src tests scripts benchmarks
+	$(BIN)/ruff format src tests scripts benchmarks
 
 .PHONY: gallery
 gallery: $(VENV)/installed ## Make the documentation's pictures

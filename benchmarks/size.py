@@ -1,7 +1,7 @@
 """Seconds and peak memory a megapixel, from 0.25 to 100 megapixels: whole, in tiles, and streamed by way of the disk.
 
 One step of one octave of efficientnet_lite0's blocks.1.1 with the default norm, and tiles of 512 px with their exact
-halo. Each measurement is a process of its own with two threads. Its peak is the process's (VmHWM), with Python, PyTorch
+halo. Each measurement is a process of its own with one thread. Its peak is the process's (VmHWM), with Python, PyTorch
 and the network in it. Its times are the step's alone: by the clock, and of the processors (user and system), which
 depends less on what else runs. Streamed runs decode and encode a TIFF too: that is in their peak, and not in their
 times. Photographs are scikit-image's coffee, enlarged.
@@ -44,7 +44,7 @@ def measure(kind: str, megapixels: float) -> None:
 
     from phosphene.settings import Recipe
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     times: list[tuple[float, float]] = []
 
     def used() -> float:
@@ -91,8 +91,8 @@ def collect(path: Path, chosen: dict[str, tuple[float, ...]]) -> None:
             path.write_text(json.dumps(rows, indent=1))
             row = rows[-1]
             print(
-                f"| {kind} | {megapixels:g} | {row['seconds'] / megapixels:.2f} | {row['processor'] / megapixels:.2f} | "
-                f"{row['peak'] / 1e9:.2f} | {row['load']:.1f} |",
+                f"| {kind} | {megapixels:g} | {row['seconds'] / megapixels:.2f} | "
+                f"{row['processor'] / megapixels:.2f} | {row['peak'] / 1e9:.2f} | {row['load']:.1f} |",
                 flush=True,
             )
 
