@@ -15,6 +15,7 @@ import torch
 
 from phosphene import imagefile
 from phosphene.canvas import journal
+from phosphene.cli import run as phosphene
 from phosphene.errors import ImageError, OutputExistsError, SettingsError, StoreError, UsageError
 from phosphene.huge.order import begin, disk_bytes, is_too_large, reopen
 from phosphene.huge.run import run
@@ -290,3 +291,19 @@ def test_which_photographs_do_not_fit(coffee):
     assert not is_too_large(source, RECIPE, "cpu", ample)
     assert is_too_large(source, RECIPE, "cpu", tight)
     assert not is_too_large("sample:coffee", RECIPE, "cpu", tight)
+
+
+def test_the_commands(coffee, undisturbed, tmp_path, capsys):
+    """What does not fit is streamed without being asked for, and `resume` goes on with what was stopped."""
+    settings = ["--layer", "blocks.1.1", "--octaves", "1", "--steps", "1", "--size", "full", "--tile", "64"]
+    target = tmp_path / "small.tif"
+    command = ["dream", str(coffee / "coffee.tif"), "-o", str(target), "--memory", "1B", "--device", "cpu", *settings]
+    assert phosphene(command) == 0
+    assert "streamed by way of" in capsys.readouterr().err
+    assert imagefile.read(target).image.shape == (3, 150, 210)
+    folder = stopped(coffee, tmp_path / "out.tif")
+    assert phosphene(["resume", str(folder)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'out.tif'}\n"
+    assert (tmp_path / "out.tif").read_bytes() == undisturbed.read_bytes()
+    assert phosphene(["resume", str(folder)]) == 2
+    assert "no dream to go on with" in capsys.readouterr().err

@@ -30,7 +30,7 @@ SHARE = 0.7
 """Of the memory that is free, what a dream may take."""
 
 WORKSPACE = 1.15
-"""What convolutions and the allocator take beside the tensors: `benchmarks/memory.py` measured 0.95 to 1.33."""
+"""What convolutions and the allocator take beside the tensors; docs/size.md has what was measured."""
 
 PIXEL = 12
 """Bytes of a pixel: three float32."""
