@@ -165,9 +165,9 @@ def write(
         raise ImageError(f"{str(path)!r} could not be written: {error}") from error
 
 
-def encode(image: Image) -> bytes:
-    """The image (sRGB, 0..1, clamped) as the bytes of an 8 bit PNG, for notebooks."""
-    return _encode_png(_quantise(image, None, "PNG", 8), "")
+def encode(image: Image, kind: Literal["PNG", "JPEG"] = "PNG") -> bytes:
+    """The image (sRGB, 0..1, clamped) as the bytes of an 8 bit file, for notebooks and live views."""
+    return _encode(_quantise(image, None, kind, 8), kind, "")
 
 
 def read_recipe(path: str | Path) -> str:

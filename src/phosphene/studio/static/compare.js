@@ -1,0 +1,2 @@
+import { $, h } from "./dom.js";
+export async function showCompare() { $("compare-view").replaceChildren(h("h2", {}, "Compare")); }

@@ -1,0 +1,48 @@
+"""What the queues' threads do: one order into one picture."""
+
+import threading
+
+from phosphene.errors import OutputExistsError
+from phosphene.job import Dream, Job, prepare, run
+from phosphene.settings import Recipe
+from phosphene.studio.folder import Folder
+from phosphene.studio.queue import State, Task
+
+PREVIEW_SIDE = 256
+
+_preparing = threading.Lock()
+
+
+def dream(task: Task, folder: Folder) -> State:
+    """Dream an order at its full size, and save the picture; a stopped one is saved as far as it came."""
+    job = _prepared(task, folder, task.order.recipe(folder))
+    if task.stop.is_set():
+        return "stopped"
+    dreamed = run(job, task.hear, task.stop)
+    task.picture = _save(dreamed, task, folder)
+    return "stopped" if dreamed.made.unfinished else "done"
+
+
+def preview(task: Task, folder: Folder) -> State:
+    """Dream an order small; nothing is saved."""
+    recipe = task.order.recipe(folder)
+    side = PREVIEW_SIDE if recipe.size == "full" else min(PREVIEW_SIDE, recipe.size)
+    job = _prepared(task, folder, recipe.but(size=side, enlarge=False))
+    dreamed = run(job, task.hear, task.stop)
+    task.frame()
+    return "stopped" if dreamed.made.unfinished else "done"
+
+
+def _prepared(task: Task, folder: Folder, recipe: Recipe) -> Job:
+    with _preparing:  # two threads would load a network twice, and share torch's random state while they do
+        job = prepare(folder.photograph(task.order.photograph), recipe)
+    task.notes, task.size = (*job.photo.notes, *job.notes), job.made.size
+    return job
+
+
+def _save(dreamed: Dream, task: Task, folder: Folder) -> str:
+    while True:
+        try:
+            return dreamed.save(folder.free_name(task.order.title)).name
+        except OutputExistsError:  # another program took the name in between
+            continue
