@@ -1,5 +1,7 @@
 """What a gradient is divided by, against NumPy."""
 
+import itertools
+
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -27,15 +29,13 @@ def numpy_laplacian(g: np.ndarray) -> np.ndarray:
         return x[:, ::2, ::2]
 
     def expanded(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        at = np.meshgrid(
-            np.arange(shape[0]), np.arange(shape[1]) / 2, np.arange(shape[2]) / 2, indexing="ij"
-        )
+        at = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]) / 2, np.arange(shape[2]) / 2, indexing="ij")
         return scipy.ndimage.map_coordinates(x, at, order=1, mode="nearest")
 
     levels = [g]
     while len(levels) < 4 and min(levels[-1].shape[1:]) > 1:
         levels.append(reduced(levels[-1]))
-    bands = [fine - expanded(low, fine.shape) for fine, low in zip(levels, levels[1:], strict=False)]
+    bands = [fine - expanded(low, fine.shape) for fine, low in itertools.pairwise(levels)]
     bands = [band / np.sqrt(np.mean(band**2)) for band in [*bands, levels[-1]]]
     total = bands[-1]
     for band in reversed(bands[:-1]):

@@ -1,5 +1,7 @@
 """Octaves: their sizes, the detail between them, and that a dream of nothing is the photograph."""
 
+import itertools
+
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -48,7 +50,9 @@ def test_sizes_grow_and_end_at_the_exact_size(size, octaves, scale, min_side):
     sizes = octave_sizes(size, octaves, scale, min_side)
     assert sizes[-1] == size
     assert 1 <= len(sizes) <= octaves
-    assert all(a <= b for smaller, larger in zip(sizes, sizes[1:], strict=False) for a, b in zip(smaller, larger, strict=True))
+    assert all(
+        a <= b for smaller, larger in itertools.pairwise(sizes) for a, b in zip(smaller, larger, strict=True)
+    )
     assert all(min(coarse) >= min_side for coarse in sizes[:-1])
     for k, coarse in enumerate(reversed(sizes)):
         assert np.abs(np.array(coarse) * scale**k - np.array(size)).max() <= scale**k / 2 * (1 + 1e-9)

@@ -55,7 +55,7 @@ def differentiate(
     return torch.stack(scores), torch.stack(gradients)
 
 
-def repeat_up_to(image: Image, side: int) -> Image:
+def repeat_up_to(image: Image, side: int) -> Float[Tensor, "3 larger_height larger_width"]:
     """Repeat an image whose height or width is below `side` px until it is not."""
     height, width = image.shape[1:]
     if min(height, width) >= side:

@@ -114,7 +114,7 @@ def prepare(source: Source, recipe: Recipe, device: str = "auto") -> Job:
     network = load_network(recipe.model, recipe.weights, recipe.seed, str(where))
     recipe = with_default_layer(recipe, network)
     size = fitted_size(photo.image, recipe)
-    mask = None if recipe.mask is None else imagefile.read_mask(recipe.mask, size).to(where)
+    mask = imagefile.read(recipe.mask) if recipe.mask is not None else None
     seen_guide = None if guide is None else _within(guide.image, GUIDE_SIDE).to(where)
     scoring = bind(recipe, network, seen_guide)
     return Job(
@@ -126,14 +126,14 @@ def prepare(source: Source, recipe: Recipe, device: str = "auto") -> Job:
             size=size,
             weights=network.weights,
             guide_sha256=guide.sha256 if guide else None,
-            mask_sha256=imagefile.checksum(recipe.mask) if recipe.mask else None,
+            mask_sha256=mask.sha256 if mask else None,
             device=describe_device(where),
             versions=versions(),
         ),
         photo=photo,
         image=resize(photo.image, size).to(where),
         alpha=None if photo.alpha is None else resize(photo.alpha[None], size)[0],
-        mask=mask,
+        mask=imagefile.as_mask(mask, size).to(where) if mask else None,
         gradient_of=gradient_fn(network, scoring, recipe),
         rng=rng,
         min_side=network.card.min_side,

@@ -17,7 +17,7 @@ from phosphene.types import Activation
 LAST = 1 - 1e-6
 """The position of the last row or column; 1 itself would wrap around to the first."""
 
-Field = Float[Tensor, "batch channels rows columns"]
+Field = Float[Tensor, "batch field_channels rows columns"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class View:
     columns: tuple[int, int | None] = (0, None)
     shift: tuple[float, float] = (0.0, 0.0)
 
-    def own(self, field: Field) -> Field:
+    def own(self, field: Field) -> Float[Tensor, "batch field_channels own_rows own_columns"]:
         """The part of a field that is this view's own."""
         return field[:, :, slice(*self.rows), slice(*self.columns)]
 
@@ -66,7 +66,7 @@ class Score:
             here[:, :, row, column] = 1 / (field.shape[0] * field.shape[1])
         return (field * here).sum(), view.own(field * here).sum()
 
-    def chosen(self, activation: Activation) -> Activation:
+    def chosen(self, activation: Activation) -> Float[Tensor, "batch chosen_channels rows columns"]:
         """The channels that count."""
         return activation[:, list(self.channels)] if self.channels else activation
 

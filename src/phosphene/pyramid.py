@@ -1,7 +1,12 @@
 """Octaves: their sizes, and the detail that goes back in between them. No model, no gradient."""
 
+from jaxtyping import Float
+from torch import Tensor
+
 from phosphene.resample import resize
 from phosphene.types import Image, Size
+
+CoarseImage = Float[Tensor, "3 coarse_height coarse_width"]
 
 
 def octave_sizes(size: Size, octaves: int, scale: float, min_side: int = 1) -> list[Size]:
@@ -13,7 +18,7 @@ def octave_sizes(size: Size, octaves: int, scale: float, min_side: int = 1) -> l
     return [coarse for coarse in sizes if min(coarse) >= max(1, min_side)] + [size]
 
 
-def reinject_detail(dream: Image, base: Image, previous_base: Image) -> Image:
+def reinject_detail(dream: CoarseImage, base: Image, previous_base: CoarseImage) -> Image:
     """Bring a dream to the size of the next octave's photograph, with the detail that the smaller one lost.
 
     `resize(dream) + (base - resize(previous_base))`, in 0..1; as in Google's deepdream notebook of 2015.

@@ -9,6 +9,8 @@ from phosphene.types import Shift, Size
 
 Planes = Float[Tensor, "channels height width"]
 Resized = Float[Tensor, "channels new_height new_width"]
+Band = Float[Tensor, "channels _ _"]
+"""Planes in a list of several sizes."""
 
 BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 """The generating kernel of Burt and Adelson, "The Laplacian Pyramid as a Compact Image Code", 1983."""
@@ -18,7 +20,10 @@ def resize(image: Planes, size: Size) -> Resized:
     """Bilinear, over the source's whole footprint when it shrinks, so that nothing aliases."""
     if image.shape[1:] == size:
         return image
-    return F.interpolate(image[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
+    if size[1] == 1 and image.shape[1] != size[0]:
+        # PyTorch (2.14, CPU) repeats the first row where the result is one pixel wide: turn it on its side.
+        return _resize(_resize(image, (image.shape[1], 1)).mT, (1, size[0])).mT.contiguous()
+    return _resize(image, size)
 
 
 def roll(image: Planes, shift: Shift) -> Planes:
@@ -36,7 +41,7 @@ def blur(image: Planes, sigma: float) -> Planes:
     return _convolve_separably(image, kernel / kernel.sum())
 
 
-def laplacian_bands(image: Planes, bands: int) -> list[Planes]:
+def laplacian_bands(image: Planes, bands: int) -> list[Band]:
     """Split into `bands`, fine to coarse: each but the last is what a reduction by two loses (Burt, Adelson 1983).
 
     `merge_bands` adds them up to the image again. Fewer bands come back when a side runs out of pixels.
@@ -50,12 +55,16 @@ def laplacian_bands(image: Planes, bands: int) -> list[Planes]:
     return [*parts, image]
 
 
-def merge_bands(bands: list[Planes]) -> Planes:
+def merge_bands(bands: list[Band]) -> Planes:
     """Add up what `laplacian_bands` split."""
     *fine, image = bands
     for band in reversed(fine):
         image = band + _upsample(image, band)
     return image
+
+
+def _resize(image: Tensor, size: Size) -> Tensor:
+    return F.interpolate(image[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 def _upsample(image: Tensor, like: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ them at once, flat, so that a setting has one name on the command line, in Pytho
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -20,6 +20,15 @@ class Settings(BaseModel):
     """Frozen, and closed to names that it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Eye(Settings):
+    """The network that looks."""
+
+    model: Annotated[str, Field(description="The network; `phosphene models` lists them.")] = "efficientnet_lite0"
+    weights: Annotated[
+        str, Field(description="pretrained, untrained (seeded random), or a .safetensors or .pth file.")
+    ] = "pretrained"
 
 
 class Target(Settings):
@@ -99,13 +108,9 @@ class Tiles(Settings):
     ] = "exact"
 
 
-class Recipe(Target, Octaves, Ascent, Tiles):
-    """All that makes a dream of a photograph; with the photograph, the same bytes again."""
+class Picture(Settings):
+    """What is kept of the photograph."""
 
-    model: Annotated[str, Field(description="The network; `phosphene models` lists them.")] = "efficientnet_lite0"
-    weights: Annotated[
-        str, Field(description="pretrained, untrained (seeded random), or a .safetensors or .pth file.")
-    ] = "pretrained"
     size: Annotated[
         Literal["full"] | Annotated[int, Field(ge=1)],
         Field(description="Long side of the picture in px, or full to keep all pixels."),
@@ -119,6 +124,10 @@ class Recipe(Target, Octaves, Ascent, Tiles):
     ] = "dream"
     seed: Annotated[int, Field(ge=0, lt=2**63, description="Of all randomness.")] = 0
 
+
+class Recipe(Picture, Tiles, Ascent, Octaves, Target, Eye):
+    """All that makes a dream of a photograph; with the photograph, the same bytes again."""
+
     @model_validator(mode="before")
     @classmethod
     def _name_nearest(cls, given: Any) -> Any:
@@ -128,7 +137,7 @@ class Recipe(Target, Octaves, Ascent, Tiles):
                     raise UnknownNameError("setting", str(name), cls.model_fields)
         return given
 
-    def but(self, **changes: Any) -> Self:
+    def but(self, **changes: Any) -> "Recipe":
         """This recipe with some settings changed, and validated again."""
         return type(self)(**{**self.model_dump(), **changes})
 

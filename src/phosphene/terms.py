@@ -9,7 +9,6 @@ The algebra is a flat sum: a weight multiplies each term once, and `a - b` is a 
 
 import re
 from dataclasses import dataclass, replace
-from typing import Self
 
 from phosphene.errors import SettingsError
 
@@ -36,7 +35,7 @@ class LayerTerm:
         return f"{self.layer}{channels}{position}{_spell_weight(self.weight)}"
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str) -> "LayerTerm":
         """Read the spelling that `str` writes; a `SettingsError` says what is wrong with it."""
         found = LAYER.fullmatch(text.strip())
         if found is None:
@@ -62,7 +61,7 @@ class ClassTerm:
         return f"{self.label}{_spell_weight(self.weight)}"
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str) -> "ClassTerm":
         """Read the spelling that `str` writes; a `SettingsError` says what is wrong with it."""
         found = CLASS.fullmatch(text.strip())
         if found is None:

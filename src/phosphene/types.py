@@ -4,7 +4,7 @@ Pixels are float32 in 0..1, sRGB, `[3, height, width]`; height comes before widt
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -20,6 +20,7 @@ Shift = tuple[int, int]
 """Rows down, columns right, in pixels; the image is rolled by it, so it wraps around."""
 
 
+@runtime_checkable
 class GradientFn(Protocol):
     """Score of an image and the score's gradient, seen through a roll of the image.
 

@@ -6,7 +6,7 @@ import cyclopts
 from cyclopts import App
 from pydantic import ValidationError
 
-from phosphene.cli import dreaming, models, studio
+from phosphene.cli import dreaming, models
 from phosphene.errors import PhospheneError
 from phosphene.settings import describe_problems
 
@@ -21,7 +21,7 @@ app = App(
 )
 dreaming.add_to(app)
 models.add_to(app)
-studio.add_to(app)
+app.command("phosphene.studio.entry:studio", name="studio")
 
 
 def main() -> None:

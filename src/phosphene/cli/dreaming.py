@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from phosphene.cli.progress import Listeners, stopped_by_interrupt
+from phosphene.command import flag
 from phosphene.errors import PhospheneError, UsageError
 from phosphene.settings import Recipe
 
@@ -16,11 +17,6 @@ if TYPE_CHECKING:
     from phosphene.job import Dream
 
 INTERRUPTED = 130
-
-
-def flag(setting: str) -> str:
-    """Name the flag of a setting; what can be given several times is named in the singular."""
-    return {"layers": "layer", "classes": "class"}.get(setting, setting).replace("_", "-")
 
 
 Settings = Annotated[Recipe | None, Parameter(name="*", group="Settings", name_transform=flag, negative_iterable="")]

@@ -10,7 +10,7 @@ in the second. VGG19's Keras convolutions include their ReLU, so their aliases a
 
 from collections.abc import Mapping
 
-# tf.keras.applications.InceptionV3; the deeper of the two branches that end a block is concatenated the same way.
+# tf.keras.applications.InceptionV3: the concatenation that ends each block.
 _MIXED = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
 INCEPTION_V3: Mapping[str, str] = {f"mixed{i}": f"Mixed_{block}" for i, block in enumerate(_MIXED)}
 
@@ -34,10 +34,6 @@ VGG19: Mapping[str, str] = _vgg19()
 _BLOCKS = {2: 3, 3: 4, 4: 6, 5: 3}
 RESNET50: Mapping[str, str] = (
     {"conv1_relu": "relu", "pool1_pool": "maxpool"}
-    | {
-        f"conv{s}_block{b}_out": f"layer{s - 1}.{b - 1}"
-        for s, blocks in _BLOCKS.items()
-        for b in range(1, blocks + 1)
-    }
+    | {f"conv{s}_block{b}_out": f"layer{s - 1}.{b - 1}" for s, blocks in _BLOCKS.items() for b in range(1, blocks + 1)}
     | {f"conv{s}.x": f"layer{s - 1}" for s in _BLOCKS}
 )

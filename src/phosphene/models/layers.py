@@ -35,9 +35,7 @@ class Extent:
 
     def widened(self, kernel: tuple[int, int], stride: tuple[int, int]) -> "Extent":
         """Behind an operation of this kernel and stride (Dumoulin and Visin 2016, arXiv:1603.07285)."""
-        field = tuple(
-            r + (k - 1) * s for r, k, s in zip(self.receptive_field, kernel, self.stride, strict=True)
-        )
+        field = tuple(r + (k - 1) * s for r, k, s in zip(self.receptive_field, kernel, self.stride, strict=True))
         jump = tuple(a * b for a, b in zip(self.stride, stride, strict=True))
         return Extent((jump[0], jump[1]), (field[0], field[1]))
 
@@ -96,9 +94,9 @@ def describe(network: Network, size: Size) -> dict[str, Layer]:
 
 def layer_sizes(network: Network, nodes: tuple[str, ...], size: Size) -> Mapping[str, tuple[int, int]]:
     """Return rows and columns of units of some layers, for an image of `size` px."""
-    features = network.features(nodes)
+    features, weights = network.features(nodes), next(network.module.parameters())
     with FakeTensorMode(allow_non_fake_inputs=True):
-        activations = features(torch.empty(1, 3, *size, device=network.device))
+        activations = features(torch.empty(1, 3, *size, device=weights.device, dtype=weights.dtype))
     return {name: (a.shape[2], a.shape[3]) for name, a in activations.items()}
 
 
@@ -113,10 +111,10 @@ class _Recorder(fx.Interpreter):
 
 
 def _shapes(module: fx.GraphModule, size: Size) -> dict[str, Any]:
-    device = next(module.parameters()).device
+    weights = next(module.parameters())
     recorder = _Recorder(module)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        recorder.run(torch.empty(1, 3, *size, device=device))
+        recorder.run(torch.empty(1, 3, *size, device=weights.device, dtype=weights.dtype))
     return recorder.values
 
 
@@ -145,9 +143,7 @@ def _window(node: fx.Node, root: nn.Module) -> tuple[tuple[int, int], tuple[int,
         if isinstance(module, nn.Conv2d):
             dilation = _pair(module.dilation)
             kernel = _pair(module.kernel_size)
-            return ((kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1), _pair(
-                module.stride
-            )
+            return ((kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1), _pair(module.stride)
         if isinstance(module, POOL_MODULES):
             return _pair(module.kernel_size), _pair(module.stride or module.kernel_size)
         return ((1, 1), (1, 1)) if isinstance(module, POINTWISE_MODULES) else None

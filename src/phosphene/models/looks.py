@@ -60,8 +60,6 @@ def look(model: str, name: str | None) -> Look:
     if name is None:
         return known.get(DEFAULT_LOOK, {})
     if name not in known:
-        hint = (
-            f"{model} has the looks {', '.join(known)}." if known else f"{model} has no looks: name a layer."
-        )
+        hint = f"{model} has the looks {', '.join(known)}." if known else f"{model} has no looks: name a layer."
         raise UnknownNameError(f"look of {model}", name, known, hint)
     return known[name]

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import UnknownNameError, UsageError
-from .card import HALF, NAMED, TORCHVISION_LICENCE, ModelCard
+from phosphene.errors import UnknownNameError, UsageError
+from phosphene.models.card import HALF, NAMED, TORCHVISION_LICENCE, ModelCard
 
 # What torchvision's constructors need so that they fit the weights and take our normalisation. `init_weights`
 # is their own initialisation, said aloud because they warn when it is not.
@@ -30,9 +30,8 @@ def named() -> tuple[ModelCard, ...]:
     return NAMED
 
 
-@cache
 def known_names() -> list[str]:
-    """Return all names that `card` takes, our own first; timm's also with their tags."""
+    """Return the names that `card` takes, our own first. timm's come without their tags, which it takes too."""
     import timm
 
     ours = [c.name for c in NAMED]
@@ -63,8 +62,21 @@ def build(card: ModelCard) -> nn.Module:
     if card.source == "torchvision":
         from torchvision.models import get_model
 
-        return get_model(card.architecture, weights=None, **_OPTIONS.get(card.architecture, {}))
-    return _build_timm(card.architecture)
+        network: nn.Module = get_model(card.architecture, weights=None, **_OPTIONS.get(card.architecture, {}))
+        return network
+    return build_timm(card.architecture)
+
+
+def build_timm(architecture: str, **options: Any) -> nn.Module:
+    """Build a timm model, one that takes images of any size where it can be told to (vision transformers)."""
+    import timm
+
+    try:
+        return timm.create_model(architecture, dynamic_img_size=True, **options)
+    except TypeError as error:
+        if "dynamic_img_size" not in str(error):
+            raise
+    return timm.create_model(architecture, **options)
 
 
 @cache
@@ -84,9 +96,7 @@ def class_index(name_or_number: str) -> int:
     if wanted.isdecimal():
         if int(wanted) < len(categories()):
             return int(wanted)
-        raise UsageError(
-            f"there is no class number {wanted}: ImageNet's classes are 0 to {len(categories()) - 1}."
-        )
+        raise UsageError(f"there is no class number {wanted}: ImageNet's classes are 0 to {len(categories()) - 1}.")
     matches = [i for i, category in enumerate(categories()) if category.lower() == wanted.lower()]
     if not matches:
         raise UnknownNameError("class", name_or_number, [category.lower() for category in categories()])
@@ -135,17 +145,17 @@ def _checksum_in(file: str) -> str:
 def _is_timm_model(name: str) -> bool:
     import timm
 
-    architecture, _, _ = name.partition(".")
-    return timm.is_model(architecture) and timm.get_pretrained_cfg(name) is not None
+    return bool(timm.is_model_pretrained(name) if "." in name else timm.is_model(name))
 
 
 def _timm_card(name: str) -> ModelCard:
     import timm
 
     architecture = name.removeprefix("timm/")
-    cfg = timm.get_pretrained_cfg(architecture)
-    url = f"hf://{cfg.hf_hub_id}/{cfg.hf_hub_filename or 'model.safetensors'}" if cfg.hf_hub_id else cfg.url
+    cfg: Any = timm.get_pretrained_cfg(architecture)
+    url = _hub_url(cfg.hf_hub_id, cfg.hf_hub_filename) if cfg.hf_hub_id else cfg.url or ""
     file = PurePosixPath(url).name
+    smallest = cfg.min_input_size or (cfg.input_size if cfg.fixed_input_size else (3, 32, 32))
     return ModelCard(
         name=name,
         source="timm",
@@ -155,18 +165,12 @@ def _timm_card(name: str) -> ModelCard:
         weights_file=file,
         weights_url=url,
         sha256=_checksum_in(file),
-        licence=cfg.license or f"unknown: see {cfg.origin_url or 'the page of its weights'}",
+        licence=cfg.license or f"not stated: see {cfg.origin_url or 'the publisher of the weights'}",
         parameters=None,
-        min_side=max(32, *(cfg.min_input_size or (3, 32, 32))[1:]),
+        min_side=max(smallest[1:]),
         classes=cfg.num_classes,
     )
 
 
-def _build_timm(architecture: str) -> nn.Module:
-    """Build a timm model, for images of any size where it can be told so (vision transformers)."""
-    import timm
-
-    try:
-        return timm.create_model(architecture, dynamic_img_size=True)
-    except TypeError:
-        return timm.create_model(architecture)
+def _hub_url(repository: str, file: str | None) -> str:
+    return f"https://huggingface.co/{repository}/resolve/main/{file or 'model.safetensors'}"

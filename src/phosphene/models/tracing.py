@@ -5,12 +5,17 @@ node, and a module's name, `Mixed_6a`, stands for the last node within it.
 """
 
 import operator
+from collections import Counter
 
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.feature_extraction import NodePathTracer
 
-IN_PLACE = {operator.iadd: operator.add, operator.imul: operator.mul, operator.isub: operator.sub}
+IN_PLACE: dict[fx.node.Target, fx.node.Target] = {
+    operator.iadd: operator.add,
+    operator.imul: operator.mul,
+    operator.isub: operator.sub,
+}
 
 
 def trace(module: nn.Module) -> tuple[fx.Graph, dict[str, fx.Node]]:
@@ -28,11 +33,17 @@ def trace(module: nn.Module) -> tuple[fx.Graph, dict[str, fx.Node]]:
         if getattr(submodule, "inplace", False):
             submodule.inplace = False  # type: ignore[assignment]
     for node in graph.nodes:
-        node.target = IN_PLACE.get(node.target, node.target)
+        node.target = _out_of_place(node)
         if node.kwargs.get("inplace"):
             node.update_kwarg("inplace", False)
     names = {name: node for node, name in tracer.node_to_qualname.items() if node.op.startswith("call")}
     return graph, names
+
+
+def _out_of_place(node: fx.Node) -> fx.node.Target:
+    if node.op == "call_method" and str(node.target).endswith("_") and not str(node.target).startswith("_"):
+        return str(node.target).removesuffix("_")
+    return IN_PLACE.get(node.target, node.target)
 
 
 def last_within(names: dict[str, fx.Node]) -> dict[str, str]:
@@ -58,18 +69,20 @@ def cut(module: nn.Module, graph: fx.Graph, nodes: dict[str, fx.Node]) -> fx.Gra
 
 
 def fold_batch_norms(network: fx.GraphModule) -> None:
-    """Put each batch norm that follows a convolution into its weights, where nobody else reads the convolution.
+    """Put each batch norm that follows a convolution into its weights, where nobody else reads the convolution
+    and neither of the two is used twice.
 
     A frozen batch norm is linear, so outputs and gradients stay the same up to rounding. An activation that timm keeps
     within its batch norm stays where it was.
     """
+    uses = Counter(node.target for node in network.graph.nodes if node.op == "call_module")
     for node in list(network.graph.nodes):
         norm = _module_of(network, node)
         if not isinstance(norm, nn.BatchNorm2d) or not isinstance(node.args[0], fx.Node):
             continue
         source = node.args[0]
         conv = _module_of(network, source)
-        if not isinstance(conv, nn.Conv2d) or len(source.users) > 1:
+        if not isinstance(conv, nn.Conv2d) or len(source.users) > 1 or uses[source.target] + uses[node.target] > 2:
             continue
         _replace(network, str(source.target), fuse_conv_bn_eval(conv, norm))
         _replace(network, str(node.target), _activation_of(norm))

@@ -30,8 +30,6 @@ SIDES = (480, 2048)
 """Long sides, in px, of the copies that the page shows: in a grid, and large. Downloads are the files themselves."""
 
 
-
-
 class TooLargeError(UsageError):
     """A request's body is larger than it may be."""
 

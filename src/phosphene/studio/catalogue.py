@@ -5,11 +5,11 @@ from typing import Any
 
 from phosphene import imagefile
 from phosphene.models import registry, weights
-from phosphene.models.inspect import other_names, untrained_network
+from phosphene.models.inspect import narrow_nodes, other_names, untrained_network
 from phosphene.models.layers import Layer, describe
 from phosphene.models.looks import DEFAULT_LOOK, LOOKS
 from phosphene.models.network import Network
-from phosphene.settings import Ascent, Octaves, Recipe, Target, Tiles
+from phosphene.settings import Ascent, Recipe
 
 LAYER_SIDE = 256
 
@@ -18,7 +18,7 @@ def catalogue() -> dict[str, Any]:
     """Return all that the page builds its controls from, so that no name, range or help text is written twice."""
     return {
         "settings": Recipe.model_json_schema()["properties"],
-        "groups": [_group(cls) for cls in (Target, Octaves, Ascent, Tiles, Recipe)],
+        "groups": [_group(cls) for cls in reversed(Recipe.__bases__)],
         "drive": Ascent.drive.__doc__,
         "models": [_model(card.name) for card in registry.named()],
         "default_look": DEFAULT_LOOK,
@@ -51,7 +51,8 @@ def layers(model: str) -> dict[str, Any]:
     facts = describe(network, (side, side))
     ours = [*network.card.layers, *(name for look in LOOKS.get(model, {}).values() for name in look["layers"])]
     suggested = {network.resolve(name)[0]: name for name in ours}
-    names = {node: found[-1] for node, found in other_names(network).items()} | suggested
+    waists = narrow_nodes(network)
+    names = {node: found[0] for node, found in other_names(network).items() if node in waists} | suggested
     return {
         "model": _model(network.card.name),
         "layers": [

@@ -1,8 +1,8 @@
 """The studio's folder: the only place that it reads from and writes to.
 
-    FOLDER/             the dreams, which carry their recipes
-    FOLDER/photographs/ what was dropped on the page: photographs, guides, masks, by name and checksum
-    FOLDER/.cache/      small copies and thumbnails; may be deleted at any time
+FOLDER/             the dreams, which carry their recipes
+FOLDER/photographs/ what was dropped on the page: photographs, guides, masks, by name and checksum
+FOLDER/.cache/      small copies and thumbnails; may be deleted at any time
 """
 
 import hashlib

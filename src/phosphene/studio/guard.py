@@ -58,7 +58,9 @@ class Guard:
         if self.password is not None and not _knows(self.password, headers.get("authorization", "")):
             if "authorization" in headers:
                 await asyncio.sleep(SECONDS_AFTER_A_WRONG_PASSWORD)
-            return PlainTextResponse("The studio's password, please.", 401, {"WWW-Authenticate": 'Basic realm="studio"'})
+            return PlainTextResponse(
+                "The studio's password, please.", 401, {"WWW-Authenticate": 'Basic realm="studio"'}
+            )
         return None
 
 

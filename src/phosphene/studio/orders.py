@@ -7,6 +7,7 @@ from pydantic import Field
 
 from phosphene.choose import choose
 from phosphene.command import command, shortest
+from phosphene.models.looks import DEFAULT_LOOK
 from phosphene.record import Made, from_toml
 from phosphene.settings import Recipe, Settings
 from phosphene.studio.folder import Folder
@@ -34,10 +35,10 @@ class Order(Settings):
 
     @property
     def title(self) -> str:
-        """What it is, in two words: the photograph's and the look's, or the first layer's."""
+        """What it is, in two words: the photograph's, and the look's or the first layer's."""
         raised = [*self.settings.get("layers", ()), *self.settings.get("classes", ())]
         subject = self.photograph.removeprefix("sample:") if ":" in self.photograph else stem(self.photograph)
-        return f"{subject} {self.look or (raised or ['dream'])[0]}"
+        return f"{subject} {(raised or [self.look or DEFAULT_LOOK])[0]}"
 
 
 def stem(photograph: str) -> str:

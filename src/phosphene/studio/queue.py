@@ -33,7 +33,7 @@ class Task:
     notes: tuple[str, ...] = ()
     size: Size | None = None
     scores: list[float] = field(default_factory=list)
-    octaves: list[int] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
     latest: dict[str, Any] = field(default_factory=dict)
     picture: str | None = None
     error: str | None = None
@@ -43,7 +43,7 @@ class Task:
     def hear(self, step: Step) -> None:
         """Note a step of the dream."""
         if step.step == 1:
-            self.octaves.append(len(self.scores))
+            self.starts.append(len(self.scores))
         self.image = step.image
         self.latest = {
             "octave": step.octave,
@@ -57,7 +57,7 @@ class Task:
 
     def report(self, since: int = 0) -> dict[str, Any]:
         """Return how it stands, with the scores from step `since` on."""
-        names = ("id", "state", "notes", "size", "picture", "error", "octaves")
+        names = ("id", "state", "notes", "size", "picture", "error", "starts")
         known = {name: getattr(self, name) for name in names}
         steps = len(self.scores)
         return {

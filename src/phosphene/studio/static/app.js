@@ -246,7 +246,7 @@ function show(report, scores) {
   setRunning(!ended(report), report);
   $("title").textContent = report.title;
   $("status").textContent = statusOf(report);
-  drawCurve($("curve"), scores, report.octaves);
+  drawCurve($("curve"), scores, report.starts);
   if (report.state === "dreaming" && report.steps_done) showDream(api.frame("dreams", report.id, report.steps_done), "The dream as it grows");
   if (ended(report)) finish(report);
 }

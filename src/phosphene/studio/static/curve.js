@@ -3,7 +3,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Draw scores into a figure. */
-export function drawCurve(figure, scores, octaves) {
+export function drawCurve(figure, scores, starts) {
   figure.hidden = scores.length < 2;
   if (figure.hidden) return;
   const svg = document.createElementNS(SVG, "svg");
@@ -15,7 +15,7 @@ export function drawCurve(figure, scores, octaves) {
   const high = Math.max(...scores);
   const across = (step) => (100 * step) / (scores.length - 1);
   const up = (score) => 100 - (100 * (score - low)) / (high - low || 1);
-  for (const start of octaves.slice(1)) svg.append(shape("line", { x1: across(start), x2: across(start), y1: 0, y2: 100 }));
+  for (const start of starts.slice(1)) svg.append(shape("line", { x1: across(start), x2: across(start), y1: 0, y2: 100 }));
   svg.append(shape("polyline", { points: scores.map((score, step) => `${across(step)},${up(score)}`).join(" ") }));
   figure.replaceChildren(svg);
 }

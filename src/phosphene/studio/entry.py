@@ -1,18 +1,11 @@
-"""`phosphene studio`. The studio itself is imported when the command runs, as every heavy thing is."""
-
-from __future__ import annotations
+"""`phosphene studio`. The command line knows this function by its path, and loads it when it is asked for."""
 
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from phosphene.errors import UsageError
-
-
-def add_to(app: App) -> None:
-    """Register the command."""
-    app.command(studio)
 
 
 def studio(

@@ -1,0 +1,104 @@
+"""The layout is the architecture: imports point one way, one door, and a quick start."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import phosphene
+
+ROOT = Path(phosphene.__file__).parent
+
+# Lowest first. A module may import from those in front of it, and from its own layer where that says so.
+LAYERS = [
+    {"errors"},
+    {"types", "terms"},
+    {"settings"},
+    {"resample", "imagefile", "objective", "record"},
+    {"pyramid", "norms", "models"},
+    {"ascent", "gradient", "choose"},
+    {"render", "tiling", "command"},
+    {"binding", "recognise"},
+    {"job"},
+    {"api"},
+    {"compare"},
+    {"cli", "studio"},
+]
+STRANGERS = [
+    ("render", "models"),
+    ("render", "tiling"),
+    ("render", "distribute"),
+    ("imagefile", "pyramid"),
+    ("pyramid", "imagefile"),
+    ("models", "objective"),
+    ("objective", "models"),
+    ("models", "imagefile"),
+    ("imagefile", "models"),
+    ("cli", "studio"),
+]
+
+
+def part(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """The parts of Phosphene that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            pytest.fail(f"{path} has a relative import; ours are absolute")
+        found |= {name.split(".")[1] for name in names if name.startswith("phosphene.")}
+    return found
+
+
+FILES = [path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    height = {name: level for level, names in enumerate(LAYERS) for name in names}
+    here = part(path)
+    assert here in height, f"{here} has no place in the architecture yet"
+    for other in imports(path) - {here}:
+        assert height[other] < height[here], f"{here} imports {other}, which is not below it"
+
+
+@pytest.mark.parametrize(("one", "other"), STRANGERS)
+def test_parts_that_do_not_know_each_other(one, other):
+    for path in FILES:
+        if part(path) == one:
+            assert other not in imports(path), f"{path} imports {other}"
+
+
+def test_only_imagefile_uses_pillow():
+    users = {part(path) for path in FILES if "PIL" in path.read_text()}
+    assert users == {"imagefile"}
+
+
+def test_the_door_is_what_it_says():
+    assert phosphene.__all__ == sorted(phosphene._HOMES)
+    for name in phosphene.__all__:
+        assert getattr(phosphene, name).__module__.startswith("phosphene.")
+    with pytest.raises(AttributeError, match="no attribute 'draem'"):
+        phosphene.draem  # noqa: B018
+
+
+@pytest.mark.parametrize("command", [["--help"], ["dream", "--help"], ["--version"], ["looks"]])
+def test_help_does_not_import_torch(command):
+    script = f"import sys; from phosphene.cli import run; run({command!r}); print('torch' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip().endswith("False")
+
+
+def test_importing_phosphene_does_not_import_torch():
+    script = "import phosphene, sys; print('torch' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "False"

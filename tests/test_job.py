@@ -1,0 +1,208 @@
+"""Whole dreams through the job, with the real default network at small sizes."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import phosphene
+from phosphene import imagefile
+from phosphene.errors import SettingsError, UnknownNameError, UsageError
+from phosphene.job import differences, fitted_size, load_network, prepare, run
+from phosphene.record import from_toml
+from phosphene.settings import PRESETS, Recipe
+
+QUICK = Recipe(layers=("blocks.2.1",), octaves=2, steps=2, size=96)
+
+CHANGES = {
+    "layers": ("blocks.3.2",),
+    "classes": ("espresso:1000",),
+    "score": "mean",
+    "balanced": True,
+    "guide": "sample:chelsea",
+    "guide_by": "channels",
+    "octaves": 1,
+    "octave_scale": 1.6,
+    "detail": False,
+    "steps": 3,
+    "step_size": 0.02,
+    "norm": "std",
+    "jitter": 0,
+    "blur": 1.0,
+    "tile": 16,
+    "halo": 0,
+    "model": "resnet50",
+    "weights": "untrained",
+    "size": 48,
+    "enlarge": True,
+    "mask": "sample:rocket",
+    "colour": "original",
+    "seed": 1,
+}
+# What a setting needs beside it to matter: balance needs two terms, a halo needs tiles.
+COMPANY = {
+    "balanced": {"layers": ("blocks.2.1", "blocks.4.2")},
+    "guide_by": {"guide": "sample:chelsea"},
+    "halo": {"tile": 16},
+    "model": {"weights": "untrained", "layers": ()},
+    "enlarge": {"size": 700},
+}
+SAME_UP_TO_ROUNDING = {"tile"}
+
+
+def dream(source, recipe):
+    return run(prepare(source, recipe, "cpu"))
+
+
+@pytest.fixture(scope="module")
+def coffee():
+    return phosphene.imagefile.read("sample:coffee").image
+
+
+@pytest.mark.parametrize("name", [name for name in Recipe.model_fields if name != "enlarge"])
+def test_every_setting_changes_the_picture(name, coffee):
+    recipe = QUICK.but(**COMPANY.get(name, {}))
+    before, after = dream(coffee, recipe).image, dream(coffee, recipe.but(**{name: CHANGES[name]})).image
+    if name in SAME_UP_TO_ROUNDING:
+        # Exact tiles are the one setting that must not: what changes is the way there, which test_tiling.py shows.
+        assert torch.allclose(before, after, atol=0.02)
+    else:
+        assert before.shape != after.shape or not torch.allclose(before, after, atol=1e-4)
+
+
+def test_enlarge_is_asked_for(coffee):
+    assert fitted_size(coffee, QUICK.but(size=700)) == (400, 600)
+    assert fitted_size(coffee, QUICK.but(size=700, enlarge=True)) == (467, 700)
+    assert fitted_size(coffee, QUICK.but(size="full")) == (400, 600)
+    assert fitted_size(coffee, QUICK.but(size=300)) == (200, 300)
+
+
+def test_the_walk_over_settings_is_complete():
+    assert set(CHANGES) == set(Recipe.model_fields)
+
+
+def test_the_same_recipe_gives_the_same_bytes(coffee):
+    first, second = dream(coffee, QUICK), dream(coffee, QUICK)
+    assert torch.equal(first.image, second.image)
+    assert first.trace.scores == second.trace.scores
+
+
+def test_a_saved_picture_replays_to_the_same_pixels(tmp_path):
+    first = phosphene.dream("sample:coffee", layers="blocks.2.1", octaves=2, steps=2, size=96)
+    path = first.save(tmp_path / "dream.png", bits=16)
+    recipe, made = from_toml(imagefile.read_recipe(path))
+    job = prepare(made.source, recipe)
+    assert differences(made, job.made) == []
+    assert torch.equal(run(job).image, first.image)
+
+
+def test_a_replay_says_what_differs(coffee):
+    job = prepare(coffee, QUICK)
+    other = job.made.model_copy(update={"source_sha256": "00", "versions": {}})
+    told = differences(other, job.made)
+    assert len(told) == 2
+    assert "the photograph is not the one" in told[0]
+    assert "other versions" in told[1]
+
+
+def test_arrays_tensors_and_files_are_the_same_photograph(coffee):
+    array = (coffee.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    dreams = [dream(source, QUICK).image for source in ("sample:coffee", coffee, array)]
+    assert torch.equal(dreams[0], dreams[1])
+    assert torch.allclose(dreams[0], dreams[2], atol=1e-4)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((3, 4, 5)), torch.zeros(4, 4), torch.zeros(3, 4, 4, dtype=torch.int32)])
+def test_what_is_not_an_image_is_told_so(bad):
+    with pytest.raises(UsageError, match="is not an image"):
+        prepare(bad, QUICK)
+
+
+def test_noise_has_the_size_that_is_asked_for_and_comes_from_the_seed():
+    first = prepare("noise:40x50", QUICK).image
+    assert first.shape == (3, 40, 50)
+    assert torch.equal(first, prepare("noise:40x50", QUICK).image)
+    assert not torch.equal(first, prepare("noise:40x50", QUICK.but(seed=1)).image)
+    with pytest.raises(UsageError, match="noise:HEIGHTxWIDTH"):
+        prepare("noise:40", QUICK)
+
+
+def test_stopping_keeps_what_there_is_and_says_where(coffee):
+    stop = threading.Event()
+    job = prepare(coffee, QUICK)
+    stopped = run(job, on_step=lambda step: stop.set(), stop=stop)
+    assert stopped.made.unfinished == "stopped after step 1 of 2 in octave 1 of 2"
+    assert stopped.image.shape == job.image.shape
+    assert len(stopped.trace.rows) == 1
+
+
+def test_a_finished_dream_is_not_called_stopped(coffee):
+    stop = threading.Event()
+    stop_at_last = lambda step: stop.set() if step.is_last else None  # noqa: E731
+    assert run(prepare(coffee, QUICK), stop_at_last, stop).made.unfinished is None
+
+
+def test_octaves_that_are_too_small_are_told(coffee):
+    job = prepare(coffee, QUICK.but(octaves=9))
+    assert len(job.notes) == 1
+    assert "of 9 octaves" in job.notes[0]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (33, 77)])
+def test_any_size_is_dreamed(size):
+    image = torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
+    dreamed = dream(image, QUICK).image
+    assert dreamed.shape == image.shape
+    assert torch.isfinite(dreamed).all()
+    assert not torch.equal(dreamed, image)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["efficientnet_lite0", "resnet50", "inception_v3", "vgg19"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_score_rises_on_every_untrained_model(model, seed):
+    recipe = Recipe(model=model, weights="untrained", octaves=1, steps=5, jitter=0, norm="mean_abs", seed=seed)
+    scores = dream(torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(seed)), recipe).trace.scores
+    assert scores[-1] > scores[0]
+    load_network.cache_clear()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("norm", ["mean_abs", "std", "laplacian"])
+def test_the_score_rises_on_the_trained_default(seed, norm):
+    recipe = Recipe(layers=("blocks.4.2",), octaves=1, steps=5, jitter=0, norm=norm, seed=seed)
+    scores = dream("noise:64x64", recipe).trace.scores
+    assert scores[-1] > scores[0]
+
+
+def test_the_presets_dream(coffee):
+    for name, preset in PRESETS.items():
+        recipe = QUICK.but(**{**preset, "steps": 3, "size": 160})
+        assert len(dream(coffee, recipe).trace.rows) == 3 * preset["octaves"]
+
+
+def test_unknown_layers_channels_and_classes_are_told_before_the_first_step(coffee):
+    with pytest.raises(UnknownNameError, match=r"did you mean blocks\.4\.2"):
+        prepare(coffee, QUICK.but(layers=("block.4.2",)))
+    with pytest.raises(SettingsError, match="has channels 0 to 111; 112 is not one"):
+        prepare(coffee, QUICK.but(layers=("blocks.4.2[112]",)))
+    with pytest.raises(UnknownNameError, match="did you mean espresso"):
+        prepare(coffee, QUICK.but(classes=("expresso",)))
+    with pytest.raises(UsageError, match="sees the whole image"):
+        prepare(coffee, QUICK.but(classes=("espresso",), tile=64))
+    with pytest.raises(SettingsError, match="no device 'gpu'"):
+        prepare(coffee, QUICK, "gpu")
+
+
+def test_a_pattern_means_each_layer_that_it_matches(coffee):
+    several = prepare(coffee, QUICK.but(layers=("blocks.3.?",)))
+    spelt = prepare(coffee, QUICK.but(layers=("blocks.3.0", "blocks.3.1", "blocks.3.2")))
+    assert several.gradient_of(several.image, (0, 0))[0] == spelt.gradient_of(spelt.image, (0, 0))[0]
+
+
+def test_an_objective_is_taken_where_layers_are(coffee):
+    objective = phosphene.layer("blocks.2.1") - 0.5 * phosphene.channel("blocks.3.2", 3)
+    dreamed = phosphene.dream(coffee, layers=objective, octaves=1, steps=1, size=48)
+    assert dreamed.recipe.layers == ("blocks.2.1", "blocks.3.2[3]:-0.5")
+    assert dreamed._repr_png_().startswith(b"\x89PNG")
