@@ -44,7 +44,7 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update({name: value for name, value in HEADERS.items()})
+                MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
         refusal = await self._refusal(scope["method"], Headers(scope=scope))

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { showCompare } from "./compare.js";
 import { drawCurve } from "./curve.js";
-import { $, duration, said } from "./dom.js";
+import { $, duration } from "./dom.js";
 import { buildForm } from "./form.js";
 import { showGallery } from "./gallery.js";
 import { browseLayers } from "./layers.js";
@@ -28,10 +28,13 @@ let unwatch = () => {};
 
 // --- what is said
 
-function alert(sentence) {
+function tell(sentence, kind) {
   $("alert").hidden = !sentence;
+  $("alert").className = `alert ${kind}`;
   $("alert").querySelector("span").textContent = sentence ?? "";
 }
+const alert = (sentence) => tell(sentence, "wrong");
+const note = (sentences) => sentences.length && tell(`${sentences.join(". ")}.`, "note");
 
 /** Run something that may fail, and say so if it does. */
 const trying = (act) => async (...given) => {
@@ -62,18 +65,19 @@ async function takePhotograph(photograph) {
 async function takeFile(file) {
   alert(null);
   if (file.size > state.catalogue.limits.bytes) throw new Error(`${file.name} is larger than ${state.catalogue.limits.bytes / 2 ** 20} MB: give a smaller file`);
-  $("stage").classList.add("busy");
-  const kept = await api.keep(file).finally(() => $("stage").classList.remove("busy"));
-  history.pushState(null, "", "#");
-  route.now = "";
+  tell(`Reading ${file.name}`, "note");
+  const kept = await api.keep(file);
+  alert(null);
+  leaveAddress();
   if (kept.restored) return restore(kept.restored, { name: kept.name, size: kept.size }, api.viewOfPhotograph(kept.name));
   await takePhotograph(kept);
-  if (kept.notes.length) alert(kept.notes.join(". "));
-  return refresh();
+  await refresh();
+  return note(kept.notes);
 }
 
 async function takeSample(name) {
   alert(null);
+  leaveAddress();
   await takePhotograph({ name, size: await sizeOf(api.viewOfPhotograph(name)) });
   return refresh();
 }
@@ -97,7 +101,7 @@ async function restore(restored, picture, url) {
   $("title").textContent = title(picture.name);
   $("status").textContent = [pixels(restored.size), restored.unfinished].filter(Boolean).join(", ");
   showFinished(null, restored.command);
-  if (restored.notes.length) alert(said(restored.notes.join("; ")));
+  note(restored.notes);
 }
 
 // --- settings
@@ -170,7 +174,8 @@ const paintMask = trying(async () => {
 // --- a quick preview while settings change
 
 let previewTimer;
-let preview = null;
+let preview = null; // { id, unwatch }, or null
+let previews = 0;
 
 function schedulePreview() {
   clearTimeout(previewTimer);
@@ -180,7 +185,9 @@ function schedulePreview() {
 
 async function startPreview() {
   stopPreview();
+  const number = ++previews;
   const task = await api.start("previews", order());
+  if (number !== previews) return void api.stop("previews", task.id);
   preview = { id: task.id };
   preview.unwatch = watch("previews", task.id, (report) => {
     if (report.state === "failed") alert(report.error);
@@ -193,6 +200,7 @@ async function startPreview() {
 
 function stopPreview() {
   clearTimeout(previewTimer);
+  previews += 1;
   if (!preview) return;
   preview.unwatch();
   api.stop("previews", preview.id).catch(() => {});
@@ -256,7 +264,7 @@ function finish(report) {
   if (report.state === "failed") return alert(report.error);
   if (!report.picture) return clearDream();
   showDream(api.viewOfPicture(report.picture), `The dream ${report.picture}`);
-  if (report.notes.length) alert(said(report.notes.join("; ")));
+  note(report.notes);
   return showFinished(report.picture, state.shown?.command);
 }
 
@@ -294,32 +302,44 @@ function toggleCommand(open) {
 function toggleSettings(open) {
   $("settings").hidden = !open;
   $("show-settings").setAttribute("aria-expanded", open);
-  $(open ? "close-settings" : "show-settings").focus();
 }
 
 // --- the address: what is shown, so that a reload shows it again
 
-const views = { gallery: () => showGallery(), compare: (ids) => showCompare(ids, state) };
+const views = { gallery: () => showGallery(), compare: (ids) => showCompare(ids, comparing()) };
+
+const comparing = () => ({ ...state, weights: state.shown.recipe.weights, fail: (error) => alert(error.message) });
+
+let onStage = ""; // the address whose dream or picture is on the stage
+
+function leaveAddress() {
+  history.pushState(null, "", "#");
+  onStage = "";
+  showAddress("dream");
+}
+
+function showAddress(view) {
+  document.body.dataset.view = view;
+  for (const name of ["dream", ...Object.keys(views)]) $(`${name}-view`).hidden = name !== view;
+  for (const link of document.querySelectorAll("[data-nav]")) {
+    if (link.dataset.nav === view) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (view === "dream") document.querySelector("[data-nav=dream]").href = location.hash || "#";
+  else toggleSettings(false);
+}
 
 const route = trying(async () => {
   const [page, rest = ""] = location.hash.slice(1).split(/\/(.*)/);
   const view = page in views ? page : "dream";
-  if (route.now === location.hash) return;
-  route.now = location.hash;
   alert(null);
-  document.body.dataset.view = view;
-  for (const name of ["dream", ...Object.keys(views)]) $(`${name}-view`).hidden = name !== view;
-  for (const link of document.querySelectorAll("[data-nav]")) link.toggleAttribute("aria-current", link.dataset.nav === view);
-  if (view !== "dream") toggleSettingsQuietly();
+  showAddress(view);
   if (page in views) await views[page](rest);
+  else if (location.hash === onStage) return;
+  else onStage = location.hash;
   if (page === "dream" && rest) await follow(rest);
   if (page === "picture") await openPicture(decodeURIComponent(rest));
 });
-
-function toggleSettingsQuietly() {
-  $("settings").hidden = true;
-  $("show-settings").setAttribute("aria-expanded", false);
-}
 
 async function openPicture(name) {
   const { restored } = await api.picture(name);
@@ -340,8 +360,8 @@ function listen() {
   $("file").onchange = () => { if ($("file").files[0]) takeIt($("file").files[0]); $("file").value = ""; };
   $("go").onclick = dream;
   $("stop").onclick = trying(() => api.stop("dreams", state.dream));
-  $("show-settings").onclick = () => toggleSettings($("settings").hidden);
-  $("close-settings").onclick = () => toggleSettings(false);
+  $("show-settings").onclick = () => { toggleSettings($("settings").hidden); if (!$("settings").hidden) $("close-settings").focus(); };
+  $("close-settings").onclick = () => { toggleSettings(false); $("show-settings").focus(); };
   $("show-command").onclick = () => toggleCommand($("command").hidden);
   $("copy").onclick = trying(() => navigator.clipboard.writeText($("command-text").textContent));
   $("reset").onclick = () => { state.given = {}; state.look = null; refresh(); };
@@ -365,7 +385,7 @@ function showSamples() {
     const button = document.createElement("button");
     button.type = "button";
     button.title = about;
-    button.onclick = trying(() => { history.pushState(null, "", "#"); return takeSample(name); });
+    button.onclick = trying(() => takeSample(name));
     const image = document.createElement("img");
     image.src = api.viewOfPhotograph(name, 480);
     image.alt = `Sample ${title(name)}: ${about.split(";")[0]}`;

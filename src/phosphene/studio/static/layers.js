@@ -8,10 +8,14 @@ let opened = 0;
 
 /** Open the browser for a model; `isChosen(name)` says what is raised now, `toggle(name)` adds or removes a layer. */
 export async function browseLayers(model, weights, isChosen, toggle) {
-  const { layers, model: card } = await api.layers(model);
+  $("browser-title").textContent = `Layers of ${model}`;
+  $("browser-about").textContent = "Reading the network";
+  $("browser-tiles").replaceChildren();
+  $("browser-filter").value = "";
+  $("browser").showModal();
+  const { layers, model: card } = await api.layers(model).catch((error) => { $("browser").close(); throw error; });
   const drawable = card.here || weights === "untrained";
   opened += 1;
-  $("browser-title").textContent = `Layers of ${model}`;
   $("browser-about").textContent = drawable
     ? "From the first to the last: early layers draw strokes, later ones objects. Each picture is a small dream of that layer alone."
     : `The weights of ${model} are not on this machine, so its layers have no pictures yet. They are fetched when it first dreams.`;
@@ -21,8 +25,6 @@ export async function browseLayers(model, weights, isChosen, toggle) {
   $("browser-tiles").replaceChildren(
     ...(suggested.length ? [h("h3", {}, "Suggested"), ...suggested.map(tile)] : []),
     ...(others.length ? [h("h3", {}, suggested.length ? "All others" : "All"), ...others.map(tile)] : []));
-  $("browser-filter").value = "";
-  $("browser").showModal();
 }
 
 function layerTile(layer, asked, isChosen, toggle) {

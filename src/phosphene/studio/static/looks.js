@@ -18,9 +18,6 @@ export function markLook(fieldset, name) {
   for (const input of fieldset.querySelectorAll("input")) input.checked = input.value === name;
 }
 
-/** The names that are marked. */
-export const markedLooks = (fieldset) => [...fieldset.querySelectorAll("input:checked")].map((input) => input.value);
-
 function thumb(model, look) {
   if (!model.here) return h("span", { className: "thumb" }, h("span", {}, "weights are not here yet"));
   return h("span", { className: "thumb" }, h("img", { src: api.thumbnail({ model: model.name, look: look.name }), alt: "", loading: "lazy" }));

@@ -19,10 +19,12 @@ export function clearDream() {
   $("after").hidden = $("seam").hidden = $("badge").hidden = true;
   $("after").removeAttribute("src");
   wanted = null;
+  cleared += 1;
 }
 
 let wanted = null;
 let loading = false;
+let cleared = 0;
 
 /** Show a picture over the photograph as soon as it is here; of several in a row, the latest. */
 export async function showDream(url, alt, badge = "") {
@@ -38,6 +40,7 @@ export async function showDream(url, alt, badge = "") {
 }
 
 async function swapIn(next) {
+  const then = cleared;
   const image = new Image();
   image.src = next.url;
   try {
@@ -45,6 +48,7 @@ async function swapIn(next) {
   } catch {
     return; // the step's picture is gone; a later one comes
   }
+  if (then !== cleared) return;
   const after = $("after");
   after.src = next.url;
   after.alt = next.alt;
