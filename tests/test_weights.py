@@ -12,6 +12,7 @@ import pytest
 import safetensors.torch
 import skimage.data
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import nn
 
 from phosphene.errors import WeightsError, WeightsMismatchError, WeightsUnavailableError
@@ -84,6 +85,11 @@ def served(published) -> Callable[[int], ModelCard]:
 def same(first: nn.Module, second: nn.Module) -> bool:
     ours, theirs = first.state_dict(), second.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def written(state: dict, file: Path) -> str:
+    torch.save(state, file)
+    return str(file)
 
 
 def left_in(folder: Path) -> list[str]:
@@ -188,6 +194,7 @@ def test_timms_weights_are_found_where_we_say_that_they_belong(tmp_path, monkeyp
     weights.location(card).parent.mkdir(parents=True)
     safetensors.torch.save_file(network.state_dict(), weights.location(card))
     assert weights.is_here(card)
+    assert try_to_load_from_cache("timm/test_resnet.r160_in1k", "model.safetensors") == str(weights.location(card))
     assert same(weights.load(card)[0], network)
     weights.location(card).write_bytes(b"not weights")
     with pytest.raises(WeightsError, match="cannot be loaded: delete the file"):
@@ -232,9 +239,11 @@ def test_the_packaged_file_is_also_taken_as_a_file():
 
 
 def test_loading_freezes_in_float32_and_evaluation_mode(tmp_path):
-    network, _ = weights.load(SMALL, "untrained")
-    torch.save(network.half().state_dict(), tmp_path / "half.pth")
-    for loaded in (weights.load(SMALL, "untrained")[0], weights.load(SMALL, str(tmp_path / "half.pth"))[0]):
+    card = registry.card("efficientnet_lite0")
+    untrained, _ = weights.load(card, "untrained")
+    half = {name: tensor.half() for name, tensor in untrained.state_dict().items()}
+    from_file, _ = weights.load(card, written(half, tmp_path / "half.pth"))
+    for loaded in (untrained, from_file):
         assert not any(module.training for module in loaded.modules())
         assert not any(p.requires_grad for p in loaded.parameters())
         assert {p.dtype for p in loaded.parameters()} == {torch.float32}
@@ -274,11 +283,6 @@ def test_untrained_activations_neither_explode_nor_vanish():
 
 
 # Files.
-
-
-def written(state: dict, file: Path) -> str:
-    torch.save(state, file)
-    return str(file)
 
 
 def test_checkpoints_are_unwrapped_and_parallel_trainings_prefix_taken_off(tmp_path):

@@ -65,7 +65,7 @@ class Dream:
     def save(self, path: str | Path, *, bits: Literal[8, 16] = 8, overwrite: bool = False) -> Path:
         """Write the picture, in the format of its file's ending, with the recipe inside."""
         path = Path(path)
-        imagefile.check_output(path, overwrite)
+        imagefile.check_output(path, overwrite, bits=bits, size=self.made.size)
         text = record.to_toml(self.recipe, self.made)
         imagefile.write(path, self.image, alpha=self.alpha, recipe=text, bits=bits)
         return path

@@ -123,8 +123,9 @@ def dream_all(
         try:
             if len(tasks) > 1:
                 target.parent.mkdir(parents=True, exist_ok=True)
-            check_output(target, overwrite)
+            check_output(target, overwrite, bits=bits)
             job = prepare(source, chosen, device)
+            check_output(target, overwrite, bits=bits, size=job.made.size)
             listeners.start(source, job)
             with stopped_by_interrupt() as stop:
                 dreamed = run(job, listeners.step, stop)

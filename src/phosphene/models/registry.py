@@ -153,7 +153,7 @@ def _timm_card(name: str) -> ModelCard:
 
     architecture = name.removeprefix("timm/")
     cfg: Any = timm.get_pretrained_cfg(architecture)
-    url = _hub_url(cfg.hf_hub_id, cfg.hf_hub_filename) if cfg.hf_hub_id else cfg.url or ""
+    url = _hub_url(cfg.hf_hub_id, cfg.hf_hub_filename) if cfg.hf_hub_id else cfg.url
     file = PurePosixPath(url).name
     smallest = cfg.min_input_size or (cfg.input_size if cfg.fixed_input_size else (3, 32, 32))
     return ModelCard(

@@ -1,0 +1,220 @@
+"""The command line: files, standard output and error, exit codes; processes where a signal has to reach one."""
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from phosphene import imagefile
+from phosphene.cli import run
+
+QUICK = ["--layer", "blocks.2.1", "--octaves", "1", "--steps", "2", "--size", "64"]
+PROCESS = [sys.executable, "-c", "from phosphene.cli import main; main()"]
+LONG = ["--layer", "blocks.4.2", "--octaves", "1", "--steps", "5000", "--size", "64"]
+
+
+@dataclass
+class Answer:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def phosphene(*arguments, cwd="."):
+    """Run a command within this process, which has the engine loaded already."""
+    out, err = io.StringIO(), io.StringIO()
+    with chdir(cwd), redirect_stdout(out), redirect_stderr(err):
+        code = run([str(argument) for argument in arguments])
+    return Answer(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def dreamed(tmp_path_factory):
+    """One dream, with everything that can be written beside it."""
+    folder = tmp_path_factory.mktemp("dreamed")
+    answer = phosphene(
+        *("dream", "sample:coffee", "-o", "dream.png", *QUICK, "--json"),
+        *("--trace", "trace.csv", "--preview", "preview.png", "--preview-every", "1"),
+        cwd=folder,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return folder, answer
+
+
+def test_json_events_tell_the_story(dreamed):
+    _, answer = dreamed
+    events = [json.loads(line) for line in answer.stdout.splitlines()]
+    assert [event["event"] for event in events] == ["start", "step", "step", "saved"]
+    assert events[0]["size"] == [43, 64]
+    assert events[0]["recipe"]["layers"] == ["blocks.2.1"]
+    assert events[2]["step"] == 2
+    assert events[2]["seconds_left"] == 0
+    assert answer.stderr == ""
+
+
+def test_the_trace_and_the_preview_are_written(dreamed):
+    folder, answer = dreamed
+    rows = list(csv.DictReader((folder / "trace.csv").read_text().splitlines()))
+    steps = [json.loads(line) for line in answer.stdout.splitlines()][1:3]
+    assert [float(row["score"]) for row in rows] == [step["score"] for step in steps]
+    assert torch.equal(imagefile.read(folder / "preview.png").image, imagefile.read(folder / "dream.png").image)
+    assert not list(folder.glob(".phosphene*"))
+
+
+def test_the_recipe_is_printed_and_replayed_to_the_same_pixels(dreamed):
+    folder, _ = dreamed
+    printed = phosphene("recipe", "dream.png", cwd=folder)
+    assert tomllib.loads(printed.stdout)["made"]["source"] == "sample:coffee"
+    replayed = phosphene("replay", "dream.png", "-o", "again.png", cwd=folder)
+    assert replayed.returncode == 0
+    assert "note" not in replayed.stderr
+    assert (folder / "again.png").read_bytes() == (folder / "dream.png").read_bytes()
+
+
+def test_a_replay_of_another_photograph_says_so(dreamed):
+    folder, _ = dreamed
+    answer = phosphene("replay", "dream.png", "--input", "sample:chelsea", "-o", "cat.png", cwd=folder)
+    assert answer.returncode == 0
+    assert "note: the photograph is not the one that the recipe was made with" in answer.stderr
+
+
+def test_nothing_is_overwritten_unasked(dreamed):
+    folder, _ = dreamed
+    before = (folder / "dream.png").read_bytes()
+    answer = phosphene("dream", "sample:chelsea", "-o", "dream.png", *QUICK, cwd=folder)
+    assert answer.returncode == 2
+    assert "exists already" in answer.stderr
+    assert (folder / "dream.png").read_bytes() == before
+
+
+def test_a_folder_goes_on_after_a_failure(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    imagefile.write(photos / "one.png", imagefile.read("sample:coffee").image)
+    (photos / "two.jpg").write_bytes(b"\xff\xd8\xff not a photograph")
+    imagefile.write(photos / "three.jpg", imagefile.read("sample:chelsea").image)
+    (photos / "notes.txt").write_text("no picture")
+    answer = phosphene("dream", photos, "-o", tmp_path / "out", *QUICK)
+    assert answer.returncode == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["one.png", "three.png"]
+    assert "two.jpg" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_two_photographs_of_one_name_do_not_meet(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        imagefile.write(tmp_path / folder / "photo.png", torch.rand(3, 40, 40))
+    answer = phosphene("dream", "a/photo.png", "b/photo.png", "-o", "out", *QUICK, cwd=tmp_path)
+    assert answer.returncode == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["photo-2.png", "photo.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["drem"], 2, 'Did you mean "dream"'),
+        (["dream", "sample:coffee", "-o", "x.png", "--step", "3"], 2, "Did you mean --steps"),
+        (["dream", "sample:coffee", "-o", "x.png", "--steps", "0"], 2, "steps = '0' will not do"),
+        (["dream", "sample:coffee", "-o", "x.png", "--steps", "many"], 2, "steps"),
+        (["dream", "sample:coffee", "-o", "x.png", "--look", "creature"], 2, "did you mean creatures"),
+        (["dream", "sample:coffee", "-o", "x.png", "--preset", "tile"], 2, "did you mean tiles"),
+        (["dream", "sample:coffee", "-o", "x.png", "--layer", "block.4.2"], 2, "did you mean blocks.4.2"),
+        (["dream", "sample:coffee", "-o", "x.png", "--class", "expresso"], 2, "did you mean espresso"),
+        (["dream", "sample:coffee", "-o", "x.png", "--model", "vgg91"], 2, "did you mean vgg"),
+        (["dream", "sample:cofee", "-o", "x.png"], 2, "did you mean coffee"),
+        (["dream", "nothing.jpg", "-o", "x.png"], 1, "there is no file 'nothing.jpg'"),
+        (["dream", "sample:coffee", "-o", "x.docx"], 2, "its ending must be one of"),
+        (["dream", "sample:coffee", "-o", "x.jpg", "--bits", "16"], 2, "cannot hold 16 bits"),
+        (["dream", "sample:coffee", "-o", "nowhere/x.png"], 1, "there is no folder"),
+        (["dream", "sample:coffee", "-o", "x.png", "--weights", "nothing.pth"], 1, "nothing.pth"),
+        (["dream", "sample:coffee", "-o", "x.png", "--mask", "nothing.png"], 1, "nothing.png"),
+        (["dream", "sample:coffee", "sample:chelsea", "-o", "x", "--trace", "t.csv"], 2, "one photograph at a time"),
+        (["recipe", "nothing.png"], 1, "nothing.png"),
+        (["layers", "vgg91"], 2, "did you mean vgg"),
+        (["looks", "vgg1"], 2, "did you mean vgg19"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(arguments, code, told, tmp_path):
+    answer = phosphene(*arguments, cwd=tmp_path)
+    assert answer.returncode == code
+    assert told in answer.stderr
+    assert answer.stderr.startswith("phosphene: ")
+    assert answer.stderr.count("\n") == 1
+    assert answer.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("keep", [[], ["--keep-partial"]])
+def test_an_interrupt_ends_within_a_step(tmp_path, keep):
+    process = subprocess.Popen(
+        [*PROCESS, "dream", "sample:coffee", "-o", "x.png", "--json", *LONG, *keep],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    while '"step"' not in process.stdout.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    _, told = process.communicate(timeout=60)
+    assert time.monotonic() - sent < 30
+    assert process.returncode == 130
+    assert "stopped after step" in told
+    assert [path.name for path in tmp_path.iterdir()] == (["x.png"] if keep else [])
+    if keep:
+        assert "was written to x.png" in told
+        assert "unfinished" in phosphene("recipe", "x.png", cwd=tmp_path).stdout
+
+
+def test_alpha_is_kept(tmp_path):
+    alpha = torch.linspace(0, 1, 40).repeat(30, 1)
+    imagefile.write(tmp_path / "in.png", torch.rand(3, 30, 40), alpha=alpha)
+    assert phosphene("dream", "in.png", "-o", "out.png", *QUICK, cwd=tmp_path).returncode == 0
+    assert torch.allclose(imagefile.read(tmp_path / "out.png").alpha, alpha, atol=1 / 255)
+
+
+def test_layers_are_listed_with_the_reports_names():
+    answer = phosphene("layers", "vgg19", "--size", "224")
+    row = next(line for line in answer.stdout.splitlines() if "block5_conv4" in line)
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == [
+        *("block5_conv4", "features.35", "512", "16", "252", "14 x 14", "99.4%")
+    ]
+
+
+def test_models_samples_and_looks_are_listed():
+    assert "efficientnet_lite0" in phosphene("models").stdout
+    assert "sample:coffee" in phosphene("samples").stdout
+    assert "creatures (default)" in phosphene("looks", "resnet50").stdout
+
+
+def test_the_default_model_knows_an_espresso_from_a_cat():
+    answer = phosphene("models", "check", "efficientnet_lite0")
+    assert answer.returncode == 0
+    assert "espresso" in answer.stdout
+    assert "Egyptian cat" in answer.stdout
+
+
+def test_a_process_ends_with_the_code(tmp_path):
+    answer = subprocess.run([*PROCESS, "dream", "no.jpg", "-o", "x.png"], capture_output=True, text=True, cwd=tmp_path)
+    assert (answer.returncode, answer.stdout) == (1, "")
+
+
+def test_weights_that_are_not_here_are_told_in_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    answer = phosphene("models", "fetch", "vgg19")
+    assert answer.returncode == 1
+    assert answer.stderr.count("\n") == 1
+    for part in ("vgg19-dcbb9e9d.pth", str(tmp_path), "efficientnet_lite0"):
+        assert part in answer.stderr
