@@ -46,7 +46,8 @@ const trying = (act) => async (...given) => {
   }
 };
 
-const title = (name) => name.replace("sample:", "").replace(/-[0-9a-f]{12}\.\w+$/, "");
+/** A file's name without its checksum and ending. */
+const title = (name) => name.replace("sample:", "").replace(/(-[0-9a-f]{12})?\.\w+$/, "");
 const pixels = ([height, width]) => `${width} × ${height}`;
 const order = () => ({ photograph: state.photograph.name, look: state.look, settings: state.given });
 
@@ -165,6 +166,7 @@ const upload = trying(async (file) => (await api.keep(file)).name);
 
 const paintMask = trying(async () => {
   if (!state.photograph) throw new Error("Choose a photograph first: the mask is painted on it.");
+  stopPreview();
   clearDream();
   if (matchMedia("(max-width: 60rem)").matches) toggleSettings(false);
   const blob = await paint(state.photograph.size);
