@@ -30,6 +30,14 @@ format: $(VENV)/installed-dev ## Put the code into its style
 	$(BIN)/ruff check --fix src tests benchmarks
 	$(BIN)/ruff format src tests benchmarks
 
+.PHONY: thumbnails
+thumbnails: $(VENV)/installed-dev ## Dream the thumbnails of the studio's looks again
+	$(BIN)/python -m phosphene.studio.thumbnails
+
+.PHONY: studio
+studio: $(VENV)/installed-dev ## Open the studio
+	$(BIN)/phosphene studio --open
+
 .PHONY: clean
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) dreams .pytest_cache .mypy_cache .ruff_cache .hypothesis

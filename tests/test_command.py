@@ -37,7 +37,7 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
-@hypothesis.settings(deadline=None, max_examples=150)
+@hypothesis.settings(deadline=None, max_examples=40)
 @hypothesis.given(SETTINGS, st.data())
 def test_a_command_means_its_recipe(settings, data):
     looks = LOOKS.get(settings.get("model", "efficientnet_lite0"), {})

@@ -43,4 +43,8 @@ def _flags(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [f"--{name}" if value else f"--no-{name}"]
     values = value if isinstance(value, list | tuple) else [value]
-    return [word for each in values for word in (f"--{name}", str(each))]
+    return [word for each in values for word in _flag(name, str(each))]
+
+
+def _flag(name: str, value: str) -> list[str]:
+    return [f"--{name}={value}"] if value.startswith("-") else [f"--{name}", value]

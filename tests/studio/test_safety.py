@@ -227,3 +227,10 @@ def test_own_hosts(header, listens_on, own):
 def test_loopback():
     assert all(map(is_loopback, ("127.0.0.1", "localhost", "::1")))
     assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.0.7", "lan")))
+
+
+@pytest.mark.parametrize("asked", ["model=vgg19&look=eyes", "model=resnet50&layer=layer3.2"])
+def test_no_thumbnail_fetches_weights(studio, asked):
+    status, answer = studio.ask("GET", f"/api/thumbnail?{asked}")
+    assert status == 422
+    assert "are not on this machine, so there is no preview" in answer["error"]

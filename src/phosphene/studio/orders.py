@@ -49,6 +49,9 @@ def stem(photograph: str) -> str:
 def shown(recipe: Recipe, source: str) -> dict[str, Any]:
     """Return what the page shows of a recipe: every setting, what differs from the look, and the command line."""
     look, given = shortest(recipe)
+    for name, ours in GIVEN_FIRST.items():  # a page that is given nothing starts from these
+        wanted = getattr(recipe, name)
+        given = {key: value for key, value in given.items() if key != name} | ({} if wanted == ours else {name: wanted})
     output = f"{stem(source) if '/' in source else source.removeprefix('sample:')}-again.png"
     return {
         "recipe": recipe.model_dump(mode="json") | {name: _name(getattr(recipe, name)) for name in ("mask", "guide")},

@@ -2,8 +2,9 @@
 
 import threading
 
-from phosphene.errors import OutputExistsError
+from phosphene.errors import OutputExistsError, WeightsUnavailableError
 from phosphene.job import Dream, Job, prepare, run
+from phosphene.models import registry, weights
 from phosphene.settings import Recipe
 from phosphene.studio.folder import Folder
 from phosphene.studio.queue import State, Task
@@ -26,11 +27,20 @@ def dream(task: Task, folder: Folder) -> State:
 def preview(task: Task, folder: Folder) -> State:
     """Dream an order small; nothing is saved."""
     recipe = task.order.recipe(folder)
+    stay_here(recipe)
     side = PREVIEW_SIDE if recipe.size == "full" else min(PREVIEW_SIDE, recipe.size)
     job = _prepared(task, folder, recipe.but(size=side, enlarge=False))
     dreamed = run(job, task.hear, task.stop)
     task.frame()
     return "stopped" if dreamed.made.unfinished else "done"
+
+
+def stay_here(recipe: Recipe) -> None:
+    """Raise `WeightsUnavailableError` where a dream would have to fetch weights; only Dream itself may do that."""
+    if recipe.weights == "pretrained" and not weights.is_here(registry.card(recipe.model)):
+        raise WeightsUnavailableError(
+            f"the weights of {recipe.model} are not on this machine, so there is no preview; Dream fetches them"
+        )
 
 
 def _prepared(task: Task, folder: Folder, recipe: Recipe) -> Job:

@@ -33,7 +33,7 @@ function layerTile(layer, asked, isChosen, toggle) {
   const tile = h("button", { type: "button", className: "tile", "aria-pressed": isChosen(layer.name), onclick: () => {
     toggle(layer.name);
     tile.setAttribute("aria-pressed", isChosen(layer.name));
-  } }, thumb, h("b", {}, layer.name), h("small", {}, `${layer.channels} channels, ${sees}`));
+  } }, thumb, h("b", {}, layer.name), h("small", {}, `${layer.channels} channels`), h("small", {}, sees));
   tile.dataset.name = layer.name.toLowerCase();
   if (asked) whenSeen(tile, () => draw(thumb, asked));
   return tile;
@@ -49,12 +49,16 @@ function draw(thumb, asked) {
   });
 }
 
+const acts = new WeakMap();
+const observer = new IntersectionObserver((entries) => {
+  for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
+    observer.unobserve(target);
+    acts.get(target)();
+  }
+});
+
 function whenSeen(element, act) {
-  const observer = new IntersectionObserver((entries) => {
-    if (!entries.some((entry) => entry.isIntersecting)) return;
-    observer.disconnect();
-    act();
-  });
+  acts.set(element, act);
   observer.observe(element);
 }
 

@@ -30,7 +30,7 @@ export function paint([height, width]) {
 
 function blackCanvas({ width, height }) {
   const mask = h("canvas", { width, height });
-  const context = mask.getContext("2d");
+  const context = mask.getContext("2d", { willReadFrequently: true });
   context.fillRect(0, 0, width, height);
   return mask;
 }
