@@ -177,7 +177,7 @@ def test_the_score_rises_on_the_trained_default(seed, norm):
 
 
 def test_the_presets_dream(coffee):
-    for name, preset in PRESETS.items():
+    for preset in PRESETS.values():
         recipe = QUICK.but(**{**preset, "steps": 3, "size": 160})
         assert len(dream(coffee, recipe).trace.rows) == 3 * preset["octaves"]
 
@@ -199,6 +199,19 @@ def test_a_pattern_means_each_layer_that_it_matches(coffee):
     several = prepare(coffee, QUICK.but(layers=("blocks.3.?",)))
     spelt = prepare(coffee, QUICK.but(layers=("blocks.3.0", "blocks.3.1", "blocks.3.2")))
     assert several.gradient_of(several.image, (0, 0))[0] == spelt.gradient_of(spelt.image, (0, 0))[0]
+
+
+def test_a_guide_combines_with_weights_layers_and_a_mask(coffee, tmp_path):
+    mask = torch.zeros(3, 64, 96)
+    mask[:, :, 48:] = 1
+    imagefile.write(tmp_path / "mask.png", mask)
+    settings = {"guide": "sample:chelsea", "layers": ("blocks.2.1", "blocks.3.2:-0.5"), "detail": False, "octaves": 1}
+    plain = dream(coffee, QUICK.but(**settings))
+    masked = dream(coffee, QUICK.but(**settings, mask=str(tmp_path / "mask.png")))
+    assert torch.equal(masked.image[:, :, :48], masked.photograph[:, :, :48])
+    assert not torch.equal(masked.image[:, :, 48:], masked.photograph[:, :, 48:])
+    unweighted = dream(coffee, QUICK.but(**{**settings, "layers": ("blocks.2.1", "blocks.3.2")}))
+    assert plain.trace.scores[0] < unweighted.trace.scores[0]
 
 
 def test_an_objective_is_taken_where_layers_are(coffee):

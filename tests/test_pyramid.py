@@ -50,9 +50,7 @@ def test_sizes_grow_and_end_at_the_exact_size(size, octaves, scale, min_side):
     sizes = octave_sizes(size, octaves, scale, min_side)
     assert sizes[-1] == size
     assert 1 <= len(sizes) <= octaves
-    assert all(
-        a <= b for smaller, larger in itertools.pairwise(sizes) for a, b in zip(smaller, larger, strict=True)
-    )
+    assert all(a <= b for smaller, larger in itertools.pairwise(sizes) for a, b in zip(smaller, larger, strict=True))
     assert all(min(coarse) >= min_side for coarse in sizes[:-1])
     for k, coarse in enumerate(reversed(sizes)):
         assert np.abs(np.array(coarse) * scale**k - np.array(size)).max() <= scale**k / 2 * (1 + 1e-9)

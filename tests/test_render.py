@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from phosphene.gradient import whole_image_gradient
 from phosphene.objective import Energy, Scoring
@@ -152,3 +154,46 @@ def test_every_setting_changes_the_dream(photo, gradient_of, name):
 def test_the_same_recipe_gives_the_same_bits(photo, gradient_of):
     first, second = (steps_of(photo(33, 27), gradient_of, Recipe(octaves=3, steps=2)) for _ in range(2))
     assert all(torch.equal(a.image, b.image) and a.score == b.score for a, b in zip(first, second, strict=True))
+
+
+@given(
+    height=st.integers(1, 513),
+    width=st.integers(1, 77),
+    octaves=st.integers(1, 4),
+    octave_scale=st.floats(1.05, 3),
+    norm=st.sampled_from(["mean_abs", "std", "laplacian"]),
+    jitter=st.integers(0, 40),
+    blur=st.sampled_from([0.0, 0.7]),
+    detail=st.booleans(),
+    colour=st.sampled_from(["dream", "original"]),
+)
+@example(
+    height=1,
+    width=1,
+    octaves=3,
+    octave_scale=1.4,
+    norm="laplacian",
+    jitter=32,
+    blur=0.7,
+    detail=True,
+    colour="original",
+)
+@example(
+    height=513,
+    width=77,
+    octaves=4,
+    octave_scale=1.4,
+    norm="laplacian",
+    jitter=32,
+    blur=0.0,
+    detail=True,
+    colour="dream",
+)
+@settings(max_examples=40, deadline=None)
+def test_any_size_and_settings_give_a_picture_of_that_size(photo, gradient_of, height, width, **given_settings):
+    recipe = Recipe(steps=1, **given_settings)
+    *_, last = steps_of(photo(height, width), gradient_of, recipe)
+    assert last.is_last
+    assert last.image.shape == (3, height, width)
+    assert torch.isfinite(last.image).all()
+    assert 0 <= last.image.min() <= last.image.max() <= 1

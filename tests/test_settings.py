@@ -48,7 +48,7 @@ def test_a_value_out_of_range_is_one_sentence_with_the_value(name, value, wanted
 
 def test_every_setting_is_described():
     for name, field in Recipe.model_fields.items():
-        assert field.description and field.description.endswith("."), name
+        assert str(field.description).endswith("."), name
 
 
 def test_terms_are_checked_and_spelt_in_one_way():

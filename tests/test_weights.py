@@ -255,7 +255,8 @@ def test_untrained_weights_are_their_seeds():
     assert identity == "untrained:1"
     torch.rand(3)
     assert same(first, weights.load(card, "untrained", 1)[0])
-    assert not same(first, weights.load(card, "untrained", 2)[0])
+    other, _ = weights.load(card, "untrained", 2)
+    assert not torch.equal(next(first.parameters()), next(other.parameters()))
 
 
 def test_torchs_random_state_is_left_alone(tmp_path):
@@ -337,8 +338,20 @@ def test_what_is_missing_and_what_is_too_many_are_both_named(tmp_path):
     with pytest.raises(WeightsMismatchError) as caught:
         weights.load(SMALL, written(state, tmp_path / "other.pth"))
     assert str(caught.value) == (
-        "'other.pth' does not fit squeezenet1_1: it lacks features.0.bias [64] "
+        "'other.pth' does not fit squeezenet1_1: it lacks features.0.bias [64], "
         "and it has extra [64], which the model has not."
+    )
+
+
+def test_the_first_of_each_kind_is_named(tmp_path):
+    state = blank(SMALL)
+    state["features.0.weight"] = torch.zeros(64, 1, 3, 3)
+    state["extra"] = state.pop("features.0.bias")
+    with pytest.raises(WeightsMismatchError) as caught:
+        weights.load(SMALL, written(state, tmp_path / "other.pth"))
+    assert str(caught.value) == (
+        "'other.pth' does not fit squeezenet1_1: it lacks features.0.bias [64], it has extra [64], which the model "
+        "has not, and its features.0.weight is [64, 1, 3, 3] where the model's is [64, 3, 3, 3]."
     )
 
 
@@ -347,9 +360,17 @@ def test_the_model_that_a_file_fits_is_named(fitting, tmp_path):
     if fitting == "efficientnet_lite0":
         file = str(weights.location(registry.card(fitting)))
     else:
-        file = written(blank(registry.card(fitting)), tmp_path / "weights.pth")
+        state = blank(registry.card(fitting))
+        counters = [name for name in state if name.endswith("num_batches_tracked")]
+        file = written({n: zero for n, zero in state.items() if n not in counters}, tmp_path / "weights.pth")
     with pytest.raises(WeightsMismatchError, match=rf"does not fit squeezenet1_1: it lacks .*; it fits {fitting}\.$"):
         weights.load(SMALL, file)
+
+
+def test_a_file_that_fits_but_for_one_tensor_fits_nothing(tmp_path):
+    state = blank(registry.card("resnet50")) | {"extra": torch.zeros(1)}
+    with pytest.raises(WeightsMismatchError, match=r"which the model has not\.$"):
+        weights.load(SMALL, written(state, tmp_path / "weights.pth"))
 
 
 class Harmful:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from phosphene.models import registry
-from phosphene.models.layers import Layer, describe
+from phosphene.models.layers import Layer, describe, narrow_nodes
 from phosphene.models.network import Network
 
 
@@ -37,18 +37,6 @@ def layer_table(model: str, size: int, every: bool = False) -> list[tuple[str, .
         for name, layer in facts.items()
         if every or (name in names and name in waists)
     ]
-
-
-def narrow_nodes(network: Network) -> set[str]:
-    """Return the nodes that all later ones are computed through: ends of blocks, not branches within them."""
-    order = {node: index for index, node in enumerate(network.graph.nodes)}
-    names = {node: name for name, node in network.nodes.items()}
-    farthest, narrow = 0, set()
-    for node, index in order.items():
-        if index >= farthest and node in names:
-            narrow.add(names[node])
-        farthest = max([farthest, *(order[user] for user in node.users)])
-    return narrow
 
 
 def other_names(network: Network) -> Mapping[str, list[str]]:

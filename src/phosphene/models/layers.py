@@ -100,6 +100,18 @@ def layer_sizes(network: Network, nodes: tuple[str, ...], size: Size) -> Mapping
     return {name: (a.shape[2], a.shape[3]) for name, a in activations.items()}
 
 
+def narrow_nodes(network: Network) -> set[str]:
+    """Return the nodes that all later ones are computed through: ends of blocks, not branches within them."""
+    order = {node: index for index, node in enumerate(network.graph.nodes)}
+    names = {node: name for name, node in network.nodes.items()}
+    farthest, narrow = 0, set()
+    for node, index in order.items():
+        if index >= farthest and node in names:
+            narrow.add(names[node])
+        farthest = max([farthest, *(order[user] for user in node.users)])
+    return narrow
+
+
 class _Recorder(fx.Interpreter):
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module, garbage_collect_values=False)

@@ -143,7 +143,7 @@ def _complaints(
 
 
 def _and(phrases: list[str]) -> str:
-    return " and ".join([", ".join(phrases[:-1]), phrases[-1]] if len(phrases) > 1 else phrases)
+    return ", and ".join([", ".join(phrases[:-1]), phrases[-1]] if len(phrases) > 1 else phrases)
 
 
 def _suggestion(state: State) -> str:

@@ -11,6 +11,8 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.feature_extraction import NodePathTracer
 
+from phosphene.errors import UsageError
+
 IN_PLACE: dict[fx.node.Target, fx.node.Target] = {
     operator.iadd: operator.add,
     operator.imul: operator.mul,
@@ -21,14 +23,21 @@ IN_PLACE: dict[fx.node.Target, fx.node.Target] = {
 def trace(module: nn.Module) -> tuple[fx.Graph, dict[str, fx.Node]]:
     """Trace a network, and name its nodes; in-place operations become ordinary ones.
 
-    A node that the next operation overwrote would be read as what came after it.
+    A node that the next operation overwrote would be read as what came after it. Raises `UsageError` for the few
+    networks whose course depends on their input.
     """
     from timm.models._features_fx import get_notrace_functions, get_notrace_modules
 
     tracer = NodePathTracer(
         leaf_modules=tuple(get_notrace_modules()), autowrap_functions=tuple(get_notrace_functions())
     )
-    graph = tracer.trace(module)
+    try:
+        graph = tracer.trace(module)
+    except (fx.proxy.TraceError, TypeError, NotImplementedError) as error:
+        raise UsageError(
+            f"the layers of a {type(module).__name__} cannot be read, since it cannot be traced ({error}); "
+            f"another model may do"
+        ) from error
     for submodule in module.modules():
         if getattr(submodule, "inplace", False):
             submodule.inplace = False  # type: ignore[assignment]
