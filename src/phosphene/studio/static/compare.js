@@ -20,10 +20,9 @@ export function showCompare(ids, page) {
   for (const stop of unwatch) stop();
   unwatch = [];
   const grid = h("div", { className: "grid" });
-  const across = h("label", { className: "across", hidden: !ids }, "Photograph to dream",
-    h("input", { type: "range", min: 0, max: 100, step: 0.5, value: 0, oninput: (event) => grid.style.setProperty("--at", `${100 - event.target.value}%`) }));
-  across.querySelector("input").value = 100;
-  $("compare-view").replaceChildren(h("h2", {}, "Compare"), picker(page), across, grid);
+  const across = h("label", { className: "across", hidden: !ids }, "Photograph",
+    h("input", { type: "range", "aria-label": "How much of each dream is shown, in percent", min: 0, max: 100, step: 0.5, value: 100, oninput: (event) => grid.style.setProperty("--at", `${100 - event.target.value}%`) }), "Dream");
+  $("compare-view").replaceChildren(h("h2", {}, "Compare"), page.photograph || !ids ? picker(page) : "", across, grid);
   for (const id of ids ? ids.split(",") : []) grid.append(cell(id));
 }
 
