@@ -76,7 +76,7 @@ def test_a_picture_whose_photograph_is_not_here_says_so(page, studio, photograph
     dreamed = dream_here(imagefile.read(photographs["rocket"]).image, look="orchard", steps=3, seed=11)
     page.set_input_files("#file", dreamed.save(tmp_path / "elsewhere.png"))
     restored(page)
-    assert "its photograph is not in the studio's folder" in page.inner_text("#alert")
+    assert "its photograph is not in the studio's folder" in page.text_content("#alert")
 
 
 def test_a_mask_is_painted_on_the_photograph(page, studio, photographs):
