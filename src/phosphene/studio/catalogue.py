@@ -5,8 +5,8 @@ from typing import Any
 
 from phosphene import imagefile
 from phosphene.models import registry, weights
-from phosphene.models.inspect import narrow_nodes, other_names, untrained_network
-from phosphene.models.layers import Layer, describe
+from phosphene.models.inspect import other_names, untrained_network
+from phosphene.models.layers import Layer, describe, narrow_nodes
 from phosphene.models.looks import DEFAULT_LOOK, LOOKS
 from phosphene.models.network import Network
 from phosphene.settings import Ascent, Recipe

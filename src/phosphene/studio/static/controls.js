@@ -33,11 +33,11 @@ export function suggestion(change, words, listId) {
   return { element, set: (value) => (element.value = value) };
 }
 
-/** A word, as "full", or a number instead. The field's label is the text box's: empty it for the word. */
-export function wordOrNumber(change, word, { minimum }) {
+/** A number, or a word in its place, as "full"; nothing is the default. */
+export function wordOrNumber(change, usual) {
   const element = h("input", {
-    type: "text", inputMode: "numeric", placeholder: word, spellcheck: false,
-    onchange: () => change(/^\d+$/.test(element.value.trim()) ? Math.max(minimum ?? 0, Number(element.value)) : element.value.trim() || word),
+    type: "text", spellcheck: false, placeholder: usual,
+    onchange: () => { const text = element.value.trim() || String(usual); change(/^\d+$/.test(text) ? Number(text) : text); },
   });
   return { element, set: (value) => (element.value = value) };
 }

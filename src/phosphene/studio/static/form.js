@@ -50,7 +50,7 @@ function controlOf(name, schema, change, tools, catalogue) {
   if (name === "weights") return controls.suggestion(change, ["pretrained", "untrained"], "weights");
   if (schema.type === "boolean") return controls.toggle(change);
   if (schema.enum) return controls.choice(change, schema.enum);
-  if (schema.anyOf) return controls.wordOrNumber(change, schema.anyOf.find((way) => way.const).const, schema.anyOf.find((way) => way.type === "integer"));
+  if (schema.anyOf) return controls.wordOrNumber(change, schema.default);
   return controls.number(change, schema);
 }
 
