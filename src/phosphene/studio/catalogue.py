@@ -10,6 +10,7 @@ from phosphene.models.layers import Layer, describe, narrow_nodes
 from phosphene.models.looks import DEFAULT_LOOK, LOOKS
 from phosphene.models.network import Network
 from phosphene.settings import Ascent, Recipe
+from phosphene.studio.work import LOADING
 
 LAYER_SIDE = 256
 
@@ -46,7 +47,8 @@ def layers(model: str) -> dict[str, Any]:
 
     `suggested` are those of its card and its looks. Raises `UnknownNameError`.
     """
-    network = untrained_network(model)
+    with LOADING:
+        network = untrained_network(model)
     side = max(LAYER_SIDE, network.card.min_side)
     facts = describe(network, (side, side))
     ours = [*network.card.layers, *(name for look in LOOKS.get(model, {}).values() for name in look["layers"])]

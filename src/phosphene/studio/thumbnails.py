@@ -15,7 +15,7 @@ from phosphene.models.card import DEFAULT_MODEL
 from phosphene.models.looks import LOOKS
 from phosphene.settings import Recipe
 from phosphene.studio.folder import Folder
-from phosphene.studio.work import stay_here
+from phosphene.studio.work import LOADING, stay_here
 
 STATIC = Path(__file__).parent / "static"
 PHOTOGRAPH = "sample:chelsea"
@@ -42,7 +42,9 @@ def _dreamed(folder: Folder, recipe: Recipe) -> Path:
     path = folder.cache / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.webp"
     if not path.exists():
         stay_here(recipe)
-        imagefile.write(path, run(prepare(PHOTOGRAPH, recipe)).image)
+        with LOADING:
+            job = prepare(PHOTOGRAPH, recipe)
+        imagefile.write(path, run(job).image)
     return path
 
 

@@ -11,7 +11,8 @@ from phosphene.studio.queue import State, Task
 
 PREVIEW_SIDE = 256
 
-_preparing = threading.Lock()
+LOADING = threading.Lock()
+"""Held while a network is built or loaded: two threads would load it twice, and share torch's random state."""
 
 
 def dream(task: Task, folder: Folder) -> State:
@@ -44,7 +45,7 @@ def stay_here(recipe: Recipe) -> None:
 
 
 def _prepared(task: Task, folder: Folder, recipe: Recipe) -> Job:
-    with _preparing:  # two threads would load a network twice, and share torch's random state while they do
+    with LOADING:
         job = prepare(folder.photograph(task.order.photograph), recipe)
     task.notes, task.size = (*job.photo.notes, *job.notes), job.made.size
     return job
