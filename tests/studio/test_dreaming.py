@@ -57,8 +57,9 @@ def test_full_size_is_the_default_and_the_download_is_the_file(page, studio, pho
 def test_the_command_that_is_shown_makes_the_picture_again(page, studio, photographs, tmp_path, monkeypatch):
     choose(page, photographs["chelsea"])
     page.check("#looks input[value=agate]", force=True)
-    set_to(page, steps=2, seed=5)
+    set_to(page, steps=40, seed=5)
     dream(page)
+    set_to(page, seed=6)  # for the next dream; the command stays this one's
     wait_done(page)
     page.click("#show-command")
     command = shlex.split(page.inner_text("#command-text"))

@@ -36,6 +36,7 @@ class Task:
     starts: list[int] = field(default_factory=list)
     latest: dict[str, Any] = field(default_factory=dict)
     picture: str | None = None
+    command: str | None = None
     error: str | None = None
     image: Image | None = None
     _frame: tuple[int, bytes] = (0, b"")
@@ -57,7 +58,7 @@ class Task:
 
     def report(self, since: int = 0) -> dict[str, Any]:
         """Return how it stands, with the scores from step `since` on."""
-        names = ("id", "state", "notes", "size", "picture", "error", "starts")
+        names = ("id", "state", "notes", "size", "picture", "command", "error", "starts")
         known = {name: getattr(self, name) for name in names}
         steps = len(self.scores)
         return {

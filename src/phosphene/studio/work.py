@@ -7,6 +7,7 @@ from phosphene.job import Dream, Job, prepare, run
 from phosphene.models import registry, weights
 from phosphene.settings import Recipe
 from phosphene.studio.folder import Folder
+from phosphene.studio.orders import shown
 from phosphene.studio.queue import State, Task
 
 PREVIEW_SIDE = 256
@@ -21,6 +22,7 @@ def dream(task: Task, folder: Folder) -> State:
     if task.stop.is_set():
         return "stopped"
     dreamed = run(job, task.hear, task.stop)
+    task.command = shown(job.recipe, folder.photograph(task.order.photograph))["command"]
     task.picture = _save(dreamed, task, folder)
     return "stopped" if dreamed.made.unfinished else "done"
 

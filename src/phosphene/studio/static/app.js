@@ -1,14 +1,16 @@
 // The page: which photograph, which settings, which dream; and what the address says.
 
 import * as api from "./api.js";
+import { pixels, setRunning, showFinished, statusOf, toggleCommand } from "./caption.js";
 import { showCompare } from "./compare.js";
 import { drawCurve } from "./curve.js";
-import { $, duration } from "./dom.js";
+import { $ } from "./dom.js";
 import { buildForm } from "./form.js";
 import { showGallery } from "./gallery.js";
 import { browseLayers } from "./layers.js";
 import { markLook, showLooks } from "./looks.js";
 import { paint } from "./mask.js";
+import { alert, note, tell, trying } from "./notice.js";
 import { watchQueue } from "./queue.js";
 import { clearDream, seamAt, showDream, showPhotograph } from "./stage.js";
 import { ended, watch } from "./watch.js";
@@ -26,29 +28,8 @@ const state = {
 let fill = () => {};
 let unwatch = () => {};
 
-// --- what is said
-
-function tell(sentence, kind) {
-  $("alert").hidden = !sentence;
-  $("alert").className = `alert ${kind}`;
-  $("alert").querySelector("span").textContent = sentence ?? "";
-}
-const alert = (sentence) => tell(sentence, "wrong");
-const note = (sentences) => sentences.length && tell(`${sentences.join(". ")}.`, "note");
-
-/** Run something that may fail, and say so if it does. */
-const trying = (act) => async (...given) => {
-  try {
-    return await act(...given);
-  } catch (error) {
-    alert(error.message);
-    return null;
-  }
-};
-
 /** A file's name without its checksum and ending. */
 const title = (name) => name.replace("sample:", "").replace(/(-[0-9a-f]{12})?\.\w+$/, "");
-const pixels = ([height, width]) => `${width} × ${height}`;
 const order = () => ({ photograph: state.photograph.name, look: state.look, settings: state.given });
 
 // --- the photograph
@@ -229,13 +210,13 @@ async function follow(id) {
   const first = await api.report("dreams", id, 0);
   state.photograph = { name: first.photograph, size: first.size ?? (await sizeOf(api.viewOfPhotograph(first.photograph))) };
   const { look, settings } = first.order;
-  const waited = ended(first);
+  const over = ended(first);
   await takePhotograph(state.photograph);
   state.dream = id;
   state.look = look;
   state.given = settings;
   await refresh({ preview: false });
-  if (!waited) seamAt(0);
+  if (!over) seamAt(0);
   unwatch = watch("dreams", id, show, (error) => {
     if (error.lost) $("status").textContent = "The studio does not answer; trying again";
     else alert(error.message);
@@ -267,38 +248,7 @@ function finish(report) {
   if (!report.picture) return clearDream();
   showDream(api.viewOfPicture(report.picture), `The dream ${report.picture}`);
   note(report.notes);
-  return showFinished(report.picture, state.shown?.command);
-}
-
-function statusOf(report) {
-  if (report.state === "waiting") return report.ahead === 1 ? "waiting, one ahead" : `waiting, ${report.ahead} ahead`;
-  if (report.state === "failed") return "failed";
-  if (ended(report)) return [report.size && pixels(report.size), report.state === "stopped" ? (report.picture ? "stopped; this is what there is" : "stopped before it began") : null].filter(Boolean).join(", ");
-  if (!report.steps_done) return "reading the photograph and the network";
-  return `octave ${report.octave} of ${report.octaves}, step ${report.step} of ${report.steps}${report.stopping ? ", stopping" : `, ${duration(report.left)} left`}`;
-}
-
-function setRunning(running, report = {}) {
-  $("meter").hidden = !running;
-  $("meter").setAttribute("aria-valuenow", Math.round(100 * (report.progress ?? 0)));
-  $("meter").firstElementChild.style.width = `${100 * (report.progress ?? 0)}%`;
-  $("stop").hidden = !running;
-  $("stop").disabled = Boolean(report.stopping);
-  $("go").hidden = running;
-  $("change").hidden = running;
-}
-
-function showFinished(picture, command = null) {
-  $("download").hidden = !picture;
-  if (picture) $("download").href = api.fileOfPicture(picture);
-  $("show-command").hidden = !command;
-  $("command-text").textContent = command ?? "";
-  if (!command) toggleCommand(false);
-}
-
-function toggleCommand(open) {
-  $("command").hidden = !open;
-  $("show-command").setAttribute("aria-expanded", open);
+  return showFinished(report.picture, report.command);
 }
 
 function toggleSettings(open) {
