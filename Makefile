@@ -34,6 +34,14 @@ format: $(VENV)/installed-dev ## Put the code into its style
 gallery: $(VENV)/installed ## Make the documentation's pictures
 	$(BIN)/python scripts/gallery.py docs/pictures
 
+.PHONY: thumbnails
+thumbnails: $(VENV)/installed-dev ## Dream the thumbnails of the studio's looks again
+	$(BIN)/python -m phosphene.studio.thumbnails
+
+.PHONY: studio
+studio: $(VENV)/installed-dev ## Open the studio
+	$(BIN)/phosphene studio --open
+
 .PHONY: clean
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) dreams .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,7 +20,7 @@ LAYERS = [
     {"objective"},
     {"pyramid", "norms", "models"},
     {"ascent", "gradient", "choose"},
-    {"render", "tiling"},
+    {"render", "tiling", "command"},
     {"canvas"},
     {"binding", "memory", "recognise"},
     {"preflight"},

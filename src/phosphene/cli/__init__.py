@@ -22,6 +22,11 @@ app = App(
 dreaming.add_to(app)
 huge.add_to(app)
 models.add_to(app)
+app.command(
+    "phosphene.studio.entry:studio",  # loaded when it is asked for: the command line does not know the studio
+    name="studio",
+    help="Open a page on this machine where photographs are dreamed by looking.",
+)
 
 
 def main() -> None:
