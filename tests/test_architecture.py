@@ -27,7 +27,7 @@ LAYERS = [
     {"job", "distribute"},
     {"huge"},
     {"api"},
-    {"compare"},
+    {"studies"},
     {"cli", "studio"},
 ]
 STRANGERS = [
