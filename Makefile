@@ -26,18 +26,26 @@ test: $(VENV)/installed-dev lint ## Set up, then lint, check types and run all t
 
 .PHONY: lint
 lint: $(VENV)/installed-dev ## Check style and types
-	$(BIN)/ruff check src tests scripts
-	$(BIN)/ruff format --check src tests scripts
+	$(BIN)/ruff check src tests scripts benchmarks
+	$(BIN)/ruff format --check src tests scripts benchmarks
 	$(BIN)/mypy
 
 .PHONY: format
 format: $(VENV)/installed-dev ## Put the code into its style
-	$(BIN)/ruff check --fix src tests scripts
-	$(BIN)/ruff format src tests scripts
+	$(BIN)/ruff check --fix src tests scripts benchmarks
+	$(BIN)/ruff format src tests scripts benchmarks
 
 .PHONY: gallery
 gallery: $(VENV)/installed ## Make the documentation's pictures
 	$(BIN)/python scripts/gallery.py docs/pictures
+
+.PHONY: thumbnails
+thumbnails: $(VENV)/installed-dev ## Dream the thumbnails of the studio's looks again
+	$(BIN)/python -m phosphene.studio.thumbnails
+
+.PHONY: studio
+studio: $(VENV)/installed-dev ## Open the studio
+	$(BIN)/phosphene studio --open
 
 .PHONY: clean
 clean: ## Remove what the other targets made

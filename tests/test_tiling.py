@@ -20,7 +20,7 @@ from phosphene.models.network import Network, load
 from phosphene.models.registry import card as registered
 from phosphene.objective import ChannelMatch, Energy, Match, Mean, Scoring
 from phosphene.settings import Tiles
-from phosphene.tiling import Reach, round_up, spans, tiled_gradient
+from phosphene.tiling import Reach, Tiling, round_up, spans, tiled_gradient
 
 C = 4
 
@@ -106,9 +106,9 @@ def scorings(deep: str) -> dict[str, Scoring]:
 def tiled(network: Network, scoring: Scoring, tile: int, halo: int | None = None, min_side: int = 1):
     """The tiled gradient with the exact halo, or another one."""
     reaches = reach_of(network, scoring.layers)
-    return tiled_gradient(
-        network.features(scoring.layers),
-        scoring,
+    tiling = Tiling(
+        features=network.features(scoring.layers),
+        scoring=scoring,
         tile=tile,
         halo=max(reach.exact_halo() for reach in reaches.values()) if halo is None else halo,
         stride=lcm(*(reach.stride for reach in reaches.values())),
@@ -116,6 +116,7 @@ def tiled(network: Network, scoring: Scoring, tile: int, halo: int | None = None
         layer_strides={name: reach.stride for name, reach in reaches.items()},
         min_side=min_side,
     )
+    return tiled_gradient(tiling)
 
 
 def deviation(network, scoring, image, shift, tile, halo=None, min_side=1) -> tuple[float, float]:

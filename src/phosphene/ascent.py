@@ -1,28 +1,47 @@
 """Gradient ascent on the pixels of one octave. Blind to tiles, devices and files."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 
-from phosphene.norms import NORMS
+from phosphene.norms import NORMS, normalise
 from phosphene.resample import blur
 from phosphene.settings import Ascent
-from phosphene.types import GradientFn, Image, Plane, Shift
+from phosphene.types import Image, Mask, Picture, Shift
+
+P = TypeVar("P", bound=Picture)
+"""A picture, or its gradient: an `Image`, or one on disk."""
+
+
+def take_step(image: Image, gradient: Image, settings: Ascent, mask: Mask | None) -> Image:
+    """Return `image + step_size * gradient / norm(gradient)`, clamped to 0..1; the gradient is blurred first."""
+    return climb(image, normalise(blur(gradient, settings.blur), NORMS[settings.norm]), settings, mask)
+
+
+def climb(image: Image, slope: Image, settings: Ascent, mask: Mask | None) -> Image:
+    """Take the last part of a step, which looks at each pixel by itself. `mask` is how much of it a pixel takes."""
+    step = settings.step_size * slope
+    return (image + (step if mask is None else step * mask)).clamp(0, 1)
 
 
 def ascend(
-    image: Image, gradient_of: GradientFn, settings: Ascent, rng: torch.Generator, mask: Plane | None = None
-) -> Iterator[tuple[float, Image]]:
+    image: P,
+    gradient_of: Callable[[P, Shift], tuple[float, P]],
+    settings: Ascent,
+    rng: torch.Generator,
+    mask: P | None = None,
+    step: Callable[..., Any] = take_step,
+    done: int = 0,
+) -> Iterator[tuple[float, P]]:
     """Take `settings.steps` steps uphill; after each, yield the score before it and the image after it.
 
-    A step is `image + step_size * gradient / norm(gradient)`, clamped to 0..1. `mask` (0..1) says how much of it
-    each pixel takes. Where the image is shifted to is drawn from `rng` alone.
+    `mask` (0..1) says how much of a step each pixel takes. Where the image is shifted to is drawn from `rng` alone.
+    `step` is how one is taken; pictures on disk bring their own. `done` steps have been taken before.
     """
-    normalise = NORMS[settings.norm]
-    for _ in range(settings.steps):
+    for _ in range(done, settings.steps):
         score, gradient = gradient_of(image, draw_shift(rng, settings.jitter))
-        step = settings.step_size * normalise(blur(gradient, settings.blur))
-        image = (image + (step if mask is None else step * mask)).clamp(0, 1)
+        image = step(image, gradient, settings, mask)
         yield score, image
 
 

@@ -1,5 +1,7 @@
 """A recipe's words and a network, bound together: the scoring that the recipe means, and its gradient."""
 
+from collections.abc import Mapping
+from functools import lru_cache, partial
 from math import lcm
 
 import torch
@@ -9,12 +11,13 @@ from torch import Tensor
 from phosphene.errors import SettingsError, UsageError
 from phosphene.gradient import whole_image_gradient
 from phosphene.models import layers as layer_facts
+from phosphene.models.halos import HALOS
 from phosphene.models.network import Network
 from phosphene.models.registry import class_index
 from phosphene.objective import ChannelMatch, Energy, Match, Mean, Score, Scoring
 from phosphene.settings import Recipe, Target, Tiles
 from phosphene.terms import ClassTerm, LayerTerm
-from phosphene.tiling import Reach, tiled_gradient
+from phosphene.tiling import Reach, Tiling, tiled_gradient
 from phosphene.types import GradientFn, Image, Size
 
 PROBE: Size = (512, 512)
@@ -56,23 +59,40 @@ def bind(target: Target, network: Network, guide: Image | None = None) -> Scorin
 
 
 def gradient_fn(network: Network, scoring: Scoring, tiles: Tiles) -> GradientFn:
-    """Build the gradient that a recipe asks for: of the whole image, or in tiles."""
-    features = network.features(scoring.layers)
-    if tiles.tile == "none":
-        return whole_image_gradient(features, scoring, network.card.min_side)
+    """Build the gradient that a recipe asks for: of the whole image, or in tiles of a given side."""
+    if isinstance(tiles.tile, int):
+        return tiled_gradient(tiling_of(network, scoring, tiles, tiles.tile))
+    return whole_image_gradient(network.features(scoring.layers), scoring, network.card.min_side)
+
+
+def tiling_of(network: Network, scoring: Scoring, tiles: Tiles, tile: int) -> Tiling:
+    """Bind a network and a scoring to tiles of `tile` px; `UsageError` where a layer sees the whole image."""
     reaches = reach_of(network, scoring.layers)
-    stride = lcm(*(reach.stride for reach in reaches.values()))
-    halo = max(reach.exact_halo() for reach in reaches.values()) if tiles.halo == "exact" else tiles.halo
-    return tiled_gradient(
-        features,
-        scoring,
-        tile=tiles.tile,
-        halo=halo,
-        stride=stride,
-        layer_sizes=lambda size: layer_facts.layer_sizes(network, scoring.layers, size),
+    return Tiling(
+        features=network.features(scoring.layers),
+        scoring=scoring,
+        tile=tile,
+        halo=halo_of(network, scoring, tiles, reaches),
+        stride=lcm(*(reach.stride for reach in reaches.values())),
+        layer_sizes=lru_cache(maxsize=64)(partial(layer_facts.layer_sizes, network, scoring.layers)),
         layer_strides={name: reach.stride for name, reach in reaches.items()},
         min_side=network.card.min_side,
+        batch=tiles.batch,
     )
+
+
+def halo_of(network: Network, scoring: Scoring, tiles: Tiles, reaches: Mapping[str, Reach]) -> int:
+    """Return the margin in px; `auto` is the exact one for layers whose error was not measured."""
+    if isinstance(tiles.halo, int):
+        return tiles.halo
+    exact = {name: reach.exact_halo() for name, reach in reaches.items()}
+    measured = measured_halos(network) if tiles.halo == "auto" else {}
+    return max(min(measured.get(name, halo), halo) for name, halo in exact.items())
+
+
+def measured_halos(network: Network) -> Mapping[str, int]:
+    """Return the halos of `models.halos` by node."""
+    return {network.resolve(layer)[0]: halo for layer, halo in HALOS.get(network.card.name, {}).items()}
 
 
 def reach_of(network: Network, nodes: tuple[str, ...]) -> dict[str, Reach]:

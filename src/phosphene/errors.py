@@ -6,6 +6,7 @@
     │   ├── SettingsError             a value outside its range, or settings that exclude each other
     │   └── OutputExistsError         the output is there already, and --overwrite was not given
     ├── ImageError                    a file that cannot be read, or is not an image
+    ├── StoreError                    a dream's folder on disk that is damaged, full, in use or gone
     ├── WeightsError
     │   ├── WeightsUnavailableError   not on this machine, and the download failed
     │   └── WeightsMismatchError      a file that does not fit the network
@@ -49,6 +50,10 @@ class OutputExistsError(UsageError):
 
 class ImageError(PhospheneError):
     """A file that cannot be read, or is not an image."""
+
+
+class StoreError(PhospheneError):
+    """A dream's folder on disk that is damaged, full, in use or gone."""
 
 
 class WeightsError(PhospheneError):

@@ -1,6 +1,6 @@
 """Features and a scoring to the gradient of a whole image; the one autograd call of the program."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -24,7 +24,7 @@ def whole_image_gradient(features: FeaturesFn, scoring: Scoring, min_side: int =
 
     def gradient_of(image: Image, shift: Shift) -> tuple[float, Image]:
         fraction = (shift[0] / image.shape[1], shift[1] / image.shape[2])
-        scores, gradients = differentiate(features, scoring, roll(image, shift), fraction, min_side)
+        ((scores, gradients),) = differentiate(features, scoring, [roll(image, shift)], [fraction], min_side)
         gradient = scoring.combine(gradients)
         check_finite(scoring, scores, gradient)
         return float(scores.sum()), roll(gradient, (-shift[0], -shift[1]))
@@ -35,34 +35,48 @@ def whole_image_gradient(features: FeaturesFn, scoring: Scoring, min_side: int =
 def differentiate(
     features: FeaturesFn,
     scoring: Scoring,
-    image: Image,
-    views: Mapping[str, View] | tuple[float, float],
+    images: Sequence[Image],
+    views: Sequence[Mapping[str, View] | tuple[float, float]],
     min_side: int = 1,
-) -> tuple[Float[Tensor, " terms"], Float[Tensor, "gradients 3 height width"]]:
-    """Return each term's score, and the gradients that the scoring asks for (one, or one a term when balanced).
+) -> list[tuple[Float[Tensor, " terms"], Float[Tensor, "gradients 3 height width"]]]:
+    """Return for each image of a batch its terms' scores, and the gradients that the scoring asks for.
 
-    `views` are the layers' views of what `image` is a window of; for a whole image, its roll as a fraction is enough.
+    They are one gradient, or one a term when balanced. `views` are the layers' views of what each image is a window of;
+    for a whole image, its roll as a fraction is enough. The images have one size.
     """
-    pixels = image.detach().requires_grad_(True)
-    activations = features(repeat_up_to(pixels, min_side)[None])
-    if isinstance(views, tuple):
-        views = {name: View((a.shape[2], a.shape[3]), shift=views) for name, a in activations.items()}
-    targets, scores = scoring(activations, views)
+    pixels = torch.stack(list(images)).requires_grad_(True)
+    activations = features(repeat_up_to(pixels, min_side))
+    scored = [_score(scoring, activations, index, view) for index, view in enumerate(views)]
+    targets = [torch.stack(target).sum() for target in zip(*(targets for targets, _ in scored), strict=True)]
     gradients = [
         torch.autograd.grad(target, pixels, retain_graph=index < len(targets) - 1)[0]
         for index, target in enumerate(targets)
     ]
-    return torch.stack(scores), torch.stack(gradients)
+    return [
+        (torch.stack(scores), torch.stack([gradient[index] for gradient in gradients]))
+        for index, (_, scores) in enumerate(scored)
+    ]
 
 
-def repeat_up_to(image: Image, side: int) -> Float[Tensor, "3 larger_height larger_width"]:
-    """Repeat an image whose height or width is below `side` px until it is not."""
-    height, width = image.shape[1:]
+def _score(
+    scoring: Scoring, activations: Mapping[str, Activation], index: int, views: Mapping[str, View] | tuple[float, float]
+) -> tuple[list[Tensor], list[Tensor]]:
+    one = {name: activation[index : index + 1] for name, activation in activations.items()}
+    if isinstance(views, tuple):
+        views = {name: View((a.shape[2], a.shape[3]), shift=views) for name, a in one.items()}
+    return scoring(one, views)
+
+
+def repeat_up_to(
+    images: Float[Tensor, "*batch 3 height width"], side: int
+) -> Float[Tensor, "*batch 3 larger_height larger_width"]:
+    """Repeat images whose height or width is below `side` px until it is not."""
+    height, width = images.shape[-2:]
     if min(height, width) >= side:
-        return image
-    rows = torch.arange(max(height, side), device=image.device) % height
-    columns = torch.arange(max(width, side), device=image.device) % width
-    return image[:, rows][:, :, columns]
+        return images
+    rows = torch.arange(max(height, side), device=images.device) % height
+    columns = torch.arange(max(width, side), device=images.device) % width
+    return images[..., rows, :][..., columns]
 
 
 def check_finite(scoring: Scoring, scores: Tensor, gradient: Image) -> None:

@@ -14,12 +14,14 @@ import numpy as np
 import torch
 
 from phosphene import imagefile, record
-from phosphene.binding import bind, gradient_fn, with_default_layer
+from phosphene.binding import bind, with_default_layer
 from phosphene.errors import SettingsError, UsageError
 from phosphene.imagefile import Photo
+from phosphene.memory import budget
 from phosphene.models import network as networks
 from phosphene.models import registry
 from phosphene.models.network import Network
+from phosphene.preflight import Plan, patient_gradient_fn, plan_step
 from phosphene.pyramid import octave_sizes
 from phosphene.record import Made
 from phosphene.render import render
@@ -87,6 +89,7 @@ class Job:
     gradient_of: GradientFn
     rng: torch.Generator
     min_side: int
+    plan: Plan
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -94,8 +97,9 @@ class Job:
         size, wanted = self.made.size, self.recipe.octaves
         left = len(octave_sizes(size, wanted, self.recipe.octave_scale, self.min_side))
         if left == wanted:
-            return ()
+            return self.plan.notes
         return (
+            *self.plan.notes,
             f"{self.recipe.model} sees nothing below {self.min_side} px, "
             f"so {left} of {wanted} octaves of this {size[0]} x {size[1]} picture are dreamed",
         )
@@ -105,18 +109,21 @@ class Job:
         return render(self.image, self.gradient_of, self.recipe, self.rng, mask=self.mask, min_side=self.min_side)
 
 
-def prepare(source: Source, recipe: Recipe, device: str = "auto") -> Job:
-    """Read the photograph, load the network and bind the two. All that can be wrong is found here."""
+def prepare(source: Source, recipe: Recipe, device: str = "auto", memory: str | None = None) -> Job:
+    """Read the photograph, load the network and bind the two. All that can be wrong is found here.
+
+    `memory` is what the process may take, as in `2GB`; without it, a safe share of what is free.
+    """
     where = choose_device(device)
     rng = torch.Generator().manual_seed(recipe.seed)
     photo = read(source, rng)
-    guide = imagefile.read(recipe.guide) if recipe.guide is not None else None
     network = load_network(recipe.model, recipe.weights, recipe.seed, str(where))
     recipe = with_default_layer(recipe, network)
     size = fitted_size(photo.image, recipe)
     mask = imagefile.read(recipe.mask) if recipe.mask is not None else None
-    seen_guide = None if guide is None else _within(guide.image, GUIDE_SIDE).to(where)
-    scoring = bind(recipe, network, seen_guide)
+    scoring = bind(recipe, network, seen_guide(recipe, where))
+    plan = plan_step(network, scoring, recipe, size, budget(memory, where))
+    recipe = recipe.but(tile=plan.tile)
     return Job(
         recipe=recipe,
         made=Made(
@@ -125,7 +132,7 @@ def prepare(source: Source, recipe: Recipe, device: str = "auto") -> Job:
             source_size=(photo.image.shape[1], photo.image.shape[2]),
             size=size,
             weights=network.weights,
-            guide_sha256=guide.sha256 if guide else None,
+            guide_sha256=imagefile.checksum(recipe.guide) if recipe.guide else None,
             mask_sha256=mask.sha256 if mask else None,
             device=describe_device(where),
             versions=versions(),
@@ -134,8 +141,9 @@ def prepare(source: Source, recipe: Recipe, device: str = "auto") -> Job:
         image=resize(photo.image, size).to(where),
         alpha=None if photo.alpha is None else resize(photo.alpha[None], size)[0],
         mask=imagefile.as_mask(mask, size).to(where) if mask else None,
-        gradient_of=gradient_fn(network, scoring, recipe),
+        gradient_of=patient_gradient_fn(network, scoring, recipe, size),
         rng=rng,
+        plan=plan,
         min_side=network.card.min_side,
     )
 
@@ -205,6 +213,11 @@ def read(source: Source, rng: torch.Generator) -> Photo:
 def load_network(model: str, weights: str, seed: int, device: str) -> Network:
     """Load a network; the last two are kept, so that a folder of pictures loads one once."""
     return networks.load(registry.card(model), weights, seed, torch.device(device))
+
+
+def seen_guide(recipe: Recipe, device: torch.device) -> Image | None:
+    """Read a recipe's guide, at the size at which it is looked at."""
+    return None if recipe.guide is None else _within(imagefile.read(recipe.guide).image, GUIDE_SIDE).to(device)
 
 
 def fitted_size(image: Image, recipe: Recipe) -> Size:

@@ -1,41 +1,90 @@
 """What a gradient is divided by before a step, so that a step size means the same on every network.
 
 Each norm maps a gradient [3, height, width] to one whose mean absolute value is about 1 (exactly 1 for `mean_abs`
-and `laplacian`). A zero gradient stays zero. To add one, write the function and its name in `settings.Norm`.
+and `laplacian`). A zero gradient stays zero. A norm is one or more divisions; to add one, write it and its name in
+`settings.Norm`.
+
+A division needs numbers that belong to the whole gradient, and then looks at each place by itself. The two are apart,
+so that a gradient on disk can be divided strip by strip with the same result.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import sqrt
 
-from phosphene.resample import laplacian_bands, merge_bands
+from phosphene.resample import Band, laplacian_bands, merge_bands
 from phosphene.settings import Norm
+from phosphene.sums import RowSums, row_sums, row_sums_of_absolutes, row_sums_of_squares, total
 from phosphene.types import Image
 
 TINY = 1e-30
 LAPLACIAN_BANDS = 4
 
 
-def mean_abs(gradient: Image) -> Image:
-    """Over the mean absolute value (Google's deepdream notebook, 2015)."""
-    return gradient / gradient.abs().mean().clamp_min(TINY)
+@dataclass(frozen=True)
+class Division:
+    """Split a gradient into parts, divide each by its own size, and put them together again.
 
-
-def std(gradient: Image) -> Image:
-    """Over the population standard deviation (TensorFlow's DeepDream tutorial).
-
-    The tutorial adds 1e-8 to the deviation. That weakens steps once an image is so large that its mean score's
-    gradient is itself near 1e-8, so it is left out here.
+    The kth part has 2**k times fewer rows and columns than the gradient. `sums` are what a part's size is made of, a
+    number for each row, and `size` makes it of their means.
     """
-    return gradient / gradient.std(correction=0).clamp_min(TINY)
+
+    split: Callable[[Image], list[Band]]
+    merge: Callable[[list[Band]], Image]
+    sums: Callable[[Band], list[RowSums]]
+    size: Callable[[Sequence[float]], float]
+
+    def sizes(self, gradient: Image) -> list[float]:
+        """Measure the parts of a whole gradient."""
+        return [self.size([total([sums]) / part.numel() for sums in self.sums(part)]) for part in self.split(gradient)]
+
+    def divide(self, gradient: Image, sizes: Sequence[float]) -> Image:
+        """Divide the parts of a gradient, or of a strip of one."""
+        parts = self.split(gradient)
+        return self.merge([part / max(size, TINY) for part, size in zip(parts, sizes, strict=True)])
 
 
-def laplacian(gradient: Image) -> Image:
-    """Each of four Laplacian bands over its own root mean square, added up, then over the mean absolute value.
-
-    After the retired TensorFlow 1 deepdream notebook, which balances low and high frequencies so; the last division
-    is ours: it makes the step size comparable with the other norms.
-    """
-    bands = laplacian_bands(gradient, LAPLACIAN_BANDS)
-    return mean_abs(merge_bands([band / band.square().mean().sqrt().clamp_min(TINY) for band in bands]))
+def normalise(gradient: Image, divisions: Sequence[Division]) -> Image:
+    """Divide a gradient as its norm says."""
+    for division in divisions:
+        gradient = division.divide(gradient, division.sizes(gradient))
+    return gradient
 
 
-NORMS: dict[Norm, Callable[[Image], Image]] = {"mean_abs": mean_abs, "std": std, "laplacian": laplacian}
+def _whole(gradient: Image) -> list[Band]:
+    return [gradient]
+
+
+def _only(parts: list[Band]) -> Image:
+    (gradient,) = parts
+    return gradient
+
+
+def _deviation(means: Sequence[float]) -> float:
+    mean, mean_square = means
+    return sqrt(max(mean_square - mean**2, 0))
+
+
+MEAN_ABS = Division(_whole, _only, lambda part: [row_sums_of_absolutes(part)], lambda means: means[0])
+"""Over the mean absolute value (Google's deepdream notebook, 2015)."""
+
+STD = Division(_whole, _only, lambda part: [row_sums(part), row_sums_of_squares(part)], _deviation)
+"""Over the population standard deviation (TensorFlow's DeepDream tutorial).
+
+The tutorial adds 1e-8 to the deviation. That weakens steps once an image is so large that its mean score's gradient is
+itself near 1e-8, so it is left out here.
+"""
+
+BANDS = Division(
+    lambda gradient: laplacian_bands(gradient, LAPLACIAN_BANDS),
+    merge_bands,
+    lambda part: [row_sums_of_squares(part)],
+    lambda means: sqrt(means[0]),
+)
+"""Each of four Laplacian bands over its own root mean square (the retired TensorFlow 1 deepdream notebook).
+
+It balances low and high frequencies. That the mean absolute value is divided out afterwards is ours: it makes the step
+size comparable with the other norms.
+"""
+
+NORMS: dict[Norm, tuple[Division, ...]] = {"mean_abs": (MEAN_ABS,), "std": (STD,), "laplacian": (BANDS, MEAN_ABS)}

@@ -5,15 +5,18 @@ layer's units, or over the one unit at its position. A layer may be seen whole o
 views of a partition say adds up to what the whole says, which is what makes exact tiles possible.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from phosphene.sums import row_sums_of_squares, total
 from phosphene.types import Activation
 
+TINY = 1e-30
 LAST = 1 - 1e-6
 """The position of the last row or column; 1 itself would wrap around to the first."""
 
@@ -155,11 +158,19 @@ class Scoring:
 
     def combine(self, gradients: Float[Tensor, "terms 3 height width"]) -> Float[Tensor, "3 height width"]:
         """Add up the terms' gradients; balanced, each is first scaled to the norm of its weight."""
+        return self.weigh(gradients, [total([row_sums_of_squares(gradient)]) for gradient in gradients])
+
+    def weigh(
+        self, gradients: Float[Tensor, "terms 3 height width"], squares: Sequence[float]
+    ) -> Float[Tensor, "3 height width"]:
+        """Add up the terms' gradients, or a part of them, given the sum of squares of each term's whole gradient."""
         if not self.balanced:
             return gradients[0]
-        norms = gradients.flatten(1).norm(dim=1).clamp_min(1e-30)
-        weights = gradients.new_tensor([abs(score.weight) for score in self.scores])
-        return torch.einsum("t,tchw->chw", weights / norms, gradients)
+        factors = [abs(s.weight) / max(sqrt(square), TINY) for s, square in zip(self.scores, squares, strict=True)]
+        combined = factors[0] * gradients[0]
+        for factor, gradient in zip(factors[1:], gradients[1:], strict=True):
+            combined += factor * gradient
+        return combined
 
 
 def _unit_at(position: tuple[float, float], view: View) -> tuple[int, int]:

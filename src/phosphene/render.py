@@ -7,25 +7,66 @@ the `GradientFn`, which this loop calls without knowing.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic
 
 import torch
+from torch import Tensor
 
-from phosphene.ascent import ascend
+from phosphene.ascent import P, ascend, take_step
 from phosphene.pyramid import octave_sizes, reinject_detail
 from phosphene.resample import resize
 from phosphene.settings import Recipe
-from phosphene.types import GradientFn, Image, Plane, Step
+from phosphene.types import Image, Shift, Size, Step
+
+
+def finish(dream: Image, photograph: Image, recipe: Recipe) -> Image:
+    """Give the dream the photograph's colours, if the recipe keeps them."""
+    return with_chroma_of(photograph, dream) if recipe.colour == "original" else dream
+
+
+@dataclass(frozen=True)
+class Medium:
+    """What a dream does to pictures as wholes. Pictures in memory and pictures on disk have one each.
+
+    `resize(picture, size)`; `reinject(dream, base, previous_base)` as in `pyramid.reinject_detail`;
+    `step(image, gradient, settings, mask)` as in `ascent.take_step`; `finish(dream, photograph, recipe)` is what a
+    listener gets to see.
+    """
+
+    resize: Callable[..., Any]
+    reinject: Callable[..., Any]
+    step: Callable[..., Any]
+    finish: Callable[..., Image]
+
+
+def _resize(picture: Tensor, size: Size) -> Tensor:
+    return resize(picture, size) if picture.ndim == 3 else resize(picture[None], size)[0]
+
+
+IN_MEMORY = Medium(_resize, reinject_detail, take_step, finish)
+
+
+@dataclass(frozen=True)
+class Reached(Generic[P]):
+    """Where an interrupted dream goes on: `step` steps of `octave` (counted from 1) have made `dream`."""
+
+    octave: int
+    step: int
+    dream: P
 
 
 def render(
-    photograph: Image,
-    gradient_of: GradientFn,
+    photograph: P,
+    gradient_of: Callable[[P, Shift], tuple[float, P]],
     recipe: Recipe,
     rng: torch.Generator,
     *,
-    mask: Plane | None = None,
+    mask: P | None = None,
     min_side: int = 1,
+    medium: Medium = IN_MEMORY,
+    reached: Reached[P] | None = None,
 ) -> Iterator[Step]:
     """Dream `photograph`, and yield a `Step` after each step; the last one's image is the dream.
 
@@ -33,18 +74,19 @@ def render(
     below which the network sees nothing, are left out.
     """
     began = time.perf_counter()
-    size = (photograph.shape[1], photograph.shape[2])
-    sizes = octave_sizes(size, recipe.octaves, recipe.octave_scale, min_side)
-    pixels_to_see = recipe.steps * sum(height * width for height, width in sizes)
-    pixels_seen = 0
-    dream = base = resize(photograph, sizes[0])
-    for octave, size in enumerate(sizes, start=1):
-        previous_base, base = base, resize(photograph, size)
-        dream = reinject_detail(dream, base, previous_base) if recipe.detail else resize(dream, size)
-        where = None if mask is None else resize(mask[None], size)[0]
-        ascent = ascend(dream, gradient_of, recipe, rng, where)
-        for step, (score, dream) in enumerate(ascent, start=1):
-            pixels_seen += size[0] * size[1]
+    height, width = photograph.shape[1:]
+    sizes = octave_sizes((height, width), recipe.octaves, recipe.octave_scale, min_side)
+    pixels = [height * width for height, width in sizes]
+    first, steps_done = (reached.octave, reached.step) if reached else (1, 0)
+    dream = base = reached.dream if reached else medium.resize(photograph, sizes[0])
+    for octave, size in enumerate(sizes[first - 1 :], start=first):
+        previous_base, base = base, medium.resize(photograph, size)
+        if octave > first or not reached:
+            dream = medium.reinject(dream, base, previous_base) if recipe.detail else medium.resize(dream, size)
+        where = None if mask is None else medium.resize(mask, size)
+        ascent = ascend(dream, gradient_of, recipe, rng, where, medium.step, steps_done)
+        for step, (score, dream) in enumerate(ascent, start=steps_done + 1):
+            seen = recipe.steps * sum(pixels[: octave - 1]) + step * pixels[octave - 1]
             yield Step(
                 octave=octave,
                 octaves=len(sizes),
@@ -52,14 +94,10 @@ def render(
                 steps=recipe.steps,
                 score=score,
                 seconds=time.perf_counter() - began,
-                progress=pixels_seen / pixels_to_see,
-                image=finish(dream, base, recipe),
+                progress=seen / (recipe.steps * sum(pixels)),
+                image=medium.finish(dream, base, recipe),
             )
-
-
-def finish(dream: Image, photograph: Image, recipe: Recipe) -> Image:
-    """Give the dream the photograph's colours, if the recipe keeps them."""
-    return with_chroma_of(photograph, dream) if recipe.colour == "original" else dream
+        steps_done = 0
 
 
 def with_chroma_of(photograph: Image, dream: Image) -> Image:

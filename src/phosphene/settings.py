@@ -99,13 +99,14 @@ class Tiles(Settings):
     """How the gradient of a large image is cut into pieces."""
 
     tile: Annotated[
-        Literal["none"] | Annotated[int, Field(ge=16)],
-        Field(description="Side of a tile in px, or none for the whole image at once."),
-    ] = "none"
+        Literal["auto", "none"] | Annotated[int, Field(ge=16)],
+        Field(description="Side of a tile in px, none for the whole image at once, or auto for what fits the memory."),
+    ] = "auto"
     halo: Annotated[
-        Literal["exact"] | Annotated[int, Field(ge=0)],
-        Field(description="Margin around a tile in px; exact gives the whole image's gradient."),
+        Literal["auto", "exact"] | Annotated[int, Field(ge=0)],
+        Field(description="Margin of a tile in px; exact gives the whole image's gradient, auto 99 % of it."),
     ] = "exact"
+    batch: Annotated[int, Field(ge=1, le=1024, description="How many tiles the network looks at together.")] = 1
 
 
 class Picture(Settings):

@@ -11,10 +11,11 @@ padding between both sides by the size modulo the stride, and so pad a window as
 Jitter rolls the image. The windows are cut from the rolled image by index, and it is never moved.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from phosphene.gradient import FeaturesFn, check_finite, differentiate
 from phosphene.objective import Scoring, View
@@ -65,43 +66,95 @@ def spans(length: int, tile: int, halo: int, stride: int) -> list[Span]:
     ]
 
 
-def tiled_gradient(
-    features: FeaturesFn,
-    scoring: Scoring,
-    *,
-    tile: int,
-    halo: int,
-    stride: int,
-    layer_sizes: Callable[[Size], Mapping[str, tuple[int, int]]],
-    layer_strides: Mapping[str, int],
-    min_side: int = 1,
-) -> GradientFn:
-    """Build the `GradientFn` that looks at the image tile by tile.
+@dataclass(frozen=True)
+class Tile:
+    """A tile's spans, downwards and across."""
 
-    `tile` and `halo` are in px, and `stride` is the least common multiple of the layers' strides, `layer_strides`. With
-    a halo of `Reach.exact_halo` the gradient is the whole image's up to rounding. `layer_sizes` says how many rows and
-    columns of units each layer has for an image of a size. `min_side` is as in `whole_image_gradient`.
+    down: Span
+    across: Span
+
+    @property
+    def window_size(self) -> Size:
+        """Height and width of the window, in px."""
+        return (
+            self.down.window_stop - self.down.window_start,
+            self.across.window_stop - self.across.window_start,
+        )
+
+    def own(self, gradients: Tensor) -> Tensor:
+        """The tile's part of what a window [..., height, width] gave."""
+        return gradients[..., _own_pixels(self.down), _own_pixels(self.across)]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A network and a scoring, with all that it takes to look at an image tile by tile.
+
+    `tile` and `halo` are in px, `batch` is how many windows are looked at together, and `stride` is the least common
+    multiple of the layers' strides, `layer_strides`. With a halo of `Reach.exact_halo` the gradient is the whole
+    image's up to rounding. `layer_sizes` says how many rows and columns of units each layer has for an image of a size.
+    `min_side` is as in `whole_image_gradient`.
     """
+
+    features: FeaturesFn
+    scoring: Scoring
+    tile: int
+    halo: int
+    stride: int
+    layer_sizes: Callable[[Size], Mapping[str, tuple[int, int]]]
+    layer_strides: Mapping[str, int]
+    min_side: int = 1
+    batch: int = 1
+
+    def tiles(self, size: Size) -> list[Tile]:
+        """Cut an image into tiles; an axis shorter than the network can see is not cut."""
+        tile = self.tile if min(size) >= self.min_side else max(size)
+        rows, columns = (spans(length, tile, max(self.halo, self.min_side), self.stride) for length in size)
+        return [Tile(down, across) for down in rows for across in columns]
+
+    def batches(self, size: Size) -> list[list[Tile]]:
+        """Put tiles whose windows have one size together, at most `batch` of them."""
+        alike: dict[Size, list[Tile]] = {}
+        for tile in self.tiles(size):
+            alike.setdefault(tile.window_size, []).append(tile)
+        return [
+            tiles[start : start + self.batch] for tiles in alike.values() for start in range(0, len(tiles), self.batch)
+        ]
+
+    def look(
+        self, windows: Sequence[Image], tiles: Sequence[Tile], size: Size, shift: Shift
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return each tile's scores [terms] and its own gradients [gradients, 3, height, width].
+
+        `windows` are the tiles' windows of an image of `size`, rolled by `shift`.
+        """
+        whole = self.layer_sizes((max(size[0], self.min_side), max(size[1], self.min_side)))
+        fraction = (shift[0] / size[0], shift[1] / size[1])
+        views = [
+            {name: _view(tile, self.layer_strides[name], whole[name], fraction) for name in self.scoring.layers}
+            for tile in tiles
+        ]
+        found = differentiate(self.features, self.scoring, windows, views, self.min_side)
+        return [(scores, tile.own(gradients)) for tile, (scores, gradients) in zip(tiles, found, strict=True)]
+
+
+def tiled_gradient(tiling: Tiling) -> GradientFn:
+    """Build the `GradientFn` that looks at the image tile by tile."""
 
     def gradient_of(image: Image, shift: Shift) -> tuple[float, Image]:
         size = (image.shape[1], image.shape[2])
-        whole = layer_sizes((max(size[0], min_side), max(size[1], min_side)))
-        fraction = (shift[0] / size[0], shift[1] / size[1])
-        scores = image.new_zeros(len(scoring.scores))
-        gradients = image.new_zeros(scoring.gradients, *image.shape)
-        for down, across in _grid(size, tile, halo, stride, min_side):
-            views = {name: _view(down, across, layer_strides[name], whole[name], fraction) for name in scoring.layers}
-            rows = _rolled(down, shift[0], size[0], image.device)
-            columns = _rolled(across, shift[1], size[1], image.device)
-            window = image[:, rows][:, :, columns]
-            window_scores, window_gradients = differentiate(features, scoring, window, views, min_side)
-            own_rows, own_columns = _own_pixels(down), _own_pixels(across)
-            scores += window_scores
-            gradients[:, :, rows[own_rows, None], columns[None, own_columns]] = window_gradients[
-                :, :, own_rows, own_columns
-            ]
-        gradient = scoring.combine(gradients)
-        check_finite(scoring, scores, gradient)
+        scores = image.new_zeros(len(tiling.scoring.scores))
+        gradients = image.new_empty(tiling.scoring.gradients, *image.shape)
+        for tiles in tiling.batches(size):
+            places = [_rolled(tile, size, shift, image.device) for tile in tiles]
+            windows = [image[:, rows][:, :, columns] for rows, columns in places]
+            found = tiling.look(windows, tiles, size, shift)
+            for tile, (rows, columns), (tile_scores, tile_gradients) in zip(tiles, places, found, strict=True):
+                scores += tile_scores
+                own_rows, own_columns = rows[_own_pixels(tile.down)], columns[_own_pixels(tile.across)]
+                gradients[:, :, own_rows[:, None], own_columns] = tile_gradients
+        gradient = tiling.scoring.combine(gradients)
+        check_finite(tiling.scoring, scores, gradient)
         return float(scores.sum()), gradient
 
     return gradient_of
@@ -117,28 +170,24 @@ def _window_stop(stop: int, halo: int, length: int, stride: int) -> int:
     return min(length, wanted + (length - wanted) % stride)
 
 
-def _grid(size: Size, tile: int, halo: int, stride: int, min_side: int) -> Iterator[tuple[Span, Span]]:
-    """All pairs of spans; an axis shorter than the network can see is not cut."""
+def _rolled(tile: Tile, size: Size, shift: Shift, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the image that are the window's in the rolled image."""
     rows, columns = (
-        spans(length, tile if min(size) >= min_side else length, max(halo, min_side), stride) for length in size
+        (torch.arange(span.window_start, span.window_stop, device=device) - by) % length
+        for span, by, length in zip((tile.down, tile.across), shift, size, strict=True)
     )
-    return ((down, across) for down in rows for across in columns)
-
-
-def _rolled(span: Span, shift: int, length: int, device: torch.device) -> torch.Tensor:
-    """Indices into the image of the window's pixels in the rolled image."""
-    return (torch.arange(span.window_start, span.window_stop, device=device) - shift) % length
+    return rows, columns
 
 
 def _own_pixels(span: Span) -> slice:
     return slice(span.start - span.window_start, span.stop - span.window_start)
 
 
-def _view(down: Span, across: Span, stride: int, whole: tuple[int, int], shift: tuple[float, float]) -> View:
+def _view(tile: Tile, stride: int, whole: tuple[int, int], shift: tuple[float, float]) -> View:
     return View(
         whole=whole,
-        origin=(down.window_start // stride, across.window_start // stride),
-        rows=down.own_units(stride),
-        columns=across.own_units(stride),
+        origin=(tile.down.window_start // stride, tile.across.window_start // stride),
+        rows=tile.down.own_units(stride),
+        columns=tile.across.own_units(stride),
         shift=shift,
     )

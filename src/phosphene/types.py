@@ -11,6 +11,7 @@ from torch import Tensor
 
 Image = Float[Tensor, "3 height width"]
 Plane = Float[Tensor, "height width"]
+Mask = Float[Tensor, "1 height width"] | Plane
 Activation = Float[Tensor, "batch channels rows columns"]
 
 Size = tuple[int, int]
@@ -18,6 +19,16 @@ Size = tuple[int, int]
 
 Shift = tuple[int, int]
 """Rows down, columns right, in pixels; the image is rolled by it, so it wraps around."""
+
+
+@runtime_checkable
+class Picture(Protocol):
+    """An `Image`, or one on disk: all that the loop asks of it is its size."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, height, width."""
+        ...
 
 
 @runtime_checkable

@@ -71,7 +71,7 @@ def test_the_measures_as_a_data_frame(compared):
 
 
 def test_a_captions_command_makes_the_same_picture(compared, tmp_path):
-    from phosphene.studies.command import command
+    from phosphene.command import command
 
     cell = next(cell for cell in compared.study.cells if "resnet18" in cell.name and "plain" in cell.name)
     recipe = compared.results[cell.name].recipe

@@ -13,7 +13,8 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from phosphene.cli.dreaming import INTERRUPTED, Settings, flag
+from phosphene.cli.dreaming import INTERRUPTED, Settings
+from phosphene.command import flag
 from phosphene.settings import Ascent, Octaves, Picture, Tiles
 
 if TYPE_CHECKING:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from phosphene.cli.huge import stream, streams
 from phosphene.cli.progress import Listeners, stopped_by_interrupt
+from phosphene.command import flag
 from phosphene.errors import PhospheneError, UsageError
 from phosphene.settings import Recipe
 
@@ -16,11 +19,6 @@ if TYPE_CHECKING:
     from phosphene.job import Dream
 
 INTERRUPTED = 130
-
-
-def flag(setting: str) -> str:
-    """Name the flag of a setting; what can be given several times is named in the singular."""
-    return {"layers": "layer", "classes": "class"}.get(setting, setting).replace("_", "-")
 
 
 Settings = Annotated[Recipe | None, Parameter(name="*", group="Settings", name_transform=flag, negative_iterable="")]
@@ -43,6 +41,8 @@ def dream(
     preset: str | None = None,
     settings: Settings = None,
     device: str = "auto",
+    memory: str | None = None,
+    cluster: str | None = None,
     bits: Literal[8, 16] = 8,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     keep_partial: Annotated[bool, Parameter(negative="")] = False,
@@ -65,6 +65,11 @@ def dream(
         One of the report's experiments: plain (its main loop), octaves, tiles.
     device
         auto, cpu, cuda or mps.
+    memory
+        What the process may take, as 2GB; without it, a safe share of what is free. A dream that does not fit is
+        streamed by way of a folder beside its output.
+    cluster
+        The address of a Ray cluster that dreams by way of that folder, or local for one on this machine.
     bits
         Bits a channel, 16 for PNG and TIFF only.
     overwrite
@@ -88,7 +93,7 @@ def dream(
     if len(tasks) > 1 and (preview or trace):
         raise UsageError("--preview and --trace are for one photograph at a time")
     listeners = Listeners(json=json, preview=preview, preview_every=preview_every, trace=trace)
-    return dream_all(tasks, chosen, listeners, device, bits, overwrite, keep_partial)
+    return dream_all(tasks, chosen, listeners, device, bits, overwrite, keep_partial, memory, cluster)
 
 
 def plan(inputs: list[str], output: Path) -> list[tuple[str, Path]]:
@@ -117,6 +122,8 @@ def dream_all(
     bits: Literal[8, 16],
     overwrite: bool,
     keep_partial: bool,
+    memory: str | None = None,
+    cluster: str | None = None,
 ) -> int:
     """Dream each photograph; one that fails does not stop the rest. Return the exit code."""
     from phosphene.imagefile import check_output
@@ -127,17 +134,20 @@ def dream_all(
         try:
             if len(tasks) > 1:
                 target.parent.mkdir(parents=True, exist_ok=True)
+            if streams(source, chosen, device, memory, cluster):
+                code = max(code, stream(source, target, chosen, listeners, device, memory, cluster, bits, overwrite))
+                continue
             check_output(target, overwrite, bits=bits)
-            job = prepare(source, chosen, device)
+            job = prepare(source, chosen, device, memory)
             check_output(target, overwrite, bits=bits, size=job.made.size)
-            listeners.start(source, job)
+            listeners.start(source, job.made, job.recipe, [*job.photo.notes, *job.notes])
             with stopped_by_interrupt() as stop:
                 dreamed = run(job, listeners.step, stop)
-            listeners.finish(dreamed)
+            listeners.finish(dreamed.trace.rows)
             if dreamed.made.unfinished:
                 return _end_partial(dreamed, target, listeners, bits, keep_partial)
             dreamed.save(target, bits=bits, overwrite=True)
-            listeners.saved(source, target, dreamed)
+            listeners.saved(source, target, dreamed.trace.rows)
         except PhospheneError as error:
             if len(tasks) == 1:
                 raise
@@ -166,6 +176,8 @@ def replay(
     output: Output,
     input: str | None = None,
     device: str = "auto",
+    memory: str | None = None,
+    cluster: str | None = None,
     bits: Literal[8, 16] = 8,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     keep_partial: Annotated[bool, Parameter(negative="")] = False,
@@ -183,6 +195,11 @@ def replay(
         The photograph, if it is not where the recipe says, or another one to dream in the same way.
     device
         auto, cpu, cuda or mps.
+    memory
+        What the process may take, as 2GB; without it, a safe share of what is free. A dream that does not fit is
+        streamed by way of a folder beside its output.
+    cluster
+        The address of a Ray cluster that dreams by way of that folder, or local for one on this machine.
     bits
         Bits a channel, 16 for PNG and TIFF only.
     overwrite
@@ -197,8 +214,8 @@ def replay(
     from phosphene.record import from_toml
 
     chosen, made = from_toml(read_recipe(picture))
-    listeners = Listeners(json=json, on_start=lambda job: differences(made, job.made))
-    return dream_all([(input or made.source, output)], chosen, listeners, device, bits, overwrite, keep_partial)
+    listeners = Listeners(json=json, on_start=partial(differences, made))
+    return dream_all([(input or made.source, output)], chosen, listeners, device, bits, overwrite, keep_partial, memory)
 
 
 def _names_in(folder: Path, sources: list[str]) -> list[Path]:

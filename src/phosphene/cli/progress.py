@@ -8,7 +8,7 @@ import json as jsonlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +19,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 if TYPE_CHECKING:
-    from phosphene.job import Dream, Job
+    from phosphene.record import Made
+    from phosphene.settings import Recipe
     from phosphene.types import Step
+
+Rows = Sequence[tuple[int, int, float, float]]
+COLUMNS = ("octave", "step", "score", "seconds")
 
 REPORT_EVERY = 100
 """Steps between two lines where there is no terminal to draw a bar on (the report's section 5.6)."""
@@ -34,17 +38,16 @@ class Listeners:
     preview: Path | None = None
     preview_every: int = 10
     trace: Path | None = None
-    on_start: Callable[[Job], Iterable[str]] = lambda job: ()
+    on_start: Callable[[Made], Iterable[str]] = lambda made: ()
     _steps: int = 0
     _bar: Progress | None = None
     _task: TaskID = field(default=TaskID(0))
 
-    def start(self, source: str, job: Job) -> None:
+    def start(self, source: str, made: Made, recipe: Recipe, notes: Iterable[str]) -> None:
         """Say what is dreamed, and what there is to know about it."""
         self._steps = 0
-        notes = [*job.photo.notes, *job.notes, *self.on_start(job)]
-        self._event("start", source=source, size=list(job.made.size), recipe=job.recipe.model_dump(mode="json"))
-        for note in notes:
+        self._event("start", source=source, size=list(made.size), recipe=recipe.model_dump(mode="json"))
+        for note in [*notes, *self.on_start(made)]:
             self._event("note", text=note)
             self._say(f"note: {note}")
         if sys.stderr.isatty() and not self.json:
@@ -82,7 +85,7 @@ class Listeners:
         if self.preview is not None and self._steps % self.preview_every == 0:
             self._write_preview(step)
 
-    def finish(self, dream: Dream) -> None:
+    def finish(self, rows: Rows) -> None:
         """Put the bar away, and write the trace."""
         if self._bar is not None:
             self._bar.stop()
@@ -91,12 +94,12 @@ class Listeners:
             from phosphene.imagefile import write_atomically
 
             text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows([dream.trace.columns, *dream.trace.rows])
+            csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
             write_atomically(self.trace, text.getvalue().encode())
 
-    def saved(self, source: str, target: Path, dream: Dream) -> None:
+    def saved(self, source: str, target: Path, rows: Rows) -> None:
         """Say where the picture is."""
-        self._event("saved", source=source, output=str(target), seconds=dream.trace.rows[-1][3])
+        self._event("saved", source=source, output=str(target), seconds=rows[-1][3])
         if not self.json:
             print(f"{target}")
 

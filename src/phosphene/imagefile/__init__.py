@@ -16,23 +16,26 @@ from phosphene.imagefile.decode import decode, decode_deep_tiff, scaled, upright
 from phosphene.imagefile.encode import (
     FORMATS,
     encode_as,
-    encode_png,
     format_of,
     quantise,
     recipe_in,
     write_atomically,
 )
-from phosphene.imagefile.opening import SAMPLES, locate, opened
+from phosphene.imagefile.opening import MAX_PIXELS, SAMPLES, locate, opened
 from phosphene.types import Image, Plane, Size
 
 __all__ = [
     "FORMATS",
+    "MAX_PIXELS",
     "SAMPLES",
     "Photo",
     "as_mask",
     "check_output",
+    "check_place",
+    "checksum",
     "encode",
     "is_image",
+    "mask_of",
     "read",
     "read_recipe",
     "write",
@@ -87,9 +90,20 @@ def as_mask(photo: Photo, size: Size) -> Plane:
 
     It is stretched to `size` with antialiased bilinear resampling.
     """
-    luma = torch.einsum("chw,c->hw", photo.image, torch.tensor([0.2126, 0.7152, 0.0722]))
-    mask = luma if photo.alpha is None else luma * photo.alpha
+    mask = mask_of(photo.image, photo.alpha)
     return F.interpolate(mask[None, None], size, mode="bilinear", antialias=True)[0, 0].clamp(0, 1)
+
+
+def mask_of(image: Image, alpha: Plane | None) -> Plane:
+    """Return the Rec. 709 luma of a photograph, or of a part of it, times its alpha."""
+    luma = 0.2126 * image[0] + 0.7152 * image[1] + 0.0722 * image[2]
+    return luma if alpha is None else luma * alpha
+
+
+def checksum(source: str | Path) -> str:
+    """Return the SHA-256 of a picture file's bytes. Raises what `read` raises where there is no file."""
+    with opened(locate(str(source))) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_output(path: str | Path, overwrite: bool, *, bits: Literal[8, 16] = 8, size: Size | None = None) -> None:
@@ -99,8 +113,12 @@ def check_output(path: str | Path, overwrite: bool, *, bits: Literal[8, 16] = 8,
     OutputExistsError for a file that is there already, unless `overwrite`; ImageError for a folder that is
     missing or cannot be written to.
     """
-    path = Path(path)
-    format_of(path, bits, size)
+    format_of(Path(path), bits, size)
+    check_place(Path(path), overwrite)
+
+
+def check_place(path: Path, overwrite: bool) -> None:
+    """Raise what `check_output` does of a file's place, whatever its format."""
     if not path.parent.is_dir():
         raise ImageError(f"there is no folder {str(path.parent)!r} to write {path.name!r} in: make it first")
     if path.is_dir():
@@ -134,9 +152,9 @@ def write(
         raise ImageError(f"{str(path)!r} could not be written: {error}") from error
 
 
-def encode(image: Image) -> bytes:
-    """The image (sRGB, 0..1, clamped) as the bytes of an 8 bit PNG, for notebooks."""
-    return encode_png(quantise(image, None, "PNG", 8), "")
+def encode(image: Image, kind: Literal["PNG", "JPEG"] = "PNG") -> bytes:
+    """The image (sRGB, 0..1, clamped) as the bytes of an 8 bit file, for notebooks and live views."""
+    return encode_as(quantise(image, None, kind, 8), kind, "")
 
 
 def read_recipe(path: str | Path) -> str:

@@ -63,7 +63,7 @@ def encode_as(pixels: Array, kind: str, recipe: str) -> bytes:
     """Encode samples as `quantise` makes them, in a format by Pillow's name for it."""
     if kind == "PNG":
         return encode_png(pixels, recipe)
-    xmp = _xmp(recipe) if recipe else b""
+    xmp = xmp_of(recipe) if recipe else b""
     if kind == "TIFF":
         return _encode_tiff(pixels, xmp)
     out = BytesIO()
@@ -106,7 +106,8 @@ def _encode_tiff(pixels: Array, xmp: bytes) -> bytes:
     return out.getvalue()
 
 
-def _xmp(recipe: str) -> bytes:
+def xmp_of(recipe: str) -> bytes:
+    """Spell an XMP packet that holds a recipe."""
     return (
         '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
         '<rdf:Description rdf:about="" xmlns:phosphene="urn:phosphene:"><phosphene:recipe>'

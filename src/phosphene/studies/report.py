@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from phosphene.command import command
 from phosphene.imagefile import Photo
 from phosphene.imagefile.encode import encode_as, quantise
 from phosphene.job import versions
@@ -15,7 +16,6 @@ from phosphene.resample import resize
 from phosphene.studies.cell import Result
 from phosphene.studies.charts import charts, summaries
 from phosphene.studies.claims import findings
-from phosphene.studies.command import command
 from phosphene.studies.cost import Cost
 from phosphene.studies.facts import facts_of
 from phosphene.studies.measures import MEASURES
@@ -118,7 +118,9 @@ def _pictures(
                     label=" · ".join(part for part in (place.row, place.column, f"seed {place.seed}") if part),
                     layers=" + ".join((*recipe.layers, *recipe.classes)),
                     source="" if result.failure else _data(_read(folder, place.cell)),
-                    command=command(recipe, study.source, folder.picture(place.cell).name),
+                    command=command(
+                        recipe, "PHOTO" if study.source == "array" else study.source, folder.picture(place.cell).name
+                    ),
                     result=result,
                     row=numbers[grid.name, place.row, place.column, place.seed],
                 )

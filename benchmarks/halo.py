@@ -1,0 +1,78 @@
+"""How large a halo must be: the error of a tile's gradient against halo and cost, for the layers of our models' cards.
+
+The photograph is scikit-image's coffee, enlarged to 1152 x 1152 px. Three tiles of 128 px, at least 384 px from its
+edges, are looked at with growing halos. The error is the root mean square deviation from the whole image's gradient
+over the tiles, relative to that gradient's own root mean square: the error of a step, but for the norm. Larger tiles
+have smaller errors. Writes a JSON file, and prints for each layer the exact halo, the last halo tried and its error.
+
+    python benchmarks/halo.py halo.json [MODEL ...]
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from phosphene import imagefile
+from phosphene.binding import reach_of, tiling_of
+from phosphene.gradient import whole_image_gradient
+from phosphene.job import load_network
+from phosphene.models.registry import named
+from phosphene.objective import Energy, Scoring
+from phosphene.resample import resize
+from phosphene.settings import Recipe
+
+TILE, SIZE, LIMIT = 128, (1152, 1152), 0.01
+PLACES = ((4, 4), (3, 4), (4, 3))
+HALOS = (*range(0, 128, 16), *range(128, 385, 32))
+
+
+def errors(network, layer: str, image: torch.Tensor) -> dict[int, float]:
+    """The error at each halo, up to the first below the limit."""
+    scoring = Scoring((Energy(*network.resolve(layer)),))
+    whole = whole_image_gradient(network.features(scoring.layers), scoring)(image, (0, 0))[1]
+    (reach,) = reach_of(network, scoring.layers).values()
+    found: dict[int, float] = {}
+    for halo in (halo for halo in HALOS if halo % reach.stride == 0):
+        found[halo] = error_at(network, scoring, image, whole, min(halo, reach.exact_halo()))
+        if found[halo] < LIMIT:
+            break
+    return found
+
+
+def error_at(network, scoring, image, whole, halo: int) -> float:
+    tiling = tiling_of(network, scoring, Recipe(halo=halo), TILE)
+    square = deviation = 0.0
+    for tile in tiling.tiles(SIZE):
+        if (tile.down.start // TILE, tile.across.start // TILE) not in PLACES:
+            continue
+        rows = slice(tile.down.window_start, tile.down.window_stop)
+        columns = slice(tile.across.window_start, tile.across.window_stop)
+        ((_, gradients),) = tiling.look([image[:, rows, columns]], [tile], SIZE, (0, 0))
+        right = tile.own(whole[:, rows, columns])
+        deviation += (gradients[0] - right).square().sum().item()
+        square += right.square().sum().item()
+    return (deviation / square) ** 0.5
+
+
+def main(path: Path, models: list[str]) -> None:
+    image = resize(imagefile.read("sample:coffee").image, SIZE)
+    table = json.loads(path.read_text()) if path.exists() else {}
+    for card in named():
+        if models and card.name not in models:
+            continue
+        weights = "pretrained" if card.source == "package" else "untrained"
+        network = load_network(card.name, weights, 0, "cpu")
+        for layer in card.layers:
+            found = errors(network, layer, image)
+            (reach,) = reach_of(network, network.resolve(layer)).values()
+            row = {"weights": weights, "exact": reach.exact_halo(), "errors": found}
+            table.setdefault(card.name, {})[layer] = row
+            path.write_text(json.dumps(table, indent=1))
+            best = max(found)
+            print(f"| {card.name} | {layer} | {reach.exact_halo()} | {best} | {found[best]:.2%} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,123 @@
+"""Seconds and peak memory a megapixel, from 0.25 to 100 megapixels: whole, in tiles, and streamed by way of the disk.
+
+One step of one octave of efficientnet_lite0's blocks.1.1 with the default norm, and tiles of 512 px with their exact
+halo. Each measurement is a process of its own with one thread. Its peak is the process's (VmHWM), with Python, PyTorch
+and the network in it. Its times are the step's alone: by the clock, and of the processors (user and system), which
+depends less on what else runs. Streamed runs decode and encode a TIFF too: that is in their peak, and not in their
+times. Photographs are scikit-image's coffee, enlarged.
+
+    python benchmarks/size.py size.json [whole|tiled|streamed MEGAPIXELS ...]
+    python benchmarks/size.py --plot size.json docs/size.svg      (needs matplotlib)
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SIZES = {"whole": (0.25, 1, 4), "tiled": (0.25, 1, 4, 16), "streamed": (0.25, 1, 4, 16, 100)}
+SETTINGS = {"layers": ("blocks.1.1",), "octaves": 1, "steps": 1, "size": "full"}
+
+
+def side(megapixels: float) -> int:
+    return round((megapixels * 1e6) ** 0.5)
+
+
+def photograph(megapixels: float, folder: str) -> str:
+    import pyvips
+    import skimage
+
+    path = Path(folder) / "in.tif"
+    coffee = pyvips.Image.new_from_file(str(Path(skimage.__file__).parent / "data" / "coffee.png"))
+    length = side(megapixels)
+    larger = coffee.resize(length / coffee.width, vscale=length / coffee.height, kernel="cubic")
+    larger.crop(0, 0, length, length).tiffsave(str(path), compression="deflate", bigtiff=True)
+    return str(path)
+
+
+def measure(kind: str, megapixels: float) -> None:
+    """Run in a process of its own, and print the result."""
+    import torch
+
+    from phosphene.settings import Recipe
+
+    torch.set_num_threads(1)
+    times: list[tuple[float, float]] = []
+
+    def used() -> float:
+        spent = resource.getrusage(resource.RUSAGE_SELF)
+        return spent.ru_utime + spent.ru_stime
+
+    with tempfile.TemporaryDirectory(dir=os.environ.get("SCRATCH")) as folder:
+        source, recipe = sys.argv[4], Recipe(**SETTINGS, tile="none" if kind == "whole" else 512)
+        if kind == "streamed":
+            from phosphene.huge import run as streaming
+            from phosphene.huge.order import begin
+
+            huge, decode = begin(source, recipe, Path(folder) / "out.tif", device="cpu"), streaming._decode
+            started: list[float] = []
+
+            def decoding(*arguments) -> None:
+                decode(*arguments)
+                started.append(used())
+
+            streaming._decode = decoding
+            streaming.run(huge, lambda step: times.append((step.seconds, used() - started[0])))
+        else:
+            from phosphene.job import prepare, run
+
+            job = prepare(source, recipe, "cpu")
+            start = used()
+            run(job, lambda step: times.append((step.seconds, used() - start)))
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    (seconds, processor), load = times[0], os.getloadavg()[0]
+    row = {"kind": kind, "megapixels": megapixels, "seconds": seconds, "processor": processor}
+    print(json.dumps(row | {"peak": peak * 1024, "load": load}))
+
+
+def collect(path: Path, chosen: dict[str, tuple[float, ...]]) -> None:
+    rows = json.loads(path.read_text()) if path.exists() else []
+    for kind, sizes in chosen.items():
+        for megapixels in sizes:
+            with tempfile.TemporaryDirectory(dir=os.environ.get("SCRATCH")) as folder:
+                source = photograph(megapixels, folder)
+                command = [sys.executable, __file__, "--measure", kind, str(megapixels), source]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+            rows.append(json.loads(done.stdout))
+            path.write_text(json.dumps(rows, indent=1))
+            row = rows[-1]
+            print(
+                f"| {kind} | {megapixels:g} | {row['seconds'] / megapixels:.2f} | "
+                f"{row['processor'] / megapixels:.2f} | {row['peak'] / 1e9:.2f} | {row['load']:.1f} |",
+                flush=True,
+            )
+
+
+def plot(path: Path, target: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
+    for kind in SIZES:
+        measured = [row for row in json.loads(path.read_text()) if row["kind"] == kind]
+        rows = sorted((row["megapixels"], row["processor"], row["peak"]) for row in measured)
+        left.plot([m for m, _, _ in rows], [s / m for m, s, _ in rows], "o-", label=kind)
+        right.plot([m for m, _, _ in rows], [peak / 1e9 for _, _, peak in rows], "o-", label=kind)
+    for axes, label in ((left, "processor seconds a megapixel and step"), (right, "peak memory of the process, GB")):
+        axes.set(xscale="log", xlabel="megapixels", ylabel=label, ylim=(0, None))
+        axes.legend()
+    figure.tight_layout()
+    figure.savefig(target)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--measure":
+        measure(sys.argv[2], float(sys.argv[3]))
+    elif sys.argv[1] == "--plot":
+        plot(Path(sys.argv[2]), Path(sys.argv[3]))
+    else:
+        wanted = {sys.argv[2]: tuple(map(float, sys.argv[3:]))} if len(sys.argv) > 2 else SIZES
+        collect(Path(sys.argv[1]), wanted)

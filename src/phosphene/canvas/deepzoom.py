@@ -1,0 +1,50 @@
+"""A Deep Zoom pyramid of a picture, with a page that shows it in a browser, from a folder or from a server."""
+
+import html
+import json
+import shutil
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from phosphene.errors import StoreError
+from phosphene.types import Size
+
+TILE, OVERLAP, FORMAT = 510, 1, "jpg"
+QUALITY = "[Q=90,subsample_mode=off]"
+
+
+def save(picture: Any, size: Size, path: Path, recipe: str, scratch: Path) -> None:
+    """Write NAME.dzi, the tiles in NAME_files and the page NAME.html; `picture` is libvips's.
+
+    They are made within `scratch`, a folder on the same disk, and moved when they are whole; NAME.dzi comes last.
+    """
+    made = scratch / "pyramid"
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir()
+    picture.dzsave(
+        str(made / path.stem),
+        suffix=f".{FORMAT}{QUALITY}",
+        tile_size=TILE,
+        overlap=OVERLAP,
+        keep="icc",
+        depth="onepixel",
+    )
+    (made / f"{path.stem}.html").write_text(page(size, path.stem, recipe))
+    try:
+        shutil.rmtree(path.with_name(f"{path.stem}_files"), ignore_errors=True)
+        for name in (f"{path.stem}_files", f"{path.stem}.html", f"{path.stem}.dzi"):
+            (made / name).replace(path.with_name(name))
+    except OSError as error:
+        raise StoreError(f"{str(path)!r} could not be written: {error}") from error
+
+
+def page(size: Size, name: str, recipe: str) -> str:
+    """Write the page of a pyramid."""
+    pyramid = {
+        "files": f"{name}_files", "height": size[0], "width": size[1],
+        "tileSize": TILE, "overlap": OVERLAP, "format": FORMAT,
+    }  # fmt: skip
+    template = Template((Path(__file__).parent / "deepzoom.html").read_text())
+    escaped = json.dumps(pyramid).replace("<", "\\u003c")
+    return template.safe_substitute(title=html.escape(name), pyramid=escaped, recipe=html.escape(recipe))

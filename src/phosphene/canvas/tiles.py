@@ -1,0 +1,37 @@
+"""The gradient of a picture on disk, tile by tile; each tile in any process."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from phosphene.canvas.raster import Raster
+from phosphene.gradient import check_finite
+from phosphene.tiling import Tile, Tiling
+from phosphene.types import Shift
+
+
+def differentiate_tiles(
+    tiles: Sequence[Tile], bound: Callable[[], Tiling], image: Raster, gradient: Raster, shift: Shift, device: str
+) -> Tensor:
+    """Write a batch of tiles' gradients, in the frame rolled by `shift`, and return their scores [tiles, terms].
+
+    `gradient` has the three colours of each of the scoring's gradients one after another, and its chunks do not cross
+    the tiles. `bound` gives the network bound to its scoring, once in each process.
+    """
+    tiling = bound()
+    windows = [
+        image.read_rolled(
+            slice(tile.down.window_start, tile.down.window_stop),
+            slice(tile.across.window_start, tile.across.window_stop),
+            shift,
+        ).to(device)
+        for tile in tiles
+    ]
+    found = tiling.look(windows, tiles, image.size, shift)
+    for tile, (scores, gradients) in zip(tiles, found, strict=True):
+        for each in gradients:
+            check_finite(tiling.scoring, scores, each)
+        rows, columns = slice(tile.down.start, tile.down.stop), slice(tile.across.start, tile.across.stop)
+        gradient.write(gradients.flatten(0, 1), rows, columns)
+    return torch.stack([scores.cpu() for scores, _ in found])

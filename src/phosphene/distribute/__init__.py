@@ -1,0 +1,75 @@
+"""Strips and tiles over a Ray cluster: a `map` whose function is applied by actors. No dream mathematics.
+
+The store is on storage that all machines share, and the actors read and write it; only numbers come back. An actor
+keeps the network that its first tile has loaded. One that dies is started again, and does its tile once more.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from phosphene.errors import UsageError
+
+STORE_BYTES = 100_000_000
+"""Ray's own shared memory on this machine; no pixel goes through it."""
+
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+
+
+@contextmanager
+def cluster_map(address: str, device: str, workers: int | None = None) -> Iterator[Map]:
+    """Connect to a cluster, or start one on this machine (`local`), and give a `map` over its workers.
+
+    There are as many workers as the cluster has processors, or GPUs where `device` is one; each computes with one
+    thread. Results come in order. `UsageError` where there is no cluster at `address`, or no Ray.
+    """
+    ray = _connected(address)
+    try:
+        gpus = 1 if device.startswith("cuda") else 0
+        count = workers or int(ray.cluster_resources().get("GPU" if gpus else "CPU", 1))
+        hired = ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=1, num_gpus=gpus)(Worker)
+        pool = ray.util.ActorPool([hired.remote() for _ in range(count)])
+
+        def over(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+            kept = ray.put(function)
+            try:
+                yield from pool.map(lambda worker, item: worker.apply.remote(kept, item), items)
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+
+        yield over
+    finally:
+        ray.shutdown()
+
+
+class Worker:
+    """What an actor is: a process that applies functions."""
+
+    def __init__(self) -> None:
+        torch.set_num_threads(1)
+
+    def apply(self, function: Callable[[Any], Any], item: Any) -> Any:
+        """Apply a function to a strip or a batch of tiles."""
+        return function(item)
+
+
+def _connected(address: str) -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+        import ray.util
+    except ImportError:
+        raise UsageError("a cluster needs Ray: pip install 'phosphene[cluster]'") from None
+    start: dict[str, Any] = {}
+    if address == "local":
+        start = {"object_store_memory": STORE_BYTES, "include_dashboard": False}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **start)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UsageError(f"there is no Ray cluster at {address!r}: {error}") from error
+    return ray

@@ -1,0 +1,164 @@
+"""How much memory a step will take, foretold, and the largest tile that fits. Nothing is computed but shapes."""
+
+import logging
+import re
+import weakref
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, TypeVar, cast
+
+import psutil
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from phosphene.errors import SettingsError, UsageError
+from phosphene.gradient import FeaturesFn, differentiate
+from phosphene.objective import Scoring
+from phosphene.tiling import Tiling
+from phosphene.types import Shift, Size
+
+G = TypeVar("G", bound=Callable[..., tuple[float, Any]])
+"""A `GradientFn`, of pictures in memory or on disk."""
+
+logger = logging.getLogger(__name__)
+
+SHARE = 0.7
+"""Of the memory that is free, what a dream may take."""
+
+WORKSPACE = 1.15
+"""What convolutions and the allocator take beside the tensors; docs/size.md has what was measured."""
+
+PIXEL = 12
+"""Bytes of a pixel: three float32."""
+
+IMAGES = 12
+"""Images of the whole size that are held at the height of a step in memory, the network's own aside."""
+
+SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 64)
+"""The tiles to choose from, in px."""
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def parse_bytes(text: str) -> int:
+    """Read an amount of memory as people spell it: 2GB, 1.5G, 800M, 2000000000."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
+    if found is None or float(found[1]) == 0:
+        raise SettingsError(f"{text!r} is not an amount of memory; one is spelt 2GB, 1.5G or 800M")
+    return int(float(found[1]) * UNITS[found[2]])
+
+
+def spell_bytes(number: float) -> str:
+    """Spell an amount of memory or disk in GB or MB."""
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{max(number, 0) / 1e6:.0f} MB"
+
+
+def in_use() -> int:
+    """Bytes of memory that this process holds now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def budget(memory: str | None, device: torch.device) -> int:
+    """Return how many more bytes a dream may take: `memory` is for the whole process, or else a share of what is free.
+
+    Memory on a GPU is counted there, and `memory` is then the GPU's.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return parse_bytes(memory) if memory else int(SHARE * free)
+    return parse_bytes(memory) - in_use() if memory else int(SHARE * psutil.virtual_memory().available)
+
+
+def gradient_bytes(features: FeaturesFn, scoring: Scoring, window: Size, batch: int = 1) -> int:
+    """Foretell the bytes that the network and its gradient take for a batch of windows of `window` px."""
+    with FakeTensorMode(allow_non_fake_inputs=True), _LiveBytes() as live:
+        images = [torch.empty(3, *window) for _ in range(batch)]
+        differentiate(features, scoring, images, [(0.0, 0.0)] * batch)
+    return int(WORKSPACE * live.peak)
+
+
+def tile_bytes(tiling: Tiling, size: Size) -> int:
+    """Foretell the bytes that the largest window of an image of `size` takes."""
+    windows = [tile.window_size for tile in tiling.tiles(size)]
+    window = (
+        max(tiling.min_side, *(height for height, _ in windows)),
+        max(tiling.min_side, *(width for _, width in windows)),
+    )
+    return gradient_bytes(tiling.features, tiling.scoring, window, min(tiling.batch, len(windows)))
+
+
+def image_bytes(size: Size) -> int:
+    """Foretell the bytes of all images of the whole size, where they are held in memory."""
+    return IMAGES * PIXEL * size[0] * size[1]
+
+
+def fitting_tile(tiling_of: Callable[[int], Tiling], size: Size, limit: int) -> int:
+    """Return the largest tile, in px, of which a step takes `limit` bytes at most; `UsageError` if none does."""
+    needed = cache(lambda side: tile_bytes(tiling_of(side), size))
+    first = bisect_left(SIDES, True, key=lambda side: needed(side) <= limit)
+    if first < len(SIDES):
+        return SIDES[first]
+    raise UsageError(
+        f"{spell_bytes(limit)} are left for the network, and a tile of {SIDES[-1]} px with its halo needs "
+        f"{spell_bytes(needed(SIDES[-1]))}; allow more --memory, a smaller --halo, or choose a layer less deep"
+    )
+
+
+def halving_gradient(build: Callable[[int], G], first: G, tile: int) -> G:
+    """Return `first`, which `build` made for tiles of `tile` px, but with tiles half as large once memory runs out.
+
+    The gradient that could not be had is computed again: no step is lost.
+    """
+    gradient, side = first, tile
+
+    def gradient_of(image: Any, shift: Shift) -> tuple[float, Any]:
+        nonlocal gradient, side
+        while True:
+            try:
+                return gradient(image, shift)
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error) or side // 2 < SIDES[-1]:
+                    raise
+                side //= 2
+                logger.warning("memory ran out: going on with tiles of %d px", side)
+                gradient = build(side)
+
+    return cast(G, gradient_of)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed: PyTorch says so in a class of its own on a GPU, and in words on the CPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all tensors that live while it is on, and remembers the most."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = self.peak = 0
+        self._storages: dict[int, weakref.ref[Any]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        tree_map_only(Tensor, self._note, result)
+        return result
+
+    def _note(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._storages:
+            return
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        self._storages[key] = weakref.ref(storage, lambda _: self._forget(key, size))
+
+    def _forget(self, key: int, size: int) -> None:
+        del self._storages[key]
+        self.live -= size

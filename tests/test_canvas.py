@@ -1,0 +1,141 @@
+"""Pictures on disk: the same dream as in memory, to the last bit."""
+
+from collections import OrderedDict
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+import torch
+from torch import nn
+
+from phosphene.binding import gradient_fn, tiling_of
+from phosphene.canvas import raster
+from phosphene.canvas.raster import create
+from phosphene.canvas.surface import Surface
+from phosphene.errors import StoreError
+from phosphene.models.network import Network
+from phosphene.objective import Energy, Mean, Scoring
+from phosphene.render import render
+from phosphene.resample import resize, roll
+from phosphene.settings import Recipe
+
+
+@pytest.fixture(scope="module")
+def network(card, randomise):
+    layers = OrderedDict(early=nn.Conv2d(3, 4, 3, 2, 1), act=nn.SiLU(), deep=nn.Conv2d(4, 5, 3, 2, 1))
+    return Network(card(), randomise(nn.Sequential(layers)), "none")
+
+
+def on_disk(folder, picture, name="photograph"):
+    planes = picture if picture.ndim == 3 else picture[None]
+    stored = create(folder / name, tuple(planes.shape))
+    stored.write(planes, slice(0, planes.shape[1]))
+    return stored
+
+
+def whole(picture):
+    return picture.read(slice(0, picture.shape[1]))
+
+
+def dreams(network, scoring, image, recipe, folder, mask=None):
+    """The last picture and the scores, in memory and on disk."""
+    memory = list(
+        render(image, gradient_fn(network, scoring, recipe), recipe, torch.Generator().manual_seed(1), mask=mask)
+    )
+    surface = Surface(folder, recipe)
+    tiling = tiling_of(network, scoring, recipe, recipe.tile)
+    kept, step = [], surface.step
+
+    def remembering(*arguments):
+        kept.append(step(*arguments))
+        return kept[-1]
+
+    object.__setattr__(surface, "step", remembering)
+    disk = list(
+        render(
+            on_disk(folder, image),
+            surface.gradient_fn(lambda: tiling, "cpu"),
+            recipe,
+            torch.Generator().manual_seed(1),
+            mask=None if mask is None else on_disk(folder, mask, "mask"),
+            medium=surface.medium,
+        )
+    )
+    return memory, disk, whole(kept[-1])
+
+
+CASES = {
+    "laplacian": {},
+    "mean_abs": {"norm": "mean_abs"},
+    "std": {"norm": "std"},
+    "blurred": {"blur": 3.3},
+    "without detail": {"detail": False},
+    "masked": {},
+    "balanced": {"balanced": True},
+    "batches": {"batch": 4, "norm": "mean_abs"},
+    "rough halo": {"halo": 4},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_on_disk_is_in_memory(network, photo, tmp_path, case):
+    recipe = Recipe(**{"octaves": 3, "octave_scale": 1.3, "steps": 2, "tile": 96, "jitter": 50, **CASES[case]})
+    scoring = Scoring((Energy("deep"), Mean("early", weight=-0.5)), recipe.balanced)
+    image = photo(301, 149, torch.float32)
+    mask = photo(301, 149, torch.float32, seed=5)[0] if case == "masked" else None
+    memory, disk, last = dreams(network, scoring, image, recipe, tmp_path, mask)
+    assert [step.score for step in disk] == [step.score for step in memory]
+    assert torch.equal(last, memory[-1].image)
+    assert (last - image).abs().mean() > 1e-3
+
+
+def test_the_photographs_colours(network, photo, tmp_path):
+    recipe = Recipe(octaves=1, steps=1, tile=96, colour="original")
+    memory, disk, _ = dreams(network, Scoring((Energy("deep"),)), photo(150, 90, torch.float32), recipe, tmp_path)
+    assert torch.equal(disk[-1].image, memory[-1].image)
+
+
+@hypothesis.settings(deadline=None, max_examples=12, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.given(
+    size=st.tuples(st.integers(1, 300), st.integers(1, 300)), new=st.tuples(st.integers(1, 300), st.integers(1, 300))
+)
+@hypothesis.example(size=(300, 20), new=(200, 1))
+@hypothesis.example(size=(200, 300), new=(150, 257))
+def test_resizing(photo, tmp_path_factory, size, new):
+    folder, image = tmp_path_factory.mktemp("resize"), photo(*size, torch.float32)
+    resized = Surface(folder, Recipe()).resize(on_disk(folder, image), new)
+    assert torch.equal(whole(resized), resize(image, new))
+    assert {path.name for path in folder.iterdir()} == {"photograph", resized.path.name}
+
+
+@hypothesis.settings(deadline=None, max_examples=20, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.given(data=st.data(), shift=st.tuples(st.integers(-400, 400), st.integers(-400, 400)))
+def test_a_part_of_the_rolled_picture(photo, tmp_path, data, shift):
+    image = photo(40, 30, torch.float32)
+    rows, columns = (
+        slice(*sorted((data.draw(st.integers(0, length - 1)), data.draw(st.integers(1, length)))))
+        for length in (40, 30)
+    )
+    hypothesis.assume(rows.start < rows.stop and columns.start < columns.stop)
+    stored = on_disk(tmp_path, image)
+    assert torch.equal(stored.read_rolled(rows, columns, shift), roll(image, shift)[:, rows, columns])
+
+
+def test_a_chunk_that_is_missing_or_damaged(photo, tmp_path):
+    stored = on_disk(tmp_path, photo(300, 40, torch.float32))
+    chunks = sorted(path for path in (stored.path / "c").rglob("*") if path.is_file())
+    content = chunks[0].read_bytes()
+    chunks[0].write_bytes(content[:50] + b"\0\1\2\3" + content[54:])
+    with pytest.raises(StoreError, match="checksum"):
+        whole(stored)
+    chunks[0].unlink()
+    with pytest.raises(StoreError, match="misses a chunk in rows 0 to 300"):
+        whole(stored)
+    assert stored.read(slice(128, 300)).shape == (3, 172, 40)
+
+
+def test_a_store_that_is_gone(photo, tmp_path):
+    stored = on_disk(tmp_path, photo(20, 20, torch.float32))
+    raster.remove(stored.path)
+    with pytest.raises(StoreError, match="photograph could not be read"):
+        whole(stored)

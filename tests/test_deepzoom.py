@@ -1,0 +1,106 @@
+"""Previews of huge pictures: a pyramid with its page in a real browser, and thumbnails."""
+
+import io
+import json
+import shutil
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from phosphene import imagefile
+from phosphene.canvas import deepzoom
+from phosphene.cli import run as phosphene
+from phosphene.huge.order import begin
+from phosphene.huge.run import run
+from phosphene.resample import resize
+from phosphene.settings import Recipe
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.fixture(scope="module")
+def pyramid(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pyramid")
+    imagefile.write(folder / "in.png", resize(imagefile.read("sample:coffee").image, (700, 1100)))
+    recipe = Recipe(layers=("blocks.1.1",), octaves=1, steps=1, size="full", tile=1024, halo=0, step_size=1e-4)
+    run(begin(str(folder / "in.png"), recipe, folder / "out.dzi", device="cpu"))
+    return folder
+
+
+def test_the_pyramid(pyramid):
+    image = ET.parse(pyramid / "out.dzi").getroot()
+    assert (image.get("TileSize"), image.get("Overlap"), image.get("Format")) == ("510", "1", "jpg")
+    assert [image[0].get(side) for side in ("Height", "Width")] == ["700", "1100"]
+    assert len(list((pyramid / "out_files" / "11").iterdir())) == 6
+    assert sorted(path.name for path in pyramid.iterdir()) == ["in.png", "out.dzi", "out.html", "out_files"]
+    assert "model = &quot;efficientnet_lite0&quot;" in (pyramid / "out.html").read_text()
+
+
+def test_a_name_cannot_break_the_page():
+    text = deepzoom.page((1, 1), "</script><b>", "x = '</script>'")
+    assert text.count("</script>") == 2
+    line = next(line for line in text.splitlines() if line.startswith("const { files"))
+    assert json.loads(line.split(" = ")[1].rstrip(";"))["files"] == "</script><b>_files"
+
+
+@pytest.fixture(scope="module")
+def page(pyramid):
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium here; .ci/run installs one")
+    playwright = pytest.importorskip("playwright.sync_api")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=CHROMIUM, args=flags)
+        page = browser.new_page(viewport={"width": 550, "height": 350})
+        page.errors = []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.goto((pyramid / "out.html").as_uri())
+        yield page
+        browser.close()
+
+
+def shown(page):
+    """What the browser shows once all tiles are there, [3, height, width] in 0..1."""
+    page.wait_for_function("document.querySelector('canvas').dataset.pending === '0'")
+    page.evaluate("document.querySelector('p').hidden = true")
+    pixels = np.asarray(PIL.Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
+    assert page.errors == []
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_the_page_in_a_browser(pyramid, page):
+    picture = imagefile.read(pyramid / "in.png").image
+    assert (shown(page) - resize(picture, (350, 550))).abs().mean() < 0.02
+    assert page.locator("canvas").get_attribute("data-level") == "10"
+
+    page.mouse.move(0, 0)
+    page.mouse.wheel(0, -300)  # twice as large, around the corner: pixel for pixel
+    assert (shown(page) - picture[:, :350, :550]).abs().mean() < 0.02
+    assert page.locator("canvas").get_attribute("data-level") == "11"
+
+    page.mouse.move(500, 300)
+    page.mouse.down()
+    page.mouse.move(100, 50)
+    page.mouse.up()
+    assert (shown(page) - picture[:, 250:600, 400:950]).abs().mean() < 0.02
+
+    page.keyboard.press("0")
+    assert (shown(page) - resize(picture, (350, 550))).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("ending", [".tif", ".png"])
+def test_a_thumbnail(tmp_path, capsys, ending):
+    picture = imagefile.read("sample:coffee").image
+    imagefile.write(tmp_path / f"large{ending}", picture)
+    assert (
+        phosphene(["thumbnail", str(tmp_path / f"large{ending}"), "-o", str(tmp_path / "s.png"), "--size", "60"]) == 0
+    )
+    small = imagefile.read(tmp_path / "s.png").image
+    assert small.shape == (3, 40, 60)
+    assert (small - resize(picture, (40, 60))).abs().mean() < 0.02
+    assert phosphene(["thumbnail", str(tmp_path / "none.tif"), "-o", str(tmp_path / "t.png")]) == 1
+    assert "none.tif' could not be read" in capsys.readouterr().err

@@ -1,0 +1,102 @@
+"""A real Ray cluster of several processes on this machine: the bytes of one process, whoever dies."""
+
+import os
+import random
+import signal
+import threading
+
+import psutil
+import pytest
+import torch
+
+from phosphene import imagefile
+from phosphene.errors import StoreError, UsageError
+from phosphene.huge.order import begin, reopen
+from phosphene.huge.run import run
+from phosphene.resample import resize
+from phosphene.settings import Recipe
+
+pytest.importorskip("ray")
+from phosphene.distribute import cluster_map
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray leaves sockets and files open
+
+RECIPE = Recipe(layers=("blocks.1.1",), octaves=2, steps=2, size="full", tile=64, jitter=20, step_size=0.03)
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photograph") / "coffee.tif"
+    imagefile.write(path, resize(imagefile.read("sample:coffee").image, (150, 210)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone(photograph, tmp_path_factory):
+    """The picture that one process makes."""
+    target = tmp_path_factory.mktemp("alone") / "out.tif"
+    run(begin(str(photograph), RECIPE, target, device="cpu"))
+    return target.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def over():
+    with cluster_map("local", "cpu", workers=2) as over:
+        yield over
+
+
+def workers():
+    """The processes that hold actors now."""
+    return [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.is_running() and "ray::Worker" in " ".join(process.cmdline() or [process.name()])
+    ]
+
+
+def test_a_cluster_makes_the_same_bytes(over, photograph, alone, tmp_path):
+    target = tmp_path / "out.tif"
+    run(begin(str(photograph), RECIPE, target, device="cpu"), over=over)
+    assert target.read_bytes() == alone
+
+
+def test_workers_that_are_killed_cost_nothing_else(over, photograph, alone, tmp_path):
+    target, chance, killed, done = tmp_path / "out.tif", random.Random(0), [], threading.Event()
+
+    def kill():
+        while not done.wait(chance.uniform(1.5, 3)):
+            for process in workers()[:1]:
+                os.kill(process.pid, signal.SIGKILL)
+                killed.append(process.pid)
+            if len(killed) >= 3:
+                return
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        run(begin(str(photograph), RECIPE.but(seed=0), target, device="cpu"), over=over)
+    finally:
+        done.set()
+        killer.join()
+    assert killed
+    assert target.read_bytes() == alone
+
+
+def test_an_error_in_a_worker_is_ours(over, photograph, tmp_path):
+    stop = threading.Event()
+    stop.set()
+    huge = begin(str(photograph), RECIPE, tmp_path / "out.tif", device="cpu")
+    run(huge, stop=stop)
+    chunk = next(path for path in (huge.folder / "photograph" / "c").rglob("*") if path.is_file())
+    chunk.unlink()
+    with pytest.raises(StoreError, match="misses a chunk"):
+        run(reopen(huge.folder), over=over)
+
+
+def test_results_come_in_order(over):
+    assert list(over(torch.tensor, range(20))) == list(range(20))
+
+
+def test_no_cluster_there():
+    with pytest.raises(UsageError, match="no Ray cluster at"), cluster_map("127.0.0.1:1", "cpu"):
+        pass

@@ -1,0 +1,37 @@
+"""Tiled is whole for every layer of our models' cards, at odd sizes, rolled, one window at a time or several."""
+
+import pytest
+import torch
+
+from phosphene.binding import reach_of, tiling_of
+from phosphene.gradient import whole_image_gradient
+from phosphene.job import load_network
+from phosphene.models.registry import named
+from phosphene.objective import Energy, Scoring
+from phosphene.settings import Recipe
+from phosphene.tiling import round_up, tiled_gradient
+
+LAYERS = [(card, layer) for card in named() for layer in card.layers]
+TILE = 64
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("card", "layer"), LAYERS, ids=lambda value: getattr(value, "name", value))
+def test_every_layer_tiled_is_whole(photo, card, layer):
+    """The image is long and narrow: long enough that windows are parts of it, and narrow, to be quick.
+
+    The last layer that is looked at sees up to 1300 px.
+    """
+    network = load_network(card.name, "pretrained" if card.source == "package" else "untrained", 0, "cpu")
+    scoring = Scoring((Energy(*network.resolve(layer)),))
+    (reach,) = reach_of(network, scoring.layers).values()
+    halo = reach.exact_halo()
+    image = photo(2 * halo + 3 * round_up(TILE, reach.stride) + 37, card.min_side + 6, torch.float32)
+    tiling = tiling_of(network, scoring, Recipe(batch=2), TILE)
+    assert tiling.halo == halo
+    windows = [tile.window_size[0] for tile in tiling.tiles((image.shape[1], image.shape[2]))]
+    assert min(windows) < image.shape[1] - halo
+    score, whole = whole_image_gradient(network.features(scoring.layers), scoring, card.min_side)(image, (11, -23))
+    tiled_score, tiled = tiled_gradient(tiling)(image, (11, -23))
+    assert tiled_score == pytest.approx(score, rel=1e-5)
+    assert (tiled - whole).norm() < 1e-5 * whole.norm()

@@ -1,0 +1,309 @@
+"""Dreams by way of the disk: the same file as in memory, whatever kills them on the way."""
+
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from phosphene import imagefile
+from phosphene.canvas import journal
+from phosphene.cli import run as phosphene
+from phosphene.errors import ImageError, OutputExistsError, SettingsError, StoreError, UsageError
+from phosphene.huge.order import begin, disk_bytes, is_too_large, reopen
+from phosphene.huge.run import run
+from phosphene.job import prepare
+from phosphene.job import run as run_in_memory
+from phosphene.resample import resize
+from phosphene.settings import Recipe
+
+RECIPE = Recipe(
+    layers=("blocks.1.1",), octaves=2, steps=3, size="full", tile=64, jitter=20, norm="laplacian", step_size=0.03
+)
+
+
+@pytest.fixture(scope="module")
+def coffee(tmp_path_factory):
+    """A photograph in a TIFF of strips, and one with alpha and 16 bits."""
+    folder = tmp_path_factory.mktemp("photographs")
+    pixels = resize(imagefile.read("sample:coffee").image, (150, 210))
+    alpha = torch.linspace(0, 1, 150)[:, None].expand(150, 210)
+    imagefile.write(folder / "coffee.tif", pixels)
+    imagefile.write(folder / "deep.png", pixels, alpha=alpha, bits=16)
+    return folder
+
+
+def in_memory(source, recipe, target, bits=8):
+    return run_in_memory(prepare(str(source), recipe, "cpu")).save(target, bits=bits)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(coffee, tmp_path_factory):
+    target = tmp_path_factory.mktemp("undisturbed") / "out.tif"
+    run(begin(str(coffee / "coffee.tif"), RECIPE, target, device="cpu"))
+    return target
+
+
+def test_the_file_has_the_pixels_of_the_one_in_memory(coffee, undisturbed, tmp_path):
+    expected = in_memory(coffee / "coffee.tif", RECIPE, tmp_path / "memory.tif")
+    assert torch.equal(imagefile.read(undisturbed).image, imagefile.read(expected).image)
+    assert imagefile.read_recipe(undisturbed).split("[made]")[0] == imagefile.read_recipe(expected).split("[made]")[0]
+    assert list(undisturbed.parent.iterdir()) == [undisturbed]
+
+
+@pytest.mark.parametrize(
+    ("ending", "bits", "changes"),
+    [
+        (".png", 16, {"octaves": 1, "size": 100}),
+        (".tif", 16, {"octaves": 1, "steps": 1, "colour": "original", "mask": "deep.png"}),
+    ],
+)
+def test_alpha_depth_size_mask_and_colour(coffee, tmp_path, ending, bits, changes):
+    changes = {key: str(coffee / value) if key == "mask" else value for key, value in changes.items()}
+    recipe = RECIPE.but(**changes)
+    expected = imagefile.read(in_memory(coffee / "deep.png", recipe, tmp_path / f"memory{ending}", bits))
+    run(begin(str(coffee / "deep.png"), recipe, tmp_path / f"disk{ending}", device="cpu", bits=bits))
+    found = imagefile.read(tmp_path / f"disk{ending}")
+    assert torch.equal(found.image, expected.image)
+    assert torch.equal(found.alpha, expected.alpha)
+
+
+def test_a_tiff_has_a_pyramid(undisturbed):
+    with tifffile.TiffFile(undisturbed) as tiff:
+        assert tiff.is_bigtiff
+        assert [page.shape[:2] for page in tiff.pages] == [(150, 210), (75, 105)]
+
+
+FORKS = multiprocessing.get_context("forkserver")
+"""Processes that share imports, made once, and nothing else; autograd does not outlive a plain fork."""
+FORKS.set_forkserver_preload(["phosphene.huge.run", "phosphene.imagefile", "pytest", "tifffile", "pyvips"])
+
+
+def dream(folder, **started):
+    """Run or go on, in a process that may be killed."""
+    torch.set_num_threads(1)
+    huge = begin(**started) if not (folder / "order.json").exists() else reopen(folder)
+    run(huge)
+
+
+def in_a_process(target, *arguments, **more):
+    process = FORKS.Process(target=target, args=arguments, kwargs=more)
+    process.start()
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_again_and_again_it_ends_in_the_same_bytes(coffee, undisturbed, tmp_path, seed):
+    """SIGKILL of a real process at random moments: while decoding, in a step, between steps, while encoding."""
+    chance, target = random.Random(seed), tmp_path / "out.tif"
+    started = {"source": str(coffee / "coffee.tif"), "recipe": RECIPE, "output": target, "device": "cpu"}
+    folder, kills, patience = tmp_path / "out.tif.phosphene", 0, 2
+    while not target.exists():
+        process = in_a_process(dream, folder, **started)
+        process.join(chance.uniform(0, patience))
+        if process.exitcode is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills, patience = kills + 1, patience * 1.15
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
+    assert kills >= 3
+    assert target.read_bytes() == undisturbed.read_bytes()
+
+
+def stopped(coffee, target, after=2, recipe=RECIPE):
+    """A dream that was stopped after some steps, in its folder."""
+    stop, steps = threading.Event(), []
+
+    def count(step):
+        steps.append(step)
+        if len(steps) == after:
+            stop.set()
+
+    huge = begin(str(coffee / "coffee.tif"), recipe, target, device="cpu")
+    assert run(huge, count, stop) is None
+    return huge.folder
+
+
+def test_stopped_it_goes_on_from_the_last_step(coffee, undisturbed, tmp_path):
+    target = tmp_path / "out.tif"
+    huge = reopen(stopped(coffee, target))
+    assert huge.notes == ("going on from octave 1, step 2",)
+    steps = []
+    rows = run(huge, steps.append)
+    assert [(step.octave, step.step) for step in steps] == [(1, 3), (2, 1), (2, 2), (2, 3)]
+    assert len(rows) == 6
+    assert target.read_bytes() == undisturbed.read_bytes()
+    assert not huge.folder.exists()
+
+
+def test_two_runs_on_one_folder(coffee, tmp_path):
+    folder = stopped(coffee, tmp_path / "out.tif")
+    with journal.locked(folder), pytest.raises(StoreError, match="in use by another run"):
+        run(reopen(folder))
+    with pytest.raises(UsageError, match=r"`phosphene resume .*` goes on with it"):
+        begin(str(coffee / "coffee.tif"), RECIPE, tmp_path / "out.tif", device="cpu")
+
+
+def test_a_changed_input(coffee, tmp_path):
+    source = tmp_path / "photo.tif"
+    source.write_bytes((coffee / "coffee.tif").read_bytes())
+    stop = threading.Event()
+    stop.set()
+    huge = begin(str(source), RECIPE, tmp_path / "out.tif", device="cpu")
+    run(huge, stop=stop)
+    imagefile.write(source, torch.zeros(3, 150, 210))
+    with pytest.raises(StoreError, match=r"the photograph '.*photo.tif' has changed"):
+        reopen(huge.folder)
+    source.write_bytes((coffee / "coffee.tif").read_bytes())
+    assert reopen(huge.folder).notes
+
+
+def test_a_missing_chunk(coffee, tmp_path):
+    folder = stopped(coffee, tmp_path / "out.tif")
+    dream = folder / journal.last(folder).dream
+    next(path for path in (dream / "c").rglob("*") if path.is_file()).unlink()
+    with pytest.raises(StoreError, match="misses a chunk"):
+        run(reopen(folder))
+    assert not (tmp_path / "out.tif").exists()
+
+
+def test_a_folder_that_vanishes(coffee, tmp_path):
+    target = tmp_path / "out.tif"
+    folder = stopped(coffee, target)
+
+    def lose(step):
+        folder.rename(tmp_path / "elsewhere")
+
+    with pytest.raises(StoreError, match=r"out\.tif\.phosphene"):
+        run(reopen(folder), lose)
+    with pytest.raises(UsageError, match="no dream to go on with"):
+        reopen(tmp_path / "nowhere")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_folder_that_may_not_be_written(coffee, tmp_path):
+    folder = stopped(coffee, tmp_path / "out.tif")
+    folder.chmod(0o500)
+    try:
+        with pytest.raises(StoreError, match="could not be used"):
+            run(reopen(folder))
+    finally:
+        folder.chmod(0o700)
+
+
+def starved_of_disk(folder):
+    """The process may write no file larger than 100 kB, as if the disk were full."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    try:
+        run(reopen(folder))
+    except StoreError as error:
+        os._exit(7 if "too large" in str(error) else 8)
+
+
+def test_a_disk_that_is_full_loses_nothing(coffee, undisturbed, tmp_path):
+    """A real write that the system refuses."""
+    folder = stopped(coffee, tmp_path / "out.tif")
+    process = in_a_process(starved_of_disk, folder)
+    process.join()
+    assert process.exitcode == 7
+    run(reopen(folder))
+    assert (tmp_path / "out.tif").read_bytes() == undisturbed.read_bytes()
+
+
+def test_too_little_disk_is_said_before_the_first_step(coffee, tmp_path, monkeypatch):
+    usage = type("Usage", (), {"free": 1_000_000})
+    monkeypatch.setattr("phosphene.huge.order.shutil.disk_usage", lambda path: usage)
+    needed = disk_bytes(RECIPE, (150, 210), (150, 210)) / 1e6
+    with pytest.raises(StoreError, match=f"needs {needed:.0f} MB on disk, and 1 MB are free"):
+        begin(str(coffee / "coffee.tif"), RECIPE, tmp_path / "out.tif", device="cpu")
+    assert not list(tmp_path.iterdir())
+
+
+def size_of(file):
+    try:
+        return os.stat(file).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def test_the_disk_that_is_said_is_enough(coffee, tmp_path):
+    """Watch the folder while it is dreamed in."""
+    target = tmp_path / "out.tif"
+    huge = begin(str(coffee / "coffee.tif"), RECIPE.but(jitter=0), target, device="cpu")
+    most, over = 0, threading.Event()
+
+    def watch():
+        nonlocal most
+        while not over.is_set():
+            files = [os.path.join(folder, name) for folder, _, names in os.walk(huge.folder) for name in names]
+            sizes = [size_of(file) for file in files]
+            most = max(most, sum(sizes))
+            time.sleep(0.01)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        run(huge)
+    finally:
+        over.set()
+        watcher.join()
+    said = disk_bytes(RECIPE, (150, 210), (150, 210))
+    assert 0 < most < said
+
+
+def test_a_tiff_that_is_cut_off(coffee, tmp_path):
+    whole = (coffee / "coffee.tif").read_bytes()
+    (tmp_path / "half.tif").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageError, match=r"half\.tif' could not be read; it may be broken or cut off"):
+        run(begin(str(tmp_path / "half.tif"), RECIPE, tmp_path / "out.tif", device="cpu"))
+    assert not (tmp_path / "out.tif").exists()
+
+
+def test_what_cannot_be_begun(coffee, tmp_path):
+    source = str(coffee / "coffee.tif")
+    (tmp_path / "there.tif").touch()
+    with pytest.raises(OutputExistsError):
+        begin(source, RECIPE, tmp_path / "there.tif")
+    with pytest.raises(SettingsError, match="must be one of"):
+        begin(source, RECIPE, tmp_path / "out.gif")
+    with pytest.raises(SettingsError, match="16 bits"):
+        begin(source, RECIPE, tmp_path / "out.jpg", bits=16)
+    with pytest.raises(UsageError, match="in tiles"):
+        begin(source, RECIPE.but(tile="none"), tmp_path / "out.tif", device="cpu")
+    tifffile.imwrite(tmp_path / "float.tif", np.zeros((20, 20, 3), np.float32), photometric="rgb")
+    with pytest.raises(ImageError, match="8 or 16 bits"):
+        begin(str(tmp_path / "float.tif"), RECIPE, tmp_path / "out.tif", device="cpu")
+
+
+def test_which_photographs_do_not_fit(coffee):
+    ample, tight = "1000GB", "1B"
+    source = str(coffee / "coffee.tif")
+    assert not is_too_large(source, RECIPE, "cpu", ample)
+    assert is_too_large(source, RECIPE, "cpu", tight)
+    assert not is_too_large("sample:coffee", RECIPE, "cpu", tight)
+
+
+def test_the_commands(coffee, undisturbed, tmp_path, capsys):
+    """What does not fit is streamed without being asked for, and `resume` goes on with what was stopped."""
+    settings = ["--layer", "blocks.1.1", "--octaves", "1", "--steps", "1", "--size", "full", "--tile", "64"]
+    target = tmp_path / "small.tif"
+    command = ["dream", str(coffee / "coffee.tif"), "-o", str(target), "--memory", "1B", "--device", "cpu", *settings]
+    assert phosphene(command) == 0
+    assert "streamed by way of" in capsys.readouterr().err
+    assert imagefile.read(target).image.shape == (3, 150, 210)
+    folder = stopped(coffee, tmp_path / "out.tif")
+    assert phosphene(["resume", str(folder)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'out.tif'}\n"
+    assert (tmp_path / "out.tif").read_bytes() == undisturbed.read_bytes()
+    assert phosphene(["resume", str(folder)]) == 2
+    assert "no dream to go on with" in capsys.readouterr().err

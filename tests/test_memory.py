@@ -1,0 +1,179 @@
+"""Memory: what is foretold against what is used, the tile that fits, and going on when an allocation fails."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from phosphene.binding import tiling_of
+from phosphene.errors import SettingsError, UsageError
+from phosphene.gradient import whole_image_gradient
+from phosphene.job import load_network
+from phosphene.memory import SIDES, fitting_tile, halving_gradient, parse_bytes, spell_bytes, tile_bytes
+from phosphene.objective import Energy, Scoring
+from phosphene.preflight import plan_step
+from phosphene.settings import Recipe
+from phosphene.tiling import tiled_gradient
+
+LITE0 = ("efficientnet_lite0", "pretrained", 0, "cpu")
+
+
+@pytest.fixture(scope="module")
+def bound():
+    network = load_network(*LITE0)
+    return network, Scoring((Energy(*network.resolve("blocks.2.1")),))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("2GB", 2 * 10**9), ("1.5g", 1_500_000_000), ("800 MB", 8 * 10**8), ("123", 123)]
+)
+def test_amounts_of_memory(text, expected):
+    assert parse_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1GB", "2XB", "0", "0GB"])
+def test_what_is_not_an_amount(text):
+    with pytest.raises(SettingsError, match=r"one is spelt 2GB, 1\.5G or 800M"):
+        parse_bytes(text)
+
+
+def test_amounts_are_spelt():
+    assert (spell_bytes(1_540_000_000), spell_bytes(31_000_000), spell_bytes(-5)) == ("1.5 GB", "31 MB", "0 MB")
+
+
+def test_the_largest_tile_that_fits(bound):
+    network, scoring = bound
+    size, needed = (3000, 2000), {}
+
+    def bind(side):
+        return tiling_of(network, scoring, Recipe(), side)
+
+    for side in (512, 256):
+        needed[side] = tile_bytes(bind(side), size)
+    assert needed[256] < needed[512]
+    assert fitting_tile(bind, size, needed[512]) == 512
+    assert fitting_tile(bind, size, needed[512] - 1) == 384
+    assert fitting_tile(bind, size, needed[256]) == 256
+    with pytest.raises(UsageError, match=rf"a tile of {SIDES[-1]} px with its halo needs .* MB; allow more --memory"):
+        fitting_tile(bind, size, 10_000)
+
+
+def test_the_plan(bound):
+    network, scoring = bound
+    assert plan_step(network, scoring, Recipe(), (600, 400), 10**9).tile == "none"
+    tiled = plan_step(network, scoring, Recipe(), (2400, 1600), 10**9)
+    assert isinstance(tiled.tile, int)
+    assert 0 < tiled.needed <= tiled.allowed
+    assert f"tiles of {tiled.tile} px" in tiled.notes[0]
+    asked = plan_step(network, scoring, Recipe(tile="none"), (2400, 1600), 10**9)
+    assert asked.tile == "none"
+    assert "are allowed" in asked.notes[0]
+
+
+def test_memory_that_runs_out_halves_the_tile(photo, caplog):
+    image, tried = photo(9, 9), []
+
+    def build(side):
+        def gradient_of(image, shift):
+            tried.append(side)
+            if side > 100:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+            return 1.0, image
+
+        return gradient_of
+
+    gradient_of = halving_gradient(build, build(512), 512)
+    assert gradient_of(image, (0, 0))[0] == 1.0
+    assert gradient_of(image, (0, 0))[0] == 1.0
+    assert tried == [512, 256, 128, 64, 64]
+    assert "tiles of 64 px" in caplog.text
+
+
+def test_other_errors_pass(photo):
+    def broken(image, shift):
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        halving_gradient(lambda side: broken, broken, 512)(photo(9, 9), (0, 0))
+
+
+STARVED = """
+import resource, sys, torch
+torch.set_num_threads(1)
+from phosphene.job import prepare, run
+from phosphene.memory import in_use
+from phosphene.settings import Recipe
+job = prepare("noise:1100x1100", Recipe(layers=("blocks.2.1",), octaves=1, steps=1, size="full", tile="none"), "cpu")
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+if sys.argv[1] == "starved":
+    resource.setrlimit(resource.RLIMIT_AS, (used + 600_000_000,) * 2)
+torch.save(run(job).image, sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_a_real_allocation_that_fails(tmp_path):
+    """The kernel refuses the whole image's memory; the dream goes on in tiles, and is the same up to rounding."""
+    assert resource.RLIMIT_AS
+    pictures, errors = [], []
+    for kind in ("starved", "fed"):
+        path = Path(tmp_path / f"{kind}.pt")
+        done = subprocess.run(
+            [sys.executable, "-c", STARVED, kind, str(path)], capture_output=True, text=True, timeout=500
+        )
+        assert done.returncode == 0, done.stderr
+        pictures.append(torch.load(path))
+        errors.append(done.stderr)
+    assert "going on with tiles of" in errors[0]
+    assert errors[1] == ""
+    assert (pictures[0] - pictures[1]).abs().max() < 1e-3
+
+
+PEAK = """
+import sys, torch
+torch.set_num_threads(1)
+from phosphene.job import load_network
+from phosphene.binding import tiling_of
+from phosphene.memory import tile_bytes
+from phosphene.objective import Energy, Scoring
+from phosphene.settings import Recipe
+from phosphene.tiling import tiled_gradient
+network = load_network(sys.argv[1], sys.argv[2], 0, "cpu")
+scoring = Scoring((Energy(*network.resolve(sys.argv[3])),))
+tiling = tiling_of(network, scoring, Recipe(halo=128), 512)
+foretold = tile_bytes(tiling, (1100, 1100))
+def status(key):
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(key))
+image = torch.rand(3, 1100, 1100)
+tiled_gradient(tiling)(torch.rand(3, 64, 64), (0, 0))
+open("/proc/self/clear_refs", "w").write("5")
+before = status("VmRSS")
+tiled_gradient(tiling)(image, (0, 0))
+print(foretold, status("VmHWM") - before - 12 * 1100 * 1100)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "weights", "layer"),
+    [("efficientnet_lite0", "pretrained", "blocks.4.2"), ("inception_v3", "untrained", "Mixed_6c")],
+)
+def test_the_foretold_peak_is_within_a_quarter(model, weights, layer):
+    done = subprocess.run([sys.executable, "-c", PEAK, model, weights, layer], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    foretold, measured = map(int, done.stdout.split())
+    assert 0.75 < foretold / measured < 1.25
+
+
+def test_tiles_may_be_looked_at_together(bound, photo):
+    network, scoring = bound
+    image = photo(150, 131, torch.float32)
+    _, whole = whole_image_gradient(network.features(scoring.layers), scoring)(image, (5, -9))
+    for batch in (1, 3, 100):
+        tiling = tiling_of(network, scoring, Recipe(batch=batch), 32)
+        assert max(map(len, tiling.batches((150, 131)))) <= batch
+        _, tiled = tiled_gradient(tiling)(image, (5, -9))
+        assert (tiled - whole).abs().max() < 1e-5 * whole.abs().max()
