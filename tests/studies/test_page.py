@@ -54,7 +54,7 @@ def test_the_slider_moves_the_border_between_before_and_after(page):
     page.keyboard.press("Home")
     assert page.evaluate(border) == "inset(0px 0px 0px 0%)"
     box = slider.bounding_box()
-    page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + box["height"] / 2)
+    slider.click(position={"x": 0.75 * box["width"], "y": box["height"] / 2})
     assert 70 < float(slider.input_value()) < 80
 
 
