@@ -11,7 +11,7 @@ from phosphene.settings import Recipe
 from phosphene.studies.cell import Ended, dream_cell
 from phosphene.studies.plan import Cell, Study
 from phosphene.studies.running import Folder, check_folder, run_cells
-from phosphene.studies.workers import on_cluster, one_by_one, side_by_side
+from phosphene.studies.workers import one_by_one, side_by_side
 
 RECIPE = Recipe(size=48, octaves=1, steps=2, jitter=4, layers=("blocks.1.1",))
 
@@ -123,14 +123,3 @@ def test_a_worker_that_dies_takes_only_its_own_cell(study, coffee):
         "seed1": None,
         "seed2": None,
     }
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # Ray's own
-def test_a_cluster_gives_the_same_as_this_process(study, coffee, tmp_path):
-    pytest.importorskip("ray")
-    here, there = Folder(tmp_path / "here"), Folder(tmp_path / "there")
-    _, one = run(study, coffee, here)
-    _, two = run(study, coffee, there, lambda tasks: on_cluster(tasks, "local"))
-    assert {name: without_times(r) for name, r in one.items()} == {name: without_times(r) for name, r in two.items()}
-    assert all(here.picture(name).read_bytes() == there.picture(name).read_bytes() for name in one)

@@ -141,15 +141,29 @@ def test_ticks_are_round_and_hold_the_values():
     assert log_ticks(0.8, 30) == pytest.approx([0.5, 1, 2, 5, 10, 20, 50])
 
 
+SCRIPT = "import sys; from phosphene.cli import main; main()"
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_gives_the_same_in_the_same_places(compared, tmp_path, networks, tiny_flags):
+    pytest.importorskip("ray")
+    arguments = ["compare", "sample:coffee", "--models", ",".join(networks), "--modes", "plain,octaves", "--weights"]
+    arguments += ["untrained", "--depths", "2", "--seeds", "2", *tiny_flags, "--cluster", "local", "-o", str(tmp_path)]
+    subprocess.run([sys.executable, "-c", SCRIPT, *arguments], check=True, capture_output=True)
+    here = compared.folder.path
+    assert (tmp_path / "measures.csv").read_bytes() == (here / "measures.csv").read_bytes()
+    for picture in (here / "dreams").glob("*.png"):
+        assert (tmp_path / "dreams" / picture.name).read_bytes() == picture.read_bytes()
+
+
 @pytest.mark.slow
 def test_a_study_killed_at_any_point_goes_on_to_the_same_measures(tmp_path, networks, tiny_flags):
     """The process is killed outright, three times, and its workers with it."""
     arguments = ["compare", "sample:coffee", "--models", ",".join(networks), "--modes", "plain,octaves", "--weights"]
     arguments += ["untrained", "--depths", "0", "--seeds", "2", *tiny_flags, "--workers", "2"]
-    script = "import sys; from phosphene.cli import main; main()"
 
     def start(folder):
-        command = [sys.executable, "-c", script, *arguments, "-o", str(folder)]
+        command = [sys.executable, "-c", SCRIPT, *arguments, "-o", str(folder)]
         return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     assert start(tmp_path / "whole").wait() == 0

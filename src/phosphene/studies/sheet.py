@@ -25,7 +25,7 @@ def contact_sheet(study: Study, photo: Photo, folder: Folder, results: Mapping[s
     height, width = photo.image.shape[1:]
     scale = SIDE / max(height, width)
     size = (round(height * scale), round(width * scale))
-    blocks = [_titled("The photograph", resize(photo.image, size))]
+    blocks = [_titled("Photograph", resize(photo.image, size))]
     blocks += [_titled(grid.title, _grid(grid, size, folder, results)) for grid in study.grids]
     return imagefile.encode(_framed(_stacked(blocks, 2 * MARGIN // 3)))
 
