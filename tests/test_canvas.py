@@ -74,6 +74,7 @@ CASES = {
     "balanced": {"balanced": True},
     "batches": {"batch": 4, "norm": "mean_abs"},
     "rough halo": {"halo": 4},
+    "wide": {"octaves": 2, "blur": 1.0},
 }
 
 
@@ -81,8 +82,9 @@ CASES = {
 def test_on_disk_is_in_memory(network, photo, tmp_path, case):
     recipe = Recipe(**{"octaves": 3, "octave_scale": 1.3, "steps": 2, "tile": 96, "jitter": 50, **CASES[case]})
     scoring = Scoring((Energy("deep"), Mean("early", weight=-0.5)), recipe.balanced)
-    image = photo(301, 149, torch.float32)
-    mask = photo(301, 149, torch.float32, seed=5)[0] if case == "masked" else None
+    size = (70, 1130) if case == "wide" else (301, 149)
+    image = photo(*size, torch.float32)
+    mask = photo(*size, torch.float32, seed=5)[0] if case == "masked" else None
     memory, disk, last = dreams(network, scoring, image, recipe, tmp_path, mask)
     assert [step.score for step in disk] == [step.score for step in memory]
     assert torch.equal(last, memory[-1].image)

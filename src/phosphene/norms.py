@@ -5,7 +5,7 @@ and `laplacian`). A zero gradient stays zero. A norm is one or more divisions; t
 `settings.Norm`.
 
 A division needs numbers that belong to the whole gradient, and then looks at each place by itself. The two are apart,
-so that a gradient on disk can be divided strip by strip with the same result.
+so that a gradient on disk can be divided block by block with the same result.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from math import sqrt
 
 from phosphene.resample import Band, laplacian_bands, merge_bands
 from phosphene.settings import Norm
-from phosphene.sums import RowSums, row_sums, row_sums_of_absolutes, row_sums_of_squares, total
+from phosphene.sums import SEGMENT, SegmentSums, sums, sums_of_absolutes, sums_of_squares, total
 from phosphene.types import Image
 
 TINY = 1e-30
@@ -25,21 +25,24 @@ LAPLACIAN_BANDS = 4
 class Division:
     """Split a gradient into parts, divide each by its own size, and put them together again.
 
-    The kth part has 2**k times fewer rows and columns than the gradient. `sums` are what a part's size is made of, a
-    number for each row, and `size` makes it of their means.
+    The kth part has 2**k times fewer rows and columns than the gradient. `sums` are what a part's size is made of,
+    given the columns of a segment, and `size` makes it of their means.
     """
 
     split: Callable[[Image], list[Band]]
     merge: Callable[[list[Band]], Image]
-    sums: Callable[[Band], list[RowSums]]
+    sums: Callable[[Band, int], list[SegmentSums]]
     size: Callable[[Sequence[float]], float]
 
     def sizes(self, gradient: Image) -> list[float]:
         """Measure the parts of a whole gradient."""
-        return [self.size([total([sums]) / part.numel() for sums in self.sums(part)]) for part in self.split(gradient)]
+        return [
+            self.size([total([found]) / part.numel() for found in self.sums(part, SEGMENT >> level)])
+            for level, part in enumerate(self.split(gradient))
+        ]
 
     def divide(self, gradient: Image, sizes: Sequence[float]) -> Image:
-        """Divide the parts of a gradient, or of a strip of one."""
+        """Divide the parts of a gradient, or of a block of one."""
         parts = self.split(gradient)
         return self.merge([part / max(size, TINY) for part, size in zip(parts, sizes, strict=True)])
 
@@ -65,10 +68,10 @@ def _deviation(means: Sequence[float]) -> float:
     return sqrt(max(mean_square - mean**2, 0))
 
 
-MEAN_ABS = Division(_whole, _only, lambda part: [row_sums_of_absolutes(part)], lambda means: means[0])
+MEAN_ABS = Division(_whole, _only, lambda part, columns: [sums_of_absolutes(part, columns)], lambda means: means[0])
 """Over the mean absolute value (Google's deepdream notebook, 2015)."""
 
-STD = Division(_whole, _only, lambda part: [row_sums(part), row_sums_of_squares(part)], _deviation)
+STD = Division(_whole, _only, lambda part, columns: [sums(part, columns), sums_of_squares(part, columns)], _deviation)
 """Over the population standard deviation (TensorFlow's DeepDream tutorial).
 
 The tutorial adds 1e-8 to the deviation. That weakens steps once an image is so large that its mean score's gradient is
@@ -78,7 +81,7 @@ itself near 1e-8, so it is left out here.
 BANDS = Division(
     lambda gradient: laplacian_bands(gradient, LAPLACIAN_BANDS),
     merge_bands,
-    lambda part: [row_sums_of_squares(part)],
+    lambda part, columns: [sums_of_squares(part, columns)],
     lambda means: sqrt(means[0]),
 )
 """Each of four Laplacian bands over its own root mean square (the retired TensorFlow 1 deepdream notebook).

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from phosphene.sums import row_sums_of_squares, total
+from phosphene.sums import sums_of_squares, total
 from phosphene.types import Activation
 
 TINY = 1e-30
@@ -158,7 +158,7 @@ class Scoring:
 
     def combine(self, gradients: Float[Tensor, "terms 3 height width"]) -> Float[Tensor, "3 height width"]:
         """Add up the terms' gradients; balanced, each is first scaled to the norm of its weight."""
-        return self.weigh(gradients, [total([row_sums_of_squares(gradient)]) for gradient in gradients])
+        return self.weigh(gradients, [total([sums_of_squares(gradient)]) for gradient in gradients])
 
     def weigh(
         self, gradients: Float[Tensor, "terms 3 height width"], squares: Sequence[float]

@@ -1,7 +1,8 @@
-"""Sums over a picture that are the same to the last bit however the picture was cut into strips of rows.
+"""Sums over a picture that are the same to the last bit however the picture was cut into blocks.
 
-The numbers of a row are added in float64, always in the same order; the rows' sums are then added exactly, by Python's
-`math.fsum` (Shewchuk 1997, "Adaptive Precision Floating-Point Arithmetic"), for which order does not matter.
+A row's numbers are added in float64, always in the same order, over `SEGMENT` columns at a time; these sums are then
+added exactly, by Python's `math.fsum` (Shewchuk 1997, "Adaptive Precision Floating-Point Arithmetic"), for which order
+does not matter. Blocks have to begin at multiples of the segment's columns, and may have any rows.
 """
 
 from collections.abc import Iterable
@@ -11,33 +12,39 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+SEGMENT = 1024
+"""Columns that are added up at a time, in a picture of full size."""
+
 Rows = Float[Tensor, "channels rows columns"]
-RowSums = Float[Tensor, "channels rows"]
+SegmentSums = Float[Tensor, " segments"]
 
 
-def row_sums(numbers: Rows) -> RowSums:
-    """Add up each row."""
-    return numbers.contiguous().sum(2, dtype=_wide(numbers))
+def sums(numbers: Rows, columns: int = SEGMENT) -> SegmentSums:
+    """Add up each row of each segment of `columns`."""
+    return torch.cat(
+        [part.contiguous().sum(2, dtype=_wide(part)).flatten() for part in torch.split(numbers, columns, dim=2)]
+    )
 
 
-def row_sums_of_absolutes(numbers: Rows) -> RowSums:
-    """Add up the absolute values of each row."""
-    return _norms(numbers, 1)
+def sums_of_absolutes(numbers: Rows, columns: int = SEGMENT) -> SegmentSums:
+    """Add up the absolute values of each row of each segment."""
+    return _norms(numbers, columns, 1)
 
 
-def row_sums_of_squares(numbers: Rows) -> RowSums:
-    """Add up the squares of each row."""
-    return _norms(numbers, 2).square()
+def sums_of_squares(numbers: Rows, columns: int = SEGMENT) -> SegmentSums:
+    """Add up the squares of each row of each segment."""
+    return _norms(numbers, columns, 2).square()
 
 
-def total(sums: Iterable[Tensor]) -> float:
-    """Add up the rows of a picture's strips, exactly."""
-    return fsum(number for rows in sums for number in rows.flatten().tolist())
+def total(blocks: Iterable[Tensor]) -> float:
+    """Add up the sums of a picture's blocks, exactly."""
+    return fsum(number for block in blocks for number in block.tolist())
 
 
-def _norms(numbers: Rows, order: int) -> RowSums:
-    norms: Tensor = torch.linalg.vector_norm(numbers.contiguous(), ord=order, dim=2, dtype=_wide(numbers))
-    return norms
+def _norms(numbers: Rows, columns: int, order: int) -> SegmentSums:
+    norm = torch.linalg.vector_norm
+    parts = [part.contiguous() for part in torch.split(numbers, columns, dim=2)]
+    return torch.cat([norm(part, ord=order, dim=2, dtype=_wide(part)).flatten() for part in parts])
 
 
 def _wide(numbers: Tensor) -> torch.dtype:

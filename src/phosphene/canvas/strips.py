@@ -1,10 +1,13 @@
-"""What a dream does to whole pictures, done strip by strip: each function works on one strip, in any process.
+"""What a dream does to whole pictures, done part by part: each function works on one strip or block, in any process.
 
-The results are those of the functions on tensors to the last bit, because they are those functions: a strip is read
-with as many rows around it as they look at, and PyTorch's resize works on one axis after the other.
+The results are those of the functions on tensors to the last bit, because they are those functions: a block is read
+with as much around it as they look at, and PyTorch's resize works on one axis after the other: on full rows or columns.
 """
 
 from dataclasses import dataclass, replace
+
+from jaxtyping import Float
+from torch import Tensor
 
 from phosphene.ascent import climb
 from phosphene.canvas.raster import STRIP, Part, Raster
@@ -13,11 +16,14 @@ from phosphene.objective import Scoring
 from phosphene.render import finish
 from phosphene.resample import blur, resize
 from phosphene.settings import Ascent, Recipe
-from phosphene.sums import RowSums, row_sums_of_squares
-from phosphene.types import Shift
+from phosphene.sums import SEGMENT, SegmentSums, sums_of_squares
+from phosphene.types import Shift, Size
 
 BANDS_MARGIN = 32
-"""Rows that the Laplacian bands of a row depend on, to each side; 28 by their kernels."""
+"""Pixels that the Laplacian bands of a pixel depend on, to each side; 28 by their kernels."""
+
+Block = tuple[slice, slice]
+"""Rows and columns."""
 
 ALL = slice(None)
 
@@ -25,6 +31,11 @@ ALL = slice(None)
 def cut(length: int, size: int = STRIP) -> list[slice]:
     """Cut rows or columns into strips."""
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def blocks(size: Size) -> list[Block]:
+    """Cut a picture into blocks, which do not share chunks and are a segment of `sums` wide."""
+    return [(rows, columns) for rows in cut(size[0]) for columns in cut(size[1], SEGMENT)]
 
 
 def widen(rows: slice, source: Raster, target: Raster) -> None:
@@ -44,9 +55,9 @@ def heighten(columns: slice, source: Raster, target: Raster) -> None:
     target.write(resized[:, :, columns.start - first :], ALL, columns)
 
 
-def add_detail(rows: slice, dream: Raster, base: Raster, previous: Raster, target: Raster) -> None:
+def add_detail(block: Block, dream: Raster, base: Raster, previous: Raster, target: Raster) -> None:
     """Put back the detail that a smaller octave lost, as `pyramid.reinject_detail`; all have one size."""
-    target.write((dream.read(rows) + base.read(rows) - previous.read(rows)).clamp(0, 1), rows)
+    target.write((dream.read(*block) + base.read(*block) - previous.read(*block)).clamp(0, 1), *block)
 
 
 @dataclass(frozen=True)
@@ -71,24 +82,26 @@ class Slope:
 
     @property
     def margin(self) -> int:
-        """Rows to each side that a row depends on; a multiple of eight, as the coarsest band's rows are."""
+        """Pixels to each side that a pixel depends on; a multiple of eight, as the coarsest band's pixels are."""
         blurred = -(-max(1, round(3 * self.settings.blur)) // 8) * 8 if self.settings.blur else 0
         return blurred + (BANDS_MARGIN if self.settings.norm == "laplacian" else 0)
 
-    def window(self, rows: slice) -> slice:
-        """The rows to read, so that `rows` come out right."""
-        return slice(max(0, rows.start - self.margin), min(self.shape[1], rows.stop + self.margin))
+    def window(self, block: Block) -> Block:
+        """What to read, so that `block` comes out right."""
+        rows, columns = (
+            slice(max(0, part.start - self.margin), min(length, part.stop + self.margin))
+            for part, length in zip(block, self.gradient.size, strict=True)
+        )
+        return rows, columns
 
-    def terms(self, rows: slice) -> Part:
-        """Read rows of the terms' gradients, in the image's own frame."""
-        back = (-self.shift[0], -self.shift[1])
-        return self.gradient.read_rolled(rows, slice(0, self.shape[2]), back)
+    def terms(self, block: Block) -> Float[Tensor, "gradients 3 rows columns"]:
+        """Read a block of the terms' gradients, in the image's own frame."""
+        part = self.gradient.read_rolled(*block, (-self.shift[0], -self.shift[1]))
+        return part.reshape(-1, 3, *part.shape[1:])
 
-    def divided(self, rows: slice) -> Part:
-        """Rows of the gradient, blurred and divided as far as `sizes` are known; right but for `margin` at its ends."""
-        terms = self.terms(rows)
-        gradient = self.scoring.weigh(terms.reshape(-1, 3, *terms.shape[1:]), self.squares)
-        gradient = blur(gradient, self.settings.blur)
+    def divided(self, window: Block) -> Part:
+        """The gradient, blurred and divided as far as `sizes` are known; right but for `margin` at its edges."""
+        gradient = blur(self.scoring.weigh(self.terms(window), self.squares), self.settings.blur)
         for division, sizes in zip(NORMS[self.settings.norm], self.sizes, strict=False):
             gradient = division.divide(gradient, sizes)
         return gradient
@@ -98,30 +111,37 @@ class Slope:
         return replace(self, sizes=(*self.sizes, sizes))
 
 
-def squares(rows: slice, slope: Slope) -> list[RowSums]:
-    """Sum the squares of each term's rows."""
-    terms = slope.terms(rows)
-    return [row_sums_of_squares(term) for term in terms.reshape(-1, 3, *terms.shape[1:])]
+def squares(block: Block, slope: Slope) -> list[SegmentSums]:
+    """Sum the squares of each term's block."""
+    return [sums_of_squares(term) for term in slope.terms(block)]
 
 
-def part_sums(rows: slice, slope: Slope) -> list[tuple[list[RowSums], int]]:
+def part_sums(block: Block, slope: Slope) -> list[tuple[list[SegmentSums], int]]:
     """Return the sums that the next division needs of each of its parts, and how many numbers they are of."""
     division = NORMS[slope.settings.norm][len(slope.sizes)]
-    window = slope.window(rows)
+    window = slope.window(block)
     found = []
     for level, part in enumerate(division.split(slope.divided(window))):
-        start, stop = (rows.start - window.start) >> level, -(-(rows.stop - window.start) // 2**level)
-        own = part[:, start:stop]
-        found.append((division.sums(own), own.numel()))
+        own = own_part(part, block, window, level)
+        found.append((division.sums(own, SEGMENT >> level), own.numel()))
     return found
 
 
-def climb_strip(rows: slice, image: Raster, slope: Slope, mask: Raster | None, target: Raster) -> None:
-    """Take a step on some rows."""
-    window = slope.window(rows)
-    own = slope.divided(window)[:, rows.start - window.start : rows.stop - window.start]
-    where = None if mask is None else mask.read(rows)
-    target.write(climb(image.read(rows), own, slope.settings, where), rows)
+def own_part(part: Part, block: Block, window: Block, level: int) -> Float[Tensor, "channels own_rows own_columns"]:
+    """Cut the block out of a window that is 2**level times smaller than the picture."""
+    rows, columns = (
+        slice((own.start - read.start) >> level, -(-(own.stop - read.start) // 2**level))
+        for own, read in zip(block, window, strict=True)
+    )
+    return part[:, rows, columns]
+
+
+def climb_block(block: Block, image: Raster, slope: Slope, mask: Raster | None, target: Raster) -> None:
+    """Take a step on a block."""
+    window = slope.window(block)
+    own = own_part(slope.divided(window), block, window, 0)
+    where = None if mask is None else mask.read(*block)
+    target.write(climb(image.read(*block), own, slope.settings, where), *block)
 
 
 def finished(rows: slice, dream: Raster, photograph: Raster, recipe: Recipe) -> Part:

@@ -14,7 +14,7 @@ import torch
 
 from phosphene.canvas import raster, strips
 from phosphene.canvas.raster import CHUNK_COLUMNS, STRIP, Raster
-from phosphene.canvas.strips import Slope, cut
+from phosphene.canvas.strips import Slope, blocks, cut
 from phosphene.canvas.tiles import differentiate_tiles
 from phosphene.norms import NORMS
 from phosphene.render import Medium
@@ -61,18 +61,18 @@ class Surface:
         larger, smooth = self.resize(dream, base.size), self.resize(previous, base.size)
         target = self._other_buffer(dream, base.size)
         work = partial(strips.add_detail, dream=larger, base=base, previous=smooth, target=target)
-        self._each(work, cut(base.size[0]))
+        self._each(work, blocks(base.size))
         for scratch in {larger.path, smooth.path} - {dream.path, previous.path, base.path}:
             raster.remove(scratch)
         return target
 
     def step(self, image: Raster, slope: Slope, settings: Ascent, mask: Raster | None) -> Raster:
         """Take a step: gather what the norm must know of the whole gradient, then write the other buffer."""
-        rows = cut(image.size[0])
         for _ in NORMS[settings.norm]:
-            slope = slope.with_sizes(self._sizes(slope, rows))
+            slope = slope.with_sizes(self._sizes(slope))
         target = self._other_buffer(image, image.size)
-        self._each(partial(strips.climb_strip, image=image, slope=slope, mask=mask, target=target), rows)
+        work = partial(strips.climb_block, image=image, slope=slope, mask=mask, target=target)
+        self._each(work, blocks(image.size))
         return target
 
     def show(self, dream: Raster, base: Raster, recipe: Recipe) -> Image:
@@ -110,17 +110,17 @@ class Surface:
     def _weighed(self, slope: Slope) -> Slope:
         if not slope.scoring.balanced:
             return slope
-        found = list(self.map(partial(strips.squares, slope=slope), cut(slope.shape[1])))
-        return replace(slope, squares=tuple(total(rows) for rows in zip(*found, strict=True)))
+        found = list(self.map(partial(strips.squares, slope=slope), blocks(slope.gradient.size)))
+        return replace(slope, squares=tuple(total(term) for term in zip(*found, strict=True)))
 
-    def _sizes(self, slope: Slope, rows: list[slice]) -> tuple[float, ...]:
+    def _sizes(self, slope: Slope) -> tuple[float, ...]:
         division = NORMS[slope.settings.norm][len(slope.sizes)]
-        found = list(self.map(partial(strips.part_sums, slope=slope), rows))
+        found = list(self.map(partial(strips.part_sums, slope=slope), blocks(slope.gradient.size)))
         sizes = []
         for part in zip(*found, strict=True):
             count = sum(numbers for _, numbers in part)
             sums = zip(*(sums for sums, _ in part), strict=True)
-            sizes.append(division.size([total(rows) / count for rows in sums]))
+            sizes.append(division.size([total(each) / count for each in sums]))
         return tuple(sizes)
 
     def _other_buffer(self, dream: Raster, size: Size) -> Raster:
@@ -129,6 +129,6 @@ class Surface:
         name = names[1] if dream.path.name == names[0] else names[0]
         return raster.create(self.folder / name, (3, *size))
 
-    def _each(self, work: Callable[[slice], None], parts: list[slice]) -> None:
+    def _each(self, work: Callable[[Any], None], parts: list[Any]) -> None:
         for _ in self.map(work, parts):
             pass

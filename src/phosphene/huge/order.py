@@ -23,8 +23,8 @@ from phosphene.types import Size
 RASTERS = 9
 """Rasters of the whole size that are on disk at most, beside one for each further gradient and the decoded input."""
 
-STRIP_COPIES = 24
-"""Strips in memory at the height of a pass over the picture."""
+STRIP_COPIES = 8
+"""Strips of full width in memory at the height of resizing, decoding and encoding."""
 
 ORDER = "order.json"
 
