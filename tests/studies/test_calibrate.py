@@ -5,6 +5,7 @@ import torch
 
 from phosphene.imagefile import Photo
 from phosphene.job import Job
+from phosphene.preflight import Plan
 from phosphene.record import Made
 from phosphene.settings import Recipe
 from phosphene.studies.calibrate import TOLERANCE, calibrated, next_step_size
@@ -17,7 +18,7 @@ def job(gradient_of):
     made = Made(source="array", source_sha256="", source_size=(8, 8), size=(8, 8), weights="", device="", versions={})
     photo = Photo(image, None, "array", "", ())
     rng = torch.Generator().manual_seed(0)
-    return Job(RECIPE, made, photo, image, None, None, gradient_of, rng, 1)
+    return Job(RECIPE, made, photo, image, None, None, gradient_of, rng, 1, Plan("none", 0, 0))
 
 
 def consume(search):
