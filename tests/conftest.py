@@ -1,6 +1,8 @@
 """What several test files share: images, a network to solve by hand, and a small module to trace."""
 
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from phosphene.models.card import ModelCard
 from phosphene.models.network import Network
 
+CHROMIUM = shutil.which("chromium")
 MEAN = (0.4, 0.5, 0.6)
 STD = (0.25, 0.5, 0.3)
 
@@ -18,6 +21,20 @@ STD = (0.25, 0.5, 0.3)
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A real Chromium, one for all tests of pages: Playwright starts only once in a process."""
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium here; .ci/run installs one")
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")

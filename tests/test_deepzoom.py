@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -17,8 +16,6 @@ from phosphene.huge.order import begin
 from phosphene.huge.run import run
 from phosphene.resample import resize
 from phosphene.settings import Recipe
-
-CHROMIUM = shutil.which("chromium")
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +44,13 @@ def test_a_name_cannot_break_the_page():
 
 
 @pytest.fixture(scope="module")
-def page(pyramid):
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium here; .ci/run installs one")
-    playwright = pytest.importorskip("playwright.sync_api")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=CHROMIUM, args=flags)
-        page = browser.new_page(viewport={"width": 550, "height": 350})
-        page.errors = []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.goto((pyramid / "out.html").as_uri())
-        yield page
-        browser.close()
+def page(browser, pyramid):
+    page = browser.new_page(viewport={"width": 550, "height": 350})
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.goto((pyramid / "out.html").as_uri())
+    yield page
+    page.close()
 
 
 def shown(page):
