@@ -15,6 +15,11 @@ dream: $(VENV)/installed ## Set up, and dream a photograph
 	@$(BIN)/phosphene dream sample:coffee -o $(DREAM) --overwrite
 	@echo "The dream is in $(abspath $(DREAM))"
 
+.PHONY: study
+study: $(VENV)/installed ## Compare four networks on a sample photograph, into docs/study
+	$(BIN)/phosphene compare sample:coffee -o docs/study --weights both --size 208 --octaves 2 --octave-scale 1.3 \
+		--steps 8 --tile 144
+
 .PHONY: test
 test: $(VENV)/installed-dev lint ## Set up, then lint, check types and run all tests
 	$(BIN)/pytest -n 2
@@ -33,6 +38,14 @@ format: $(VENV)/installed-dev ## Put the code into its style
 .PHONY: gallery
 gallery: $(VENV)/installed ## Make the documentation's pictures
 	$(BIN)/python scripts/gallery.py docs/pictures
+
+.PHONY: thumbnails
+thumbnails: $(VENV)/installed-dev ## Dream the thumbnails of the studio's looks again
+	$(BIN)/python -m phosphene.studio.thumbnails
+
+.PHONY: studio
+studio: $(VENV)/installed-dev ## Open the studio
+	$(BIN)/phosphene studio --open
 
 .PHONY: clean
 clean: ## Remove what the other targets made

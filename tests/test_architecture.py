@@ -20,14 +20,14 @@ LAYERS = [
     {"objective"},
     {"pyramid", "norms", "models"},
     {"ascent", "gradient", "choose"},
-    {"render", "tiling"},
+    {"render", "tiling", "command"},
     {"canvas"},
     {"binding", "memory", "recognise"},
     {"preflight"},
     {"job", "distribute"},
     {"huge"},
     {"api"},
-    {"compare"},
+    {"studies"},
     {"cli", "studio"},
 ]
 STRANGERS = [

@@ -32,6 +32,7 @@ CHANGES = {
     "blur": 1.0,
     "tile": 16,
     "halo": 0,
+    "batch": 4,
     "model": "resnet50",
     "weights": "untrained",
     "size": 48,
@@ -45,10 +46,11 @@ COMPANY = {
     "balanced": {"layers": ("blocks.2.1", "blocks.4.2")},
     "guide_by": {"guide": "sample:chelsea"},
     "halo": {"tile": 16},
+    "batch": {"tile": 16},
     "model": {"weights": "untrained", "layers": ()},
     "enlarge": {"size": 700},
 }
-SAME_UP_TO_ROUNDING = {"tile"}
+SAME_UP_TO_ROUNDING = {"tile", "batch"}
 
 
 def dream(source, recipe):
@@ -65,7 +67,7 @@ def test_every_setting_changes_the_picture(name, coffee):
     recipe = QUICK.but(**COMPANY.get(name, {}))
     before, after = dream(coffee, recipe).image, dream(coffee, recipe.but(**{name: CHANGES[name]})).image
     if name in SAME_UP_TO_ROUNDING:
-        # Exact tiles are the one setting that must not: what changes is the way there, which test_tiling.py shows.
+        # Exact tiles, one by one or in batches, must not: what changes is the way there, which test_tiling.py shows.
         assert torch.allclose(before, after, atol=0.02)
     else:
         assert before.shape != after.shape or not torch.allclose(before, after, atol=1e-4)

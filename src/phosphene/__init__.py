@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from phosphene.errors import PhospheneError as PhospheneError
     from phosphene.job import Dream as Dream
     from phosphene.settings import Recipe as Recipe
+    from phosphene.studies.api import compare as compare
+    from phosphene.studies.api import sweep as sweep
     from phosphene.terms import Objective as Objective
     from phosphene.terms import channel as channel
     from phosphene.terms import label as label
@@ -33,6 +35,8 @@ _HOMES = {
     "label": "terms",
     "layer": "terms",
     "neuron": "terms",
+    "compare": "studies.api",
+    "sweep": "studies.api",
     "GradientFn": "types",
     "Step": "types",
 }

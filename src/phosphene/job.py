@@ -33,7 +33,7 @@ GUIDE_SIDE = 512
 """Long side, in px, at which a guide photograph is looked at."""
 
 Source = Any
-"""A path, `sample:NAME`, `noise:HEIGHTxWIDTH`, an `Image`, or anything that NumPy takes for a picture."""
+"""A path, `sample:NAME`, `noise:HEIGHTxWIDTH`, a `Photo`, an `Image`, or anything that NumPy takes for a picture."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,11 @@ def run(job: Job, on_step: Callable[[Step], None] | None = None, stop: threading
         if stop is not None and stop.is_set() and not step.is_last:
             unfinished = f"stopped after step {step.step} of {step.steps} in octave {step.octave} of {step.octaves}"
             break
+    return dreamed(job, image, trace, unfinished)
+
+
+def dreamed(job: Job, image: Image, trace: Trace, unfinished: str | None = None) -> Dream:
+    """Return a job's last image as its dream, at the full size; `unfinished` says where it was stopped."""
     return Dream(
         image=resize(image, job.made.size).clamp(0, 1).cpu(),
         photograph=job.image.cpu(),
@@ -187,7 +192,9 @@ def differences(then: Made, now: Made) -> list[str]:
 
 
 def read(source: Source, rng: torch.Generator) -> Photo:
-    """Read a photograph from a file, a sample, an array, or seeded noise."""
+    """Read a photograph from a file, a sample, an array, or seeded noise; one that was read already stays as it is."""
+    if isinstance(source, Photo):
+        return source
     if isinstance(source, str) and source.startswith("noise:"):
         return Photo(_noise(source, rng), None, source, "", ())
     if isinstance(source, str | Path):

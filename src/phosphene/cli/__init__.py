@@ -6,7 +6,7 @@ import cyclopts
 from cyclopts import App
 from pydantic import ValidationError
 
-from phosphene.cli import dreaming, huge, models
+from phosphene.cli import comparing, dreaming, huge, models
 from phosphene.errors import PhospheneError
 from phosphene.settings import describe_problems
 
@@ -21,7 +21,13 @@ app = App(
 )
 dreaming.add_to(app)
 huge.add_to(app)
+comparing.add_to(app)
 models.add_to(app)
+app.command(
+    "phosphene.studio.entry:studio",  # loaded when it is asked for: the command line does not know the studio
+    name="studio",
+    help="Open a page on this machine where photographs are dreamed by looking.",
+)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 
 from phosphene.cli.huge import stream, streams
 from phosphene.cli.progress import Listeners, stopped_by_interrupt
+from phosphene.command import flag
 from phosphene.errors import PhospheneError, UsageError
 from phosphene.settings import Recipe
 
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
     from phosphene.job import Dream
 
 INTERRUPTED = 130
-
-
-def flag(setting: str) -> str:
-    """Name the flag of a setting; what can be given several times is named in the singular."""
-    return {"layers": "layer", "classes": "class"}.get(setting, setting).replace("_", "-")
 
 
 Settings = Annotated[Recipe | None, Parameter(name="*", group="Settings", name_transform=flag, negative_iterable="")]

@@ -16,17 +16,17 @@ from phosphene.imagefile.decode import decode, decode_deep_tiff, scaled, upright
 from phosphene.imagefile.encode import (
     FORMATS,
     encode_as,
-    encode_png,
     format_of,
     quantise,
     recipe_in,
     write_atomically,
 )
-from phosphene.imagefile.opening import SAMPLES, locate, opened
+from phosphene.imagefile.opening import MAX_PIXELS, SAMPLES, locate, opened
 from phosphene.types import Image, Plane, Size
 
 __all__ = [
     "FORMATS",
+    "MAX_PIXELS",
     "SAMPLES",
     "Photo",
     "as_mask",
@@ -152,9 +152,9 @@ def write(
         raise ImageError(f"{str(path)!r} could not be written: {error}") from error
 
 
-def encode(image: Image) -> bytes:
-    """The image (sRGB, 0..1, clamped) as the bytes of an 8 bit PNG, for notebooks."""
-    return encode_png(quantise(image, None, "PNG", 8), "")
+def encode(image: Image, kind: Literal["PNG", "JPEG"] = "PNG") -> bytes:
+    """The image (sRGB, 0..1, clamped) as the bytes of an 8 bit file, for notebooks and live views."""
+    return encode_as(quantise(image, None, kind, 8), kind, "")
 
 
 def read_recipe(path: str | Path) -> str:

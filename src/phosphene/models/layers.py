@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from phosphene.models.network import Network
+from phosphene.models.tracing import ONE_AT_A_TIME
 from phosphene.types import Size
 
 POINTWISE_MODULES = (
@@ -125,7 +126,7 @@ class _Recorder(fx.Interpreter):
 def _shapes(module: fx.GraphModule, size: Size) -> dict[str, Any]:
     weights = next(module.parameters())
     recorder = _Recorder(module)
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with ONE_AT_A_TIME, FakeTensorMode(allow_non_fake_inputs=True):
         recorder.run(torch.empty(1, 3, *size, device=weights.device, dtype=weights.dtype))
     return recorder.values
 

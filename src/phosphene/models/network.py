@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from phosphene.errors import UnknownNameError
 from phosphene.models import weights as weight_files
 from phosphene.models.card import ModelCard
-from phosphene.models.tracing import cut, fold_batch_norms, last_within, trace
+from phosphene.models.tracing import ONE_AT_A_TIME, cut, fold_batch_norms, last_within, trace
 from phosphene.types import Activation
 
 
@@ -29,6 +29,12 @@ class Features(nn.Module):
         self.body = body
         self.register_buffer("mean", torch.tensor(card.mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(card.std).view(3, 1, 1))
+
+    def __call__(self, images: Tensor) -> Mapping[str, Activation]:
+        """Run the network as far as the deepest layer, while no other thread traces one."""
+        with ONE_AT_A_TIME:
+            named: Mapping[str, Activation] = super().__call__(images)
+            return named
 
     def forward(self, images: Tensor) -> Mapping[str, Activation]:
         """Run the network as far as the deepest layer."""

@@ -5,6 +5,7 @@ node, and a module's name, `Mixed_6a`, stands for the last node within it.
 """
 
 import operator
+import threading
 from collections import Counter
 
 from torch import fx, nn
@@ -19,6 +20,10 @@ IN_PLACE: dict[fx.node.Target, fx.node.Target] = {
     operator.isub: operator.sub,
 }
 
+ONE_AT_A_TIME = threading.RLock()
+"""Held while a network is traced or run. A trace replaces the call of every module in the process, and what another
+thread runs meanwhile would be drawn into it; so threads take turns, a forward pass at a time."""
+
 
 def trace(module: nn.Module) -> tuple[fx.Graph, dict[str, fx.Node]]:
     """Trace a network, and name its nodes; in-place operations become ordinary ones.
@@ -32,7 +37,8 @@ def trace(module: nn.Module) -> tuple[fx.Graph, dict[str, fx.Node]]:
         leaf_modules=tuple(get_notrace_modules()), autowrap_functions=tuple(get_notrace_functions())
     )
     try:
-        graph = tracer.trace(module)
+        with ONE_AT_A_TIME:
+            graph = tracer.trace(module)
     except (fx.proxy.TraceError, TypeError, NotImplementedError) as error:
         raise UsageError(
             f"the layers of a {type(module).__name__} cannot be read, since it cannot be traced ({error}); "

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from phosphene.models.card import ModelCard
 from phosphene.models.registry import build
+from phosphene.models.tracing import ONE_AT_A_TIME
 
 _CALIBRATION_SIDE = 128  # pixels
 
@@ -38,7 +39,7 @@ def _calibrate(network: nn.Module, card: ModelCard, seed: int) -> None:
         norm.train()
     noise = _pink_noise(max(_CALIBRATION_SIDE, card.min_side), seed)
     mean, std = (torch.tensor(channels).view(3, 1, 1) for channels in (card.mean, card.std))
-    with torch.no_grad():
+    with ONE_AT_A_TIME, torch.no_grad():
         network((noise - mean) / std)
     network.eval()
 

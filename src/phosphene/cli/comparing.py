@@ -1,0 +1,227 @@
+"""`phosphene compare` and `sweep`: many dreams of one photograph, with measures and a report."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from phosphene.cli.dreaming import INTERRUPTED, Settings
+from phosphene.command import flag
+from phosphene.settings import Ascent, Octaves, Picture, Tiles
+
+if TYPE_CHECKING:
+    from phosphene.studies.api import Finished
+    from phosphene.studies.running import Progress as Reached
+
+MOST_WORKERS = 8
+"""Processes that are started where nobody says how many; each holds a network."""
+
+
+class Conditions(Picture, Tiles, Ascent, Octaves):
+    """The settings that are the same for all dreams of a comparison."""
+
+
+Shared = Annotated[Conditions | None, Parameter(name="*", group="Settings", name_transform=flag, negative_iterable="")]
+Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+Overwrite = Annotated[bool, Parameter(negative="")]
+
+
+def add_to(app: App) -> None:
+    """Register the commands."""
+    app.command(compare)
+    app.command(sweep)
+
+
+def compare(
+    photo: str,
+    /,
+    *,
+    output: Output,
+    models: str = "inception_v3,vgg19,resnet50,efficientnet_lite0",
+    modes: str = "plain,octaves,tiles",
+    depths: int = 5,
+    weights: Literal["pretrained", "untrained", "both"] = "pretrained",
+    seeds: int = 3,
+    change: float = 0.08,
+    settings: Shared = None,
+    workers: int | None = None,
+    cluster: str | None = None,
+    device: str = "auto",
+    overwrite: Overwrite = False,
+) -> int:
+    """Compare what networks see in a photograph, at equal strength, and write a report.
+
+    The same command goes on where it was stopped, and computes only what is not there.
+
+    Parameters
+    ----------
+    photo
+        A photograph, or sample:NAME.
+    output
+        The folder to write into.
+    models
+        Networks, with commas between; rows of the grids.
+    modes
+        Experiments: plain (one size), octaves, tiles.
+    depths
+        Relative depths that each network is shown at; 0 for none.
+    weights
+        pretrained, untrained (random), or both side by side.
+    seeds
+        Dreams of each experiment, from --seed on, for the spread.
+    change
+        Root-mean-square change, 0 to 1, that every dream is brought to by its step size.
+    workers
+        Processes that share the cells; one for each core, up to 8, if not said.
+    cluster
+        Address of a Ray cluster that dreams the cells, or local.
+    device
+        auto, cpu, cuda or mps.
+    overwrite
+        Replace dreams of other settings that have the same names.
+    """
+    from phosphene.studies import api
+
+    given = settings.model_dump(include=settings.model_fields_set) if settings else {}
+    return _run(
+        lambda told: api.compare(
+            photo,
+            output,
+            models=_names(models),
+            modes=_names(modes),
+            depths=depths,
+            weights=weights,
+            seeds=seeds,
+            change=change,
+            workers=_workers(workers, device),
+            cluster=cluster,
+            device=device,
+            overwrite=overwrite,
+            told=told,
+            **given,
+        )
+    )
+
+
+def sweep(
+    photo: str,
+    /,
+    *,
+    output: Output,
+    vary: list[str],
+    look: str | None = None,
+    preset: str | None = None,
+    settings: Settings = None,
+    workers: int | None = None,
+    cluster: str | None = None,
+    device: str = "auto",
+    overwrite: Overwrite = False,
+) -> int:
+    """Dream a photograph over a grid of settings, and write a report.
+
+    The same command goes on where it was stopped, and computes only what is not there.
+
+    Parameters
+    ----------
+    photo
+        A photograph, or sample:NAME.
+    output
+        The folder to write into.
+    vary
+        A setting and its values, as octave_scale=1.2,1.4,1.8 or layer=mixed3,mixed5; the last makes the columns.
+    look
+        A named style; `phosphene looks` lists each model's.
+    preset
+        One of the report's experiments: plain (its main loop), octaves, tiles.
+    workers
+        Processes that share the cells; one for each core, up to 8, if not said.
+    cluster
+        Address of a Ray cluster that dreams the cells, or local.
+    device
+        auto, cpu, cuda or mps.
+    overwrite
+        Replace dreams of other settings that have the same names.
+    """
+    from phosphene.studies import api
+    from phosphene.studies.sweeping import parse_vary
+
+    given = settings.model_dump(include=settings.model_fields_set) if settings else {}
+    return _run(
+        lambda told: api.sweep(
+            photo,
+            output,
+            vary=parse_vary(vary),
+            look=look,
+            preset=preset,
+            workers=_workers(workers, device),
+            cluster=cluster,
+            device=device,
+            overwrite=overwrite,
+            told=told,
+            **given,
+        )
+    )
+
+
+def _run(study: Callable[[Callable[[Reached], None]], Finished]) -> int:
+    reached: list[Reached] = []
+    try:
+        with _progress(reached) as told:
+            finished = study(told)
+    except KeyboardInterrupt:
+        done = f"{reached[-1].done} of {reached[-1].cells} cells are done" if reached else "nothing was dreamed yet"
+        print(f"phosphene: interrupted; {done}, and the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    for name, reason in finished.failures.items():
+        print(f"phosphene: {name} failed: {reason}", file=sys.stderr)
+    for absent in finished.study.absent:
+        print(
+            f"phosphene: {absent.model} is not there trained; `phosphene models fetch {absent.model}` gets its weights",
+            file=sys.stderr,
+        )
+    print(finished.folder.path / "report.html")
+    return 1 if finished.failures else 0
+
+
+@contextmanager
+def _progress(reached: list[Reached]) -> Iterator[Callable[[Reached], None]]:
+    """Show cells, steps and the time left: a bar on a terminal, elsewhere a line for each cell."""
+    columns: list[Any] = [BarColumn(), *(TextColumn(f"{{task.fields[{name}]}}") for name in ("cells", "steps", "left"))]
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=1.0, cells="planning", steps="", left="")
+
+        def told(now: Reached) -> None:
+            reached[:] = [now]
+            cells, steps = f"{now.done} of {now.cells} cells", f"{now.steps} steps"
+            left = f"{_minutes(now.seconds_left)} left"
+            bar.update(task, completed=now.share, cells=cells, steps=steps, left=left)
+            if now.ended is not None and not sys.stderr.isatty():
+                failed = " failed" if now.ended.failure else ""
+                print(f"{now.ended.cell.name}{failed}: {cells}, {steps}, {left}", file=sys.stderr)
+
+        yield told
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _workers(workers: int | None, device: str) -> int:
+    """As many as there are cores, for cells on the CPU; an accelerator is one cell's at a time."""
+    if workers is not None:
+        return workers
+    from phosphene.job import choose_device
+
+    return min(os.cpu_count() or 1, MOST_WORKERS) if choose_device(device).type == "cpu" else 1
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,179 @@
+"""Studies from Python: plan, dream, measure, report."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from phosphene import job
+from phosphene.errors import SettingsError, UsageError
+from phosphene.imagefile import Photo, write_atomically
+from phosphene.job import Source
+from phosphene.studies import comparison as comparing
+from phosphene.studies import report, sheet, sweeping, table
+from phosphene.studies.cell import Result, check
+from phosphene.studies.cost import Cost, costs
+from phosphene.studies.plan import Study
+from phosphene.studies.running import Folder, Progress, Workers, check_folder, run_cells
+from phosphene.studies.workers import on_cluster, one_by_one, side_by_side
+
+MODELS = ("inception_v3", "vgg19", "resnet50", "efficientnet_lite0")
+"""The report's three networks, and the one whose trained weights are always here."""
+
+SIZE = 384
+"""Long side of a comparison’s pictures, in px, where none is asked for: dozens of dreams are much work for a CPU."""
+
+
+def _silent(progress: Progress) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A study that was run: what was planned, what came of each cell, and the numbers.
+
+    `rows` are the table of measures as dicts, in the order of `table.COLUMNS`; `costs` say by model what a step takes.
+    """
+
+    study: Study
+    photo: Photo
+    folder: Folder
+    results: Mapping[str, Result]
+    rows: tuple[table.Row, ...]
+    costs: Mapping[str, Cost]
+
+    @property
+    def measures(self) -> Any:
+        """The table of measures: a pandas DataFrame where pandas is installed, else a list of dicts."""
+        rows = [dict(row) for row in self.rows]
+        try:
+            import pandas
+        except ImportError:
+            return rows
+        return pandas.DataFrame(rows, columns=list(table.COLUMNS))
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """Why cells failed, by their names."""
+        return {name: result.failure for name, result in self.results.items() if result.failure is not None}
+
+    def report(self, path: str | Path) -> Path:
+        """Write the page, with all that it shows inside it, and return its path."""
+        path = Path(path)
+        page = report.page(self.study, self.photo, self.folder, self.results, self.rows, self.costs)
+        write_atomically(path, page.encode())
+        return path
+
+    def write(self) -> None:
+        """Write the page, the contact sheet, the tables and the plan into the study's folder."""
+        path = self.folder.path
+        write_atomically(path / "measures.csv", table.to_csv(self.rows, table.COLUMNS))
+        write_atomically(path / "times.csv", table.times(self.results))
+        write_atomically(path / "study.json", self.study.model_dump_json(indent=1).encode())
+        write_atomically(
+            path / "contact-sheet.png", sheet.contact_sheet(self.study, self.photo, self.folder, self.results)
+        )
+        self.report(path / "report.html")
+
+
+def compare(
+    image: Source,
+    folder: str | Path,
+    *,
+    models: Sequence[str] = MODELS,
+    modes: Sequence[str] = comparing.MODES,
+    depths: int = 5,
+    weights: comparing.Trained = "pretrained",
+    seeds: int = 3,
+    change: float = comparing.CHANGE,
+    workers: int = 1,
+    cluster: str | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    told: Callable[[Progress], None] = _silent,
+    **settings: Any,
+) -> Finished:
+    """Compare architectures on one photograph, and write the report into `folder`.
+
+    `image` is as in `phosphene.dream`, but no noise. `models` by `modes` (plain, octaves, tiles) are dreamed with
+    `seeds` seeds, and at `depths` relative depths with the first one. `weights` are pretrained, untrained or both.
+    `change` is the root-mean-square change, in pixel units 0 to 1, that every dream is brought to by its step size.
+    `workers` processes share the cells, or a Ray cluster at the address `cluster` ("local" starts one). `settings`
+    are those of `phosphene.Recipe`, the same for all. `told` hears of each step and cell.
+
+    A folder's cells that are done are kept. Raises `UsageError` before the first step for what cannot be done as asked;
+    a cell that fails later is in `failures`.
+    """
+    photo = _read(image)
+    study = comparing.comparison(
+        photo,
+        models=models,
+        modes=modes,
+        depths=depths,
+        trained=weights,
+        seeds=seeds,
+        change=change,
+        settings={"size": SIZE, **settings},
+    )
+    return _run(study, photo, Folder(Path(folder)), _workers(workers, cluster), device, overwrite, told)
+
+
+def sweep(
+    image: Source,
+    folder: str | Path,
+    *,
+    vary: Mapping[str, Sequence[Any]],
+    look: str | None = None,
+    preset: str | None = None,
+    workers: int = 1,
+    cluster: str | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    told: Callable[[Progress], None] = _silent,
+    **settings: Any,
+) -> Finished:
+    """Dream one photograph over a grid of settings, and write the report into `folder`.
+
+    `vary` maps names of `phosphene.Recipe` (and `layer`) to values; the last makes the columns, the others the rows.
+    Strength is not calibrated. All else is as in `compare`.
+    """
+    photo = _read(image)
+    study = sweeping.sweep(photo, vary=vary, look=look, preset=preset, settings=settings)
+    return _run(study, photo, Folder(Path(folder)), _workers(workers, cluster), device, overwrite, told)
+
+
+def _run(
+    study: Study,
+    photo: Photo,
+    folder: Folder,
+    workers: Workers,
+    device: str,
+    overwrite: bool,
+    told: Callable[[Progress], None],
+) -> Finished:
+    job.choose_device(device)
+    for recipe in dict.fromkeys(cell.recipe.but(seed=0, step_size=1, weights="untrained") for cell in study.cells):
+        check(recipe)
+    check_folder(study, folder, overwrite)
+    results = run_cells(study, photo, folder, workers, device, told)
+    rows = table.measure(study, photo, folder, results)
+    finished = Finished(study, photo, folder, results, tuple(rows), costs(study, folder, results, device))
+    finished.write()
+    return finished
+
+
+def _read(image: Source) -> Photo:
+    if isinstance(image, str) and image.startswith("noise:"):
+        raise UsageError("a study dreams one photograph with several seeds, and noise is another picture for each seed")
+    return job.read(image, torch.Generator())
+
+
+def _workers(workers: int, cluster: str | None) -> Workers:
+    if workers < 1:
+        raise SettingsError(f"workers = {workers} will not do: it should be 1 or more")
+    if cluster is not None:
+        return partial(on_cluster, address=cluster)
+    return partial(side_by_side, workers=workers) if workers > 1 else one_by_one

@@ -1,0 +1,74 @@
+"""What there is to choose from, for the page: settings with their ranges and help, models, looks, layers, samples."""
+
+from functools import lru_cache
+from typing import Any
+
+from phosphene import imagefile
+from phosphene.models import registry, weights
+from phosphene.models.inspect import other_names, untrained_network
+from phosphene.models.layers import Layer, describe, narrow_nodes
+from phosphene.models.looks import DEFAULT_LOOK, LOOKS
+from phosphene.models.network import Network
+from phosphene.settings import Ascent, Recipe
+from phosphene.studio.work import LOADING
+
+LAYER_SIDE = 256
+
+
+def catalogue() -> dict[str, Any]:
+    """Return all that the page builds its controls from, so that no name, range or help text is written twice."""
+    return {
+        "settings": Recipe.model_json_schema()["properties"],
+        "groups": [_group(cls) for cls in reversed(Recipe.__bases__)],
+        "drive": Ascent.drive.__doc__,
+        "models": [_model(card.name) for card in registry.named()],
+        "default_look": DEFAULT_LOOK,
+        "samples": [{"name": f"sample:{name}", "about": about} for name, about in imagefile.SAMPLES.items()],
+    }
+
+
+def _group(cls: type) -> dict[str, Any]:
+    return {"name": cls.__name__, "about": (cls.__doc__ or "").strip(), "settings": list(cls.__annotations__)}
+
+
+def _model(name: str) -> dict[str, Any]:
+    card = registry.card(name)
+    return {
+        "name": name,
+        "here": weights.is_here(card),
+        "parameters": card.parameters,
+        "looks": [{"name": look, "layers": settings["layers"]} for look, settings in LOOKS.get(name, {}).items()],
+    }
+
+
+@lru_cache(maxsize=8)
+def layers(model: str) -> dict[str, Any]:
+    """Return a model's layers in the network's order, each once, with what there is to know about it.
+
+    `suggested` are those of its card and its looks. Raises `UnknownNameError`.
+    """
+    with LOADING:
+        network = untrained_network(model)
+    side = max(LAYER_SIDE, network.card.min_side)
+    facts = describe(network, (side, side))
+    ours = [*network.card.layers, *(name for look in LOOKS.get(model, {}).values() for name in look["layers"])]
+    suggested = {network.resolve(name)[0]: name for name in ours}
+    waists = narrow_nodes(network)
+    names = {node: found[0] for node, found in other_names(network).items() if node in waists} | suggested
+    return {
+        "model": _model(network.card.name),
+        "layers": [
+            _layer(names[node], layer, node in suggested, network) for node, layer in facts.items() if node in names
+        ],
+    }
+
+
+def _layer(name: str, layer: Layer, suggested: bool, network: Network) -> dict[str, Any]:
+    extent = layer.extent
+    return {
+        "name": name,
+        "suggested": suggested,
+        "channels": layer.channels,
+        "stride": max(extent.stride) if extent else None,
+        "sees": max(extent.receptive_field) if extent else None,
+    }

@@ -1,0 +1,93 @@
+"""What the page asks for, as a recipe; and a recipe, as what the page shows."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from phosphene.choose import choose
+from phosphene.command import command, shortest
+from phosphene.models.looks import DEFAULT_LOOK
+from phosphene.record import Made, from_toml
+from phosphene.settings import Recipe, Settings
+from phosphene.studio.folder import Folder
+
+GIVEN_FIRST: dict[str, Any] = {"size": "full"}
+"""What the studio gives before anyone has: no picture is shrunk without being asked."""
+
+
+class Order(Settings):
+    """A photograph, a look, and the settings that a person changed; files by their names in the studio's folder."""
+
+    photograph: str
+    look: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    def recipe(self, folder: Folder) -> Recipe:
+        """Return the whole recipe. Raises `UsageError` for what is outside its range or outside the folder."""
+        given = {**GIVEN_FIRST, **self.settings}
+        for name in ("mask", "guide"):
+            if given.get(name) is not None:
+                given[name] = folder.photograph(str(given[name]))
+        if given.get("weights", "pretrained") not in ("pretrained", "untrained"):
+            given["weights"] = str(folder.weights(str(given["weights"])))
+        return choose(given, self.look)
+
+    @property
+    def title(self) -> str:
+        """What it is, in two words: the photograph's, and the look's or the first layer's."""
+        raised = [*self.settings.get("layers", ()), *self.settings.get("classes", ())]
+        subject = self.photograph.removeprefix("sample:") if ":" in self.photograph else stem(self.photograph)
+        return f"{subject} {(raised or [self.look or DEFAULT_LOOK])[0]}"
+
+
+def stem(photograph: str) -> str:
+    """Return a dropped file's name without checksum and ending."""
+    return Path(photograph).stem.rpartition("-")[0] or Path(photograph).stem
+
+
+def shown(recipe: Recipe, source: str) -> dict[str, Any]:
+    """Return what the page shows of a recipe: every setting, what differs from the look, and the command line."""
+    look, given = shortest(recipe)
+    for name, ours in GIVEN_FIRST.items():  # a page that is given nothing starts from these
+        wanted = getattr(recipe, name)
+        given = {key: value for key, value in given.items() if key != name} | ({} if wanted == ours else {name: wanted})
+    output = f"{stem(source) if '/' in source else source.removeprefix('sample:')}-again.png"
+    return {
+        "recipe": recipe.model_dump(mode="json") | {name: _name(getattr(recipe, name)) for name in ("mask", "guide")},
+        "drive": recipe.drive,
+        "look": look,
+        "given": given | {name: _name(given[name]) for name in ("mask", "guide") if name in given},
+        "command": command(recipe, source, output),
+    }
+
+
+def restored(text: str, folder: Folder) -> dict[str, Any]:
+    """Return what the page shows of the recipe in a picture, with its files as far as they are in the folder.
+
+    Raises `ImageError` where the text is no recipe.
+    """
+    recipe, made = from_toml(text)
+    files = {"mask": folder.with_checksum(made.mask_sha256), "guide": folder.with_checksum(made.guide_sha256)}
+    lost = [name for name, found in files.items() if getattr(recipe, name) is not None and found is None]
+    photograph = _photograph(made, folder)
+    lost += [] if photograph else ["photograph"]
+    known = shown(recipe, made.source)
+    given = {name: files.get(name, value) for name, value in known["given"].items() if name not in lost}
+    return known | {
+        "given": given,
+        "recipe": known["recipe"] | files,
+        "photograph": photograph,
+        "source": Path(made.source).name,
+        "size": made.size,
+        "unfinished": made.unfinished,
+        "notes": [f"its {name} is not in the studio's folder: drop it here to use it again" for name in lost],
+    }
+
+
+def _photograph(made: Made, folder: Folder) -> str | None:
+    return made.source if made.source.startswith("sample:") else folder.with_checksum(made.source_sha256)
+
+
+def _name(path: str | None) -> str | None:
+    return None if path is None else path if path.startswith("sample:") else Path(path).name

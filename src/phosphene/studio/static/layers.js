@@ -1,0 +1,69 @@
+// The browser of layers: each with a thumbnail, dreamed when it comes into view and kept for the next time.
+
+import * as api from "./api.js";
+import { $, h } from "./dom.js";
+
+let queue = Promise.resolve();
+let opened = 0;
+
+/** Open the browser for a model; `isChosen(name)` says what is raised now, `toggle(name)` adds or removes a layer. */
+export async function browseLayers(model, weights, isChosen, toggle) {
+  $("browser-title").textContent = `Layers of ${model}`;
+  $("browser-about").textContent = "Reading the network";
+  $("browser-tiles").replaceChildren();
+  $("browser-filter").value = "";
+  $("browser").showModal();
+  const { layers, model: card } = await api.layers(model).catch((error) => { $("browser").close(); throw error; });
+  const drawable = card.here || weights === "untrained";
+  opened += 1;
+  $("browser-about").textContent = drawable
+    ? "From the first to the last: early layers draw strokes, later ones objects. Each picture is a small dream of that layer alone."
+    : `The weights of ${model} are not on this machine, so its layers have no pictures yet. They are fetched when it first dreams.`;
+  const tile = (layer) => layerTile(layer, drawable ? { model, weights, layer: layer.name } : null, isChosen, toggle);
+  const suggested = layers.filter((layer) => layer.suggested);
+  const others = layers.filter((layer) => !layer.suggested);
+  $("browser-tiles").replaceChildren(
+    ...(suggested.length ? [h("h3", {}, "Suggested"), ...suggested.map(tile)] : []),
+    ...(others.length ? [h("h3", {}, suggested.length ? "All others" : "All"), ...others.map(tile)] : []));
+}
+
+function layerTile(layer, asked, isChosen, toggle) {
+  const thumb = h("span", { className: "thumb" });
+  const sees = layer.sees === null ? "sees all" : `sees ${layer.sees} px`;
+  const tile = h("button", { type: "button", className: "tile", "aria-pressed": isChosen(layer.name), onclick: () => {
+    toggle(layer.name);
+    tile.setAttribute("aria-pressed", isChosen(layer.name));
+  } }, thumb, h("b", {}, layer.name), h("small", {}, `${layer.channels} channels`), h("small", {}, sees));
+  tile.dataset.name = layer.name.toLowerCase();
+  if (asked) whenSeen(tile, () => draw(thumb, asked));
+  return tile;
+}
+
+/** Ask for thumbnails one after the other: each may have to be dreamed first. */
+function draw(thumb, asked) {
+  const opening = opened;
+  queue = queue.then(async () => {
+    if (opening !== opened || !$("browser").open) return;
+    const image = h("img", { src: api.thumbnail(asked), alt: "" });
+    await image.decode().then(() => thumb.replaceChildren(image), () => thumb.replaceChildren("no picture"));
+  });
+}
+
+const acts = new WeakMap();
+const observer = new IntersectionObserver((entries) => {
+  for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
+    observer.unobserve(target);
+    acts.get(target)();
+  }
+});
+
+function whenSeen(element, act) {
+  acts.set(element, act);
+  observer.observe(element);
+}
+
+$("browser-filter").addEventListener("input", (event) => {
+  const wanted = event.target.value.toLowerCase();
+  for (const tile of $("browser-tiles").querySelectorAll(".tile")) tile.hidden = !tile.dataset.name.includes(wanted);
+});
+$("browser-close").addEventListener("click", () => $("browser").close());

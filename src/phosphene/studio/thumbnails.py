@@ -1,0 +1,60 @@
+"""Thumbnails that were really dreamed: of looks and of layers.
+
+Those of the default model's looks come with the package (`python -m phosphene.studio.thumbnails` makes them again);
+any other is dreamed when it is first asked for, and kept in the folder's cache.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from phosphene import imagefile
+from phosphene.choose import choose
+from phosphene.job import prepare, run
+from phosphene.models.card import DEFAULT_MODEL
+from phosphene.models.looks import LOOKS
+from phosphene.settings import Recipe
+from phosphene.studio.folder import Folder
+from phosphene.studio.work import LOADING, stay_here
+
+STATIC = Path(__file__).parent / "static"
+PHOTOGRAPH = "sample:chelsea"
+LOOK_SIDE, LAYER_SIDE = 320, 160
+LAYER_SETTINGS: dict[str, Any] = {"octaves": 3, "steps": 10, "step_size": 0.012}
+
+
+def of_look(folder: Folder, model: str, look: str) -> Path:
+    """Return a look's thumbnail. Raises `UnknownNameError`, and `WeightsError` where the model cannot be had."""
+    ready = STATIC / "looks" / f"{look}.webp"
+    if model == DEFAULT_MODEL and look in LOOKS[model] and ready.exists():
+        return ready
+    return _dreamed(folder, choose({"model": model, "size": LOOK_SIDE}, look))
+
+
+def of_layer(folder: Folder, model: str, layer: str, weights: str = "pretrained") -> Path:
+    """Return a layer's thumbnail, small and quick. Raises as `of_look`."""
+    given = {"model": model, "weights": weights, "layers": (layer,), "size": LAYER_SIDE}
+    return _dreamed(folder, choose(LAYER_SETTINGS | given))
+
+
+def _dreamed(folder: Folder, recipe: Recipe) -> Path:
+    identity = f"{PHOTOGRAPH} {recipe.model_dump_json()}"
+    path = folder.cache / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.webp"
+    if not path.exists():
+        stay_here(recipe)
+        with LOADING:
+            job = prepare(PHOTOGRAPH, recipe)
+        imagefile.write(path, run(job).image)
+    return path
+
+
+def main() -> None:
+    """Dream the thumbnails that come with the package."""
+    (STATIC / "looks").mkdir(exist_ok=True)
+    for look in LOOKS[DEFAULT_MODEL]:
+        dreamed = run(prepare(PHOTOGRAPH, choose({"size": LOOK_SIDE}, look)))
+        imagefile.write(STATIC / "looks" / f"{look}.webp", dreamed.image)
+
+
+if __name__ == "__main__":
+    main()

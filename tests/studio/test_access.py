@@ -1,0 +1,87 @@
+"""Everyone can use the page: axe's rules in every state, the keyboard alone, and a narrow screen."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from studio.words import choose, set_to, wait_done
+
+pytestmark = pytest.mark.slow
+
+SCREENS = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
+
+
+def faults(page):
+    """What axe finds, a line each; its script is given to the browser from outside, past the page's own policy."""
+    found = Axe().run(page).response["violations"]
+    return [f"{fault['id']}: {node['html'][:120]}" for fault in found for node in fault["nodes"]]
+
+
+def states(page, photographs):
+    """Lead the page through its states, and yield the name of each."""
+    yield "invitation"
+    choose(page, photographs["coffee"])
+    page.wait_for_selector("#badge:visible")
+    yield "preview"
+    page.click("#show-settings")
+    yield "settings"
+    page.click("text=Browse layers")
+    page.wait_for_selector(".tile img")
+    yield "layers"
+    page.click("#browser-close")
+    page.click("text=Paint")
+    yield "mask"
+    page.click("text=Cancel")
+    set_to(page, steps=2)
+    page.click("#go")
+    wait_done(page)
+    page.click("#show-command")
+    yield "dream"
+    page.click("text=Compare")
+    page.check("#compare-looks input[value=rings]", force=True)
+    yield "compare"
+    page.click("text=Gallery")
+    page.wait_for_selector("#gallery-view img")
+    yield "gallery"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("screen", SCREENS)
+def test_axe_finds_nothing_and_nothing_is_cut_off(page, photographs, screen, scheme):
+    page.set_viewport_size(SCREENS[screen])
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    for state in states(page, photographs):
+        assert faults(page) == [], state
+        wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+        assert not wide, f"{state} scrolls sideways"
+
+
+def test_the_keyboard_alone_dreams(page):
+    def tab_to(selector):
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                return
+        raise AssertionError(f"the tab key does not reach {selector}")
+
+    tab_to("#samples button:has(img[alt*=coffee])")
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid", "focus is seen"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#dock:visible")
+    tab_to("#looks input")
+    page.keyboard.press("ArrowRight")
+    tab_to("#show-settings")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "close-settings"
+    for name, value in {"size": "64", "steps": "2"}.items():
+        tab_to(f"#set-{name}")
+        page.keyboard.press("Control+A")
+        page.keyboard.type(value)
+    page.keyboard.press("Tab")
+    page.focus("#close-settings")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "go"
+    page.keyboard.press("Enter")
+    wait_done(page)
+    assert page.locator("#after").is_visible()

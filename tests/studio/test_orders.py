@@ -1,0 +1,66 @@
+"""From what the page asks for to a recipe, and back."""
+
+import pytest
+
+from phosphene import imagefile
+from phosphene.choose import choose
+from phosphene.errors import SettingsError
+from phosphene.job import prepare, run
+from phosphene.models.looks import LOOKS
+from phosphene.record import to_toml
+from phosphene.studio.folder import Folder
+from phosphene.studio.orders import Order, restored, shown
+from phosphene.studio.thumbnails import STATIC
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(tmp_path)
+
+
+def test_full_size_is_given_first(folder):
+    assert Order(photograph="sample:coffee").recipe(folder).size == "full"
+    assert Order(photograph="sample:coffee", settings={"size": 300}).recipe(folder).size == 300
+
+
+@pytest.mark.parametrize("size", ["full", 1024, 300])
+def test_what_is_shown_means_the_same_when_it_is_asked_for(folder, size):
+    recipe = choose({"size": size, "steps": 7}, "rings")
+    known = shown(recipe, "sample:coffee")
+    assert Order(photograph="sample:coffee", look=known["look"], settings=known["given"]).recipe(folder) == recipe
+    assert ("size" in known["given"]) == (size != "full")
+
+
+def test_a_recipe_comes_back_with_its_files(folder, photographs):
+    path, _ = folder.keep(photographs["coffee"].read_bytes(), "coffee.png")
+    guide, _ = folder.keep(photographs["chelsea"].read_bytes(), "chelsea.png")
+    order = Order(photograph=path.name, settings={"guide": guide.name, "mask": path.name, "steps": 1, "octaves": 1})
+    dream = run(prepare(folder.photograph(order.photograph), order.recipe(folder)))
+    known = restored(to_toml(dream.recipe, dream.made), folder)
+    assert (known["photograph"], known["notes"], known["unfinished"]) == (path.name, [], None)
+    assert Order(photograph=path.name, look=known["look"], settings=known["given"]).recipe(folder) == dream.recipe
+    guide.unlink()
+    path.unlink()
+    known = restored(to_toml(dream.recipe, dream.made), folder)
+    assert known["photograph"] is None
+    assert "guide" not in known["given"]
+    assert [sentence.split()[1] for sentence in known["notes"]] == ["mask", "guide", "photograph"]
+
+
+def test_titles():
+    kept = "my-cat-0123456789ab.png"
+    assert Order(photograph="sample:coffee").title == "coffee creatures"
+    assert Order(photograph=kept, look="rings").title == "my-cat rings"
+    assert Order(photograph=kept, look="rings", settings={"layers": ["blocks.1.1:2"]}).title == "my-cat blocks.1.1:2"
+
+
+def test_what_is_out_of_range_is_one_sentence(folder):
+    with pytest.raises(SettingsError, match="octaves = 99 will not do: it should be less than or equal to 30"):
+        Order(photograph="sample:coffee", settings={"octaves": 99}).recipe(folder)
+
+
+def test_the_thumbnails_that_come_with_the_package_are_of_its_looks():
+    ready = {path.stem for path in (STATIC / "looks").glob("*.webp")}
+    assert ready == set(LOOKS["efficientnet_lite0"])
+    for path in (STATIC / "looks").glob("*.webp"):
+        assert max(imagefile.read(path).image.shape) == 320

@@ -1,0 +1,111 @@
+"""The queue by itself, with work that the tests hold back."""
+
+import threading
+
+import pytest
+
+from phosphene.errors import ImageError, UnknownNameError, UsageError
+from phosphene.studio.orders import Order
+from phosphene.studio.queue import Queue
+
+ORDER = Order(photograph="sample:coffee")
+
+
+class Held:
+    """Work that waits to be let go, and notes what it did."""
+
+    def __init__(self):
+        self.begun, self.go, self.done = threading.Semaphore(0), threading.Semaphore(0), []
+
+    def __call__(self, task):
+        self.begun.release()
+        self.go.acquire()
+        self.done.append(task.id)
+        if task.order.look == "broken":
+            raise ImageError("it is broken")
+        if task.order.look == "ours":
+            raise ZeroDivisionError
+        return "stopped" if task.stop.is_set() else "done"
+
+    def let_go(self, count=1):
+        self.go.release(count)
+
+
+@pytest.fixture
+def work():
+    return Held()
+
+
+@pytest.fixture
+def queue(work):
+    queue = Queue(work, longest=3, kept=2)
+    yield queue
+    work.let_go(100)
+    queue.close()
+
+
+def finish(queue, work, task):
+    work.let_go()
+    while task.state in ("waiting", "dreaming"):
+        threading.Event().wait(0.005)
+
+
+def test_one_dreams_and_the_others_wait_in_order(queue, work):
+    tasks = [queue.add(ORDER) for _ in range(3)]
+    work.begun.acquire()
+    assert [task.state for task in tasks] == ["dreaming", "waiting", "waiting"]
+    assert [queue.ahead_of(task) for task in tasks] == [0, 1, 2]
+    for task in tasks:
+        finish(queue, work, task)
+    assert work.done == [task.id for task in tasks]
+    assert queue.unfinished() == []
+
+
+def test_who_is_stopped_while_waiting_never_begins(queue, work):
+    first, second = queue.add(ORDER), queue.add(ORDER)
+    work.begun.acquire()
+    assert queue.stop(second.id).state == "stopped"
+    finish(queue, work, first)
+    third = queue.add(ORDER)
+    finish(queue, work, third)
+    assert work.done == [first.id, third.id]
+
+
+def test_too_many_are_refused(queue, work):
+    queue.add(ORDER)
+    work.begun.acquire()
+    for _ in range(3):
+        queue.add(ORDER)
+    with pytest.raises(UsageError, match="3 dreams are waiting already: try again"):
+        queue.add(ORDER)
+
+
+def test_an_error_is_the_task_s_and_the_queue_goes_on(queue, work):
+    broken, ours, good = (queue.add(ORDER.model_copy(update={"look": look})) for look in ("broken", "ours", None))
+    for task in (broken, ours, good):
+        finish(queue, work, task)
+    assert (broken.state, broken.error) == ("failed", "it is broken")
+    assert ours.error == "the studio met an error of its own: ZeroDivisionError()"
+    assert good.state == "done"
+
+
+def test_the_oldest_are_forgotten(queue, work):
+    tasks = []
+    for _ in range(5):
+        tasks.append(queue.add(ORDER))
+        finish(queue, work, tasks[-1])
+    with pytest.raises(UnknownNameError, match="before the studio was started, or long ago"):
+        queue.task(tasks[0].id)
+    assert queue.task(tasks[-1].id) is tasks[-1]
+
+
+def test_closing_stops_what_dreams(work):
+    queue = Queue(work)
+    task = queue.add(ORDER)
+    work.begun.acquire()
+    closing = threading.Thread(target=queue.close)
+    closing.start()
+    assert task.stop.wait(5)
+    work.let_go()
+    closing.join(5)
+    assert task.state == "stopped"
