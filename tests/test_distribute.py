@@ -64,7 +64,7 @@ def test_workers_that_are_killed_cost_nothing_else(over, photograph, alone, tmp_
     target, chance, killed, done = tmp_path / "out.tif", random.Random(0), [], threading.Event()
 
     def kill():
-        while not done.wait(chance.uniform(1.5, 3)):
+        while not done.wait(chance.uniform(0.2, 0.8)):
             for process in workers()[:1]:
                 os.kill(process.pid, signal.SIGKILL)
                 killed.append(process.pid)

@@ -82,10 +82,10 @@ def check_ending(path: Path, bits: int) -> str:
     return ending
 
 
-def pack(rows: slice, pixels: Part, levels: np.memmap[Any, Any]) -> None:
+def pack(pixels: Part, bits: int) -> bytes:
     """Round rows of pixels to the levels of a file that libvips can read."""
-    limit = np.iinfo(levels.dtype).max
-    levels[rows] = (pixels.clamp(0, 1) * limit).round().permute(1, 2, 0).numpy().astype(levels.dtype)
+    levels = (pixels.clamp(0, 1) * (2**bits - 1)).round().permute(1, 2, 0).numpy()
+    return bytes(levels.astype(np.uint16 if bits == 16 else np.uint8).data)
 
 
 def save(levels: Path, size: Size, bands: int, bits: int, path: Path, recipe: str) -> None:

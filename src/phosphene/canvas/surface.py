@@ -79,7 +79,7 @@ class Surface:
         """Return a small picture of the dream: every so many pixels of it."""
         every = max(1, max(dream.size) // SHOWN)
         lines = [
-            strips.finished(rows, dream, base, recipe)[:, -rows.start % every :: every, ::every]
+            strips.finished(rows, dream, base, recipe)[:, -rows.start % every :: every, ::every].clone()
             for rows in cut(dream.size[0])
         ]
         return torch.cat(lines, dim=1)

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from phosphene import imagefile, record
@@ -16,6 +15,7 @@ from phosphene.canvas import files, journal, raster, strips
 from phosphene.canvas.files import HugePhoto
 from phosphene.canvas.raster import Raster
 from phosphene.canvas.surface import Map, Surface
+from phosphene.errors import StoreError
 from phosphene.huge.order import Huge, bound_tiling
 from phosphene.memory import halving_gradient
 from phosphene.render import Reached, render
@@ -156,10 +156,13 @@ def _write(huge: Huge) -> None:
     alpha = _stored(folder, "alpha")
     bands = 4 if alpha is not None else 3
     levels = folder / "levels"
-    packed = np.memmap(levels, np.uint16 if order.bits == 16 else np.uint8, "w+", shape=(*dream.size, bands))
-    for rows in strips.cut(dream.size[0]):
-        pixels = strips.finished(rows, dream, photograph, order.recipe)
-        files.pack(rows, pixels if alpha is None else torch.cat([pixels, alpha.read(rows)]), packed)
-    packed.flush()
+    try:
+        with levels.open("wb") as file:
+            for rows in strips.cut(dream.size[0]):
+                pixels = strips.finished(rows, dream, photograph, order.recipe)
+                whole = pixels if alpha is None else torch.cat([pixels, alpha.read(rows)])
+                file.write(files.pack(whole, order.bits))
+    except OSError as error:
+        raise StoreError(f"{levels} could not be written: {error}") from error
     recipe = record.to_toml(order.recipe, order.made)
     files.save(levels, dream.size, bands, order.bits, huge.output, recipe)
