@@ -1,5 +1,7 @@
 """Equal strength: found in few tries, on a gradient whose answer is known."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -55,6 +57,19 @@ def test_the_recipe_of_the_dream_is_what_was_dreamed():
     best = min(tries, key=lambda each: abs(each[1] - 0.05))
     assert dream.recipe.step_size == best[0]
     assert float((dream.image - 0.5).square().mean().sqrt()) == pytest.approx(best[1], rel=1e-6)
+
+
+def test_every_try_draws_the_same_random_numbers():
+    shifts = []
+
+    def noting(image, shift):
+        shifts.append(shift)
+        return upwards(image, shift)
+
+    shaken = job(noting)
+    _, tries, _ = consume(calibrated(replace(shaken, recipe=RECIPE.but(jitter=32)), 0.1))
+    assert len(tries) > 1
+    assert shifts == shifts[:4] * len(tries)
 
 
 def test_without_a_wanted_change_the_recipe_is_dreamed_once():

@@ -30,7 +30,6 @@ def test_a_claim_needs_its_network_and_another():
     assert verdict(OBVIOUS, standings(inception_v3=(1, 2))) == "cannot be tested"
 
 
-def test_a_third_network_that_overlaps_is_not_passed_over():
-    assert verdict(OBVIOUS, standings(inception_v3=(3, 4), vgg19=(1, 2), resnet50=(0, 3.5))).startswith(
-        "holds in the mean"
-    )
+def test_a_third_network_that_overlaps_is_the_one_that_is_named():
+    standing = standings(inception_v3=(3, 4), vgg19=(2, 2.5), resnet50=(0, 3.5))
+    assert verdict(OBVIOUS, standing) == "holds in the mean, but seeds overlap with resnet50"

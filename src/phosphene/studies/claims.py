@@ -68,7 +68,8 @@ def verdict(claim: Claim, standings: Sequence[Standing]) -> str:
     if ours.least > max(other.most for other in others):
         return "holds, for every seed"
     if ours.mean > rival.mean:
-        return f"holds in the mean, but seeds overlap with {rival.model}"
+        nearest = max(others, key=lambda standing: standing.most)
+        return f"holds in the mean, but seeds overlap with {nearest.model}"
     if rival.least > ours.most:
         return f"does not hold: {rival.model} is ahead, for every seed"
     return f"does not hold in the mean: {rival.model} is ahead, but seeds overlap"
