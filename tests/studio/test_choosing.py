@@ -33,7 +33,7 @@ def recipe_in(studio, name):
 
 
 def restored(page):
-    until(page, "document.querySelector('#set-seed').value === '11'")
+    until(page, "document.querySelector('#set-seed')?.value === '11'")
     assert page.input_value("#set-steps") == "3"
     assert page.is_checked("#looks input[value=orchard]")
     page.wait_for_selector("#after:visible")

@@ -1,8 +1,11 @@
 """The queue by itself, with work that the tests hold back."""
 
+import io
 import threading
 
 import pytest
+import torch
+from PIL import Image
 
 from phosphene.errors import ImageError, UnknownNameError, UsageError
 from phosphene.studio.orders import Order
@@ -48,6 +51,16 @@ def finish(queue, work, task):
     work.let_go()
     while task.state in ("waiting", "dreaming"):
         threading.Event().wait(0.005)
+
+
+def test_the_last_frame_is_there_for_pages_that_look_when_it_is_done(queue, work):
+    task = queue.add(ORDER)
+    task.image = torch.rand(3, 8, 9)
+    task.scores.append(1.0)
+    finish(queue, work, task)
+    while task.image is not None:
+        threading.Event().wait(0.005)
+    assert Image.open(io.BytesIO(task.frame())).size == (9, 8)
 
 
 def test_one_dreams_and_the_others_wait_in_order(queue, work):

@@ -86,6 +86,12 @@ class Task:
             raise UnknownNameError("frame", self.id, [])
         return self._frame[1]
 
+    def end(self) -> None:
+        """Let go of the image, and keep its last frame for pages that heard of a step and have not looked yet."""
+        if self.image is not None:
+            self.frame()
+        self.image = None
+
 
 class Queue:
     """Tasks in the order in which they came; `work` does one and returns the state that it ended in.
@@ -156,7 +162,7 @@ class Queue:
                 task.state, task.error = "failed", str(error)
             except Exception as error:
                 task.state, task.error = "failed", f"the studio met an error of its own: {error!r}"
-            task.image = None
+            task.end()
 
     def _next(self) -> Task | None:
         """Wait for the next task, and forget the oldest finished ones; None when the queue closes."""
