@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from phosphene.binding import gradient_fn, tiling_of
-from phosphene.canvas import raster
-from phosphene.canvas.raster import create
+from phosphene.canvas import raster, strips
+from phosphene.canvas.raster import Raster, create
 from phosphene.canvas.surface import Surface
 from phosphene.errors import StoreError
 from phosphene.models.network import Network
@@ -91,6 +91,33 @@ def test_on_disk_is_in_memory(network, photo, tmp_path, case):
     assert (last - image).abs().mean() > 1e-3
 
 
+@pytest.mark.parametrize("size", [(60, 6000), (6000, 80)])
+def test_nothing_is_read_whole(network, photo, tmp_path, monkeypatch, size):
+    """However wide or high the picture is, what is read at a time has so many pixels at most."""
+    read, counts, most = Raster.read, [], 2**18
+
+    def counting(self, *part):
+        numbers = read(self, *part)
+        counts.append(numbers[0].numel())
+        return numbers
+
+    recipe = Recipe(octaves=2, steps=1, tile=96, jitter=0, colour="original")
+    scoring = Scoring((Energy("deep"),))
+    picture = on_disk(tmp_path, photo(*size, torch.float32))
+    surface, tiling = Surface(tmp_path, recipe), tiling_of(network, scoring, recipe, 96)
+    monkeypatch.setattr(Raster, "read", counting)
+    monkeypatch.setattr(strips, "RESIZED", most)
+    steps = render(
+        picture,
+        surface.gradient_fn(lambda: tiling, "cpu"),
+        recipe,
+        torch.Generator().manual_seed(1),
+        medium=surface.medium,
+    )
+    assert len(list(steps)) == 2
+    assert max(counts) <= most < size[0] * size[1]
+
+
 def test_the_photographs_colours(network, photo, tmp_path):
     recipe = Recipe(octaves=1, steps=1, tile=96, colour="original")
     memory, disk, _ = dreams(network, Scoring((Energy("deep"),)), photo(150, 90, torch.float32), recipe, tmp_path)
@@ -99,11 +126,15 @@ def test_the_photographs_colours(network, photo, tmp_path):
 
 @hypothesis.settings(deadline=None, max_examples=12, suppress_health_check=list(hypothesis.HealthCheck))
 @hypothesis.given(
-    size=st.tuples(st.integers(1, 300), st.integers(1, 300)), new=st.tuples(st.integers(1, 300), st.integers(1, 300))
+    size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    new=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    resized_at_a_time=st.sampled_from([1, 5000, 2**20]),
 )
-@hypothesis.example(size=(300, 20), new=(200, 1))
-@hypothesis.example(size=(200, 300), new=(150, 257))
-def test_resizing(photo, tmp_path_factory, size, new):
+@hypothesis.example(size=(300, 20), new=(200, 1), resized_at_a_time=2**20)
+@hypothesis.example(size=(200, 300), new=(150, 257), resized_at_a_time=2**20)
+@hypothesis.example(size=(129, 300), new=(150, 257), resized_at_a_time=1)
+def test_resizing(photo, tmp_path_factory, monkeypatch, size, new, resized_at_a_time):
+    monkeypatch.setattr(strips, "RESIZED", resized_at_a_time)
     folder, image = tmp_path_factory.mktemp("resize"), photo(*size, torch.float32)
     resized = Surface(folder, Recipe()).resize(on_disk(folder, image), new)
     assert torch.equal(whole(resized), resize(image, new))

@@ -75,6 +75,26 @@ def test_alpha_depth_size_mask_and_colour(coffee, tmp_path, ending, bits, change
     assert torch.equal(found.alpha, expected.alpha)
 
 
+def test_a_picture_wider_than_a_block(coffee, tmp_path):
+    pixels = resize(imagefile.read("sample:coffee").image, (140, 1100))
+    imagefile.write(tmp_path / "wide.png", pixels, alpha=pixels[0])
+    recipe = RECIPE.but(octaves=1, steps=1, colour="original", halo=0)
+    expected = imagefile.read(in_memory(tmp_path / "wide.png", recipe, tmp_path / "memory.png"))
+    run(begin(str(tmp_path / "wide.png"), recipe, tmp_path / "disk.png", device="cpu"))
+    found = imagefile.read(tmp_path / "disk.png")
+    assert torch.equal(found.image, expected.image)
+    assert torch.equal(found.alpha, expected.alpha)
+
+
+def test_another_picture_under_the_same_names(tmp_path):
+    """libvips remembers files by name."""
+    source, target = tmp_path / "in.tif", tmp_path / "out.tif"
+    for level in (0, 1):
+        tifffile.imwrite(source, np.full((150, 210, 3), 255 * level, np.uint8), photometric="rgb", tile=(64, 64))
+        run(begin(str(source), RECIPE.but(octaves=1, steps=1), target, device="cpu", overwrite=True))
+        assert imagefile.read(target).image.mean() == pytest.approx(level, abs=0.1)
+
+
 def test_a_tiff_has_a_pyramid(undisturbed):
     with tifffile.TiffFile(undisturbed) as tiff:
         assert tiff.is_bigtiff

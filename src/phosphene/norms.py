@@ -37,7 +37,7 @@ class Division:
     def sizes(self, gradient: Image) -> list[float]:
         """Measure the parts of a whole gradient."""
         return [
-            self.size([total([found]) / part.numel() for found in self.sums(part, SEGMENT >> level)])
+            self.size([total([found.tolist()]) / part.numel() for found in self.sums(part, SEGMENT >> level)])
             for level, part in enumerate(self.split(gradient))
         ]
 

@@ -158,7 +158,7 @@ class Scoring:
 
     def combine(self, gradients: Float[Tensor, "terms 3 height width"]) -> Float[Tensor, "3 height width"]:
         """Add up the terms' gradients; balanced, each is first scaled to the norm of its weight."""
-        return self.weigh(gradients, [total([sums_of_squares(gradient)]) for gradient in gradients])
+        return self.weigh(gradients, [total([sums_of_squares(gradient).tolist()]) for gradient in gradients])
 
     def weigh(
         self, gradients: Float[Tensor, "terms 3 height width"], squares: Sequence[float]

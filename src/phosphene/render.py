@@ -81,7 +81,7 @@ def render(
     dream = base = reached.dream if reached else medium.resize(photograph, sizes[0])
     for octave, size in enumerate(sizes[first - 1 :], start=first):
         previous_base, base = base, medium.resize(photograph, size)
-        if octave > first or not reached:
+        if octave > first:
             dream = medium.reinject(dream, base, previous_base) if recipe.detail else medium.resize(dream, size)
         where = None if mask is None else medium.resize(mask, size)
         ascent = ascend(dream, gradient_of, recipe, rng, where, medium.step, steps_done)

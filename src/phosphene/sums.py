@@ -5,7 +5,7 @@ added exactly, by Python's `math.fsum` (Shewchuk 1997, "Adaptive Precision Float
 does not matter. Blocks have to begin at multiples of the segment's columns, and may have any rows.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import fsum
 
 import torch
@@ -36,9 +36,18 @@ def sums_of_squares(numbers: Rows, columns: int = SEGMENT) -> SegmentSums:
     return _norms(numbers, columns, 2).square()
 
 
-def total(blocks: Iterable[Tensor]) -> float:
+def total(blocks: Iterable[Sequence[float]]) -> float:
     """Add up the sums of a picture's blocks, exactly."""
-    return fsum(number for block in blocks for number in block.tolist())
+    return fsum(number for block in blocks for number in block)
+
+
+def condensed(numbers: SegmentSums) -> list[float]:
+    """Return a few numbers that add up to exactly what many do: their sum, what rounding it left over, and so on."""
+    found = numbers.tolist()
+    parts = [fsum(found)]
+    while abs(rest := fsum([*found, *(-part for part in parts)])) > 0:
+        parts.append(rest)
+    return parts
 
 
 def _norms(numbers: Rows, columns: int, order: int) -> SegmentSums:

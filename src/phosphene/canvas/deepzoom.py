@@ -14,7 +14,7 @@ TILE, OVERLAP, FORMAT = 510, 1, "jpg"
 QUALITY = "[Q=90,subsample_mode=off]"
 
 
-def save(picture: Any, size: Size, path: Path, recipe: str, scratch: Path) -> None:
+def save(picture: Any, path: Path, recipe: str, scratch: Path) -> None:
     """Write NAME.dzi, the tiles in NAME_files and the page NAME.html; `picture` is libvips's.
 
     They are made within `scratch`, a folder on the same disk, and moved when they are whole; NAME.dzi comes last.
@@ -30,7 +30,7 @@ def save(picture: Any, size: Size, path: Path, recipe: str, scratch: Path) -> No
         keep="icc",
         depth="onepixel",
     )
-    (made / f"{path.stem}.html").write_text(page(size, path.stem, recipe))
+    (made / f"{path.stem}.html").write_text(page((picture.height, picture.width), path.stem, recipe))
     try:
         shutil.rmtree(path.with_name(f"{path.stem}_files"), ignore_errors=True)
         for name in (f"{path.stem}_files", f"{path.stem}.html", f"{path.stem}.dzi"):

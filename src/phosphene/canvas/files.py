@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 import torch
 
 from phosphene.canvas import deepzoom
-from phosphene.canvas.raster import Part, Raster
-from phosphene.canvas.strips import cut
+from phosphene.canvas.raster import STRIP, Part, Raster
+from phosphene.canvas.strips import Block, cut
 from phosphene.errors import ImageError, SettingsError, StoreError, UsageError
 from phosphene.imagefile import checksum
 from phosphene.imagefile.colour import srgb_icc
 from phosphene.imagefile.encode import xmp_of
+from phosphene.sums import SEGMENT
+from phosphene.tiling import round_up
 from phosphene.types import Size
 
 SAVERS: dict[str, dict[str, Any]] = {
@@ -41,8 +44,8 @@ class HugePhoto:
     has_alpha: bool
     sha256: str
 
-    def strips(self) -> Iterator[tuple[slice, Part]]:
-        """Decode from top to bottom: rows, and their colours and alpha [3 or 4, rows, width], sRGB, 0..1."""
+    def blocks(self) -> Iterator[tuple[Block, Part]]:
+        """Decode from top to bottom: a block, and its colours and alpha [3 or 4, rows, columns], sRGB, 0..1."""
         with _as_image_error(self.path):
             picture = _opened(self.path)
             levels = np.float32(65535 if picture.format == "ushort" else 255)
@@ -53,7 +56,9 @@ class HugePhoto:
                     region.fetch(0, rows.start, picture.width, count),
                     np.uint16 if picture.format == "ushort" else np.uint8,
                 ).reshape(count, picture.width, picture.bands)
-                yield rows, torch.from_numpy(np.ascontiguousarray(samples.transpose(2, 0, 1)) / levels)
+                for columns in cut(picture.width, SEGMENT):
+                    part = np.ascontiguousarray(samples[:, columns].transpose(2, 0, 1))
+                    yield (rows, columns), torch.from_numpy(part / levels)
 
 
 def look(path: Path) -> HugePhoto:
@@ -67,7 +72,7 @@ def look(path: Path) -> HugePhoto:
 def look_at_size(path: Path) -> Size:
     """Read a picture's height and width from its header."""
     with _as_image_error(path):
-        picture = _vips().Image.new_from_file(str(path), access="sequential")
+        picture = _vips().Image.new_from_file(str(path), access="sequential", revalidate=True)
     return picture.height, picture.width
 
 
@@ -82,21 +87,37 @@ def check_ending(path: Path, bits: int) -> str:
     return ending
 
 
-def pack(pixels: Part, bits: int) -> bytes:
-    """Round rows of pixels to the levels of a file that libvips can read."""
-    levels = (pixels.clamp(0, 1) * (2**bits - 1)).round().permute(1, 2, 0).numpy()
-    return bytes(levels.astype(np.uint16 if bits == 16 else np.uint8).data)
+def pack(parts: Iterable[Part], shape: tuple[int, int, int], bits: int, path: Path) -> None:
+    """Round a picture [channels, height, width] to the levels of a file, in a TIFF that libvips reads piece by piece.
+
+    `parts` are its `blocks`, in their order.
+    """
+    channels, height, width = shape
+    kind = np.dtype(np.uint16 if bits == 16 else np.uint8)
+    levels = ((part.clamp(0, 1) * (2**bits - 1)).round().permute(1, 2, 0).numpy().astype(kind) for part in parts)
+    tifffile.imwrite(
+        path,
+        levels,
+        shape=(height, width, channels),
+        dtype=kind,
+        tile=(min(STRIP, round_up(height, 16)), min(SEGMENT, round_up(width, 16))),
+        photometric="rgb",
+        extrasamples=["unassalpha"] * (channels - 3),
+        bigtiff=True,
+        metadata=None,
+    )
 
 
-def save(levels: Path, size: Size, bands: int, bits: int, path: Path, recipe: str) -> None:
+def save(levels: Path, bits: int, path: Path, recipe: str) -> None:
     """Encode packed levels as the file's ending says, with the recipe inside; the file comes whole or not at all."""
     ending = check_ending(path, bits)
     with _as_image_error(path, "written"):
-        picture = _packed(levels, size, bands, bits, recipe)
-        if bands == 4 and ending in (".jpg", ".dzi"):
+        packed = _vips().Image.new_from_file(str(levels), access="sequential", revalidate=True)
+        picture = _with_recipe(packed, recipe)
+        if picture.bands == 4 and ending in (".jpg", ".dzi"):
             picture = picture.flatten(background=255)
         if ending == ".dzi":
-            return deepzoom.save(picture, size, path, recipe, levels.parent)
+            return deepzoom.save(picture, path, recipe, levels.parent)
         with _put_in_place(path) as temporary:
             savers = {".tif": picture.tiffsave, ".png": picture.pngsave, ".jpg": picture.jpegsave}
             savers[ending](str(temporary), **SAVERS[ending])
@@ -108,10 +129,8 @@ def thumbnail(path: Path, target: Path, side: int) -> None:
         _vips().Image.thumbnail(str(path), side, size="down").write_to_file(str(temporary))
 
 
-def _packed(levels: Path, size: Size, bands: int, bits: int, recipe: str) -> Any:
-    vips = _vips()
-    kind = {"format": "ushort", "interpretation": "rgb16"} if bits == 16 else {"interpretation": "srgb"}
-    picture = vips.Image.rawload(str(levels), size[1], size[0], bands, **kind).copy()
+def _with_recipe(picture: Any, recipe: str) -> Any:
+    vips, picture = _vips(), picture.copy()
     picture.set_type(vips.GValue.blob_type, "icc-profile-data", srgb_icc())
     picture.set_type(vips.GValue.blob_type, "xmp-data", xmp_of(recipe))
     picture.set_type(vips.GValue.gstr_type, "png-comment-0-phosphene", recipe)
@@ -131,18 +150,18 @@ def _put_in_place(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_rows(photo: HugePhoto, colours: Raster, alpha: Raster | None) -> None:
+def write_blocks(photo: HugePhoto, colours: Raster, alpha: Raster | None) -> None:
     """Decode a picture into rasters of its size."""
-    for rows, part in photo.strips():
-        colours.write(part[:3], rows)
+    for block, part in photo.blocks():
+        colours.write(part[:3], *block)
         if alpha is not None:
-            alpha.write(part[3:], rows)
+            alpha.write(part[3:], *block)
 
 
 def _opened(path: Path) -> Any:
     """Open a picture upright and in sRGB, of three bands or four; nothing is decoded yet."""
     vips = _vips()
-    read = partial(vips.Image.new_from_file, str(path), fail_on="error")
+    read = partial(vips.Image.new_from_file, str(path), fail_on="error", revalidate=True)
     picture = read(access="sequential")
     if picture.get_typeof("orientation") and picture.get("orientation") != 1:
         picture = read().autorot()

@@ -16,11 +16,14 @@ from phosphene.objective import Scoring
 from phosphene.render import finish
 from phosphene.resample import blur, resize
 from phosphene.settings import Ascent, Recipe
-from phosphene.sums import SEGMENT, SegmentSums, sums_of_squares
+from phosphene.sums import SEGMENT, condensed, sums_of_squares
 from phosphene.types import Shift, Size
 
 BANDS_MARGIN = 32
 """Pixels that the Laplacian bands of a pixel depend on, to each side; 28 by their kernels."""
+
+RESIZED = 2**20
+"""Pixels that are resized at a time, so that memory does not grow with the picture; at least one row or column."""
 
 Block = tuple[slice, slice]
 """Rows and columns."""
@@ -30,7 +33,12 @@ ALL = slice(None)
 
 def cut(length: int, size: int = STRIP) -> list[slice]:
     """Cut rows or columns into strips."""
-    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+    return pieces(slice(0, length), size)
+
+
+def pieces(part: slice, size: int) -> list[slice]:
+    """Cut some rows or columns into strips."""
+    return [slice(start, min(start + size, part.stop)) for start in range(part.start, part.stop, size)]
 
 
 def blocks(size: Size) -> list[Block]:
@@ -40,19 +48,21 @@ def blocks(size: Size) -> list[Block]:
 
 def widen(rows: slice, source: Raster, target: Raster) -> None:
     """Resize some rows of `source` to the width of `target`."""
-    part = source.read(rows)
-    target.write(resize(part, (part.shape[1], target.shape[2])), rows)
+    for some in pieces(rows, _lines(source.shape[2], target.shape[2])):
+        part = source.read(some)
+        target.write(resize(part, (part.shape[1], target.shape[2])), some)
 
 
 def heighten(columns: slice, source: Raster, target: Raster) -> None:
-    """Resize some columns of `source` to the height of `target`. A lone column takes a neighbour along.
+    """Resize some columns of `source` to the height of `target`."""
+    for some in pieces(columns, _lines(source.shape[1], target.shape[1])):
+        part = source.read(ALL, some)
+        target.write(resize(part, (target.shape[1], part.shape[2])), ALL, some)
 
-    PyTorch resizes a picture that is one pixel wide in another way.
-    """
-    first = columns.start - 1 if columns.stop - columns.start == 1 and columns.start > 0 else columns.start
-    part = source.read(ALL, slice(first, columns.stop))
-    resized = resize(part, (target.shape[1], part.shape[2]))
-    target.write(resized[:, :, columns.start - first :], ALL, columns)
+
+def _lines(*lengths: int) -> int:
+    """How many rows or columns of these lengths are resized at a time."""
+    return max(1, RESIZED // max(lengths))
 
 
 def add_detail(block: Block, dream: Raster, base: Raster, previous: Raster, target: Raster) -> None:
@@ -111,19 +121,19 @@ class Slope:
         return replace(self, sizes=(*self.sizes, sizes))
 
 
-def squares(block: Block, slope: Slope) -> list[SegmentSums]:
+def squares(block: Block, slope: Slope) -> list[list[float]]:
     """Sum the squares of each term's block."""
-    return [sums_of_squares(term) for term in slope.terms(block)]
+    return [condensed(sums_of_squares(term)) for term in slope.terms(block)]
 
 
-def part_sums(block: Block, slope: Slope) -> list[tuple[list[SegmentSums], int]]:
+def part_sums(block: Block, slope: Slope) -> list[tuple[list[list[float]], int]]:
     """Return the sums that the next division needs of each of its parts, and how many numbers they are of."""
     division = NORMS[slope.settings.norm][len(slope.sizes)]
     window = slope.window(block)
     found = []
     for level, part in enumerate(division.split(slope.divided(window))):
         own = own_part(part, block, window, level)
-        found.append((division.sums(own, SEGMENT >> level), own.numel()))
+        found.append(([condensed(each) for each in division.sums(own, SEGMENT >> level)], own.numel()))
     return found
 
 
@@ -144,7 +154,7 @@ def climb_block(block: Block, image: Raster, slope: Slope, mask: Raster | None, 
     target.write(climb(image.read(*block), own, slope.settings, where), *block)
 
 
-def finished(rows: slice, dream: Raster, photograph: Raster, recipe: Recipe) -> Part:
-    """Rows of the finished picture."""
-    own = dream.read(rows)
-    return finish(own, photograph.read(rows) if recipe.colour == "original" else own, recipe)
+def finished(block: Block, dream: Raster, photograph: Raster, recipe: Recipe) -> Part:
+    """Return a block of the finished picture."""
+    own = dream.read(*block)
+    return finish(own, photograph.read(*block) if recipe.colour == "original" else own, recipe)

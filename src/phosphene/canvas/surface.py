@@ -13,13 +13,13 @@ from typing import Any
 import torch
 
 from phosphene.canvas import raster, strips
-from phosphene.canvas.raster import CHUNK_COLUMNS, STRIP, Raster
+from phosphene.canvas.raster import CHUNK_COLUMNS, STRIP, Part, Raster
 from phosphene.canvas.strips import Slope, blocks, cut
 from phosphene.canvas.tiles import differentiate_tiles
 from phosphene.norms import NORMS
 from phosphene.render import Medium
 from phosphene.settings import Ascent, Recipe
-from phosphene.sums import total
+from phosphene.sums import SEGMENT, total
 from phosphene.tiling import Tiling, round_up
 from phosphene.types import Image, Shift, Size
 
@@ -78,11 +78,13 @@ class Surface:
     def show(self, dream: Raster, base: Raster, recipe: Recipe) -> Image:
         """Return a small picture of the dream: every so many pixels of it."""
         every = max(1, max(dream.size) // SHOWN)
-        lines = [
-            strips.finished(rows, dream, base, recipe)[:, -rows.start % every :: every, ::every].clone()
-            for rows in cut(dream.size[0])
-        ]
-        return torch.cat(lines, dim=1)
+
+        def seen(rows: slice, columns: slice) -> Part:
+            whole = strips.finished((rows, columns), dream, base, recipe)
+            return whole[:, -rows.start % every :: every, -columns.start % every :: every].clone()
+
+        rows, columns = cut(dream.size[0]), cut(dream.size[1], SEGMENT)
+        return torch.cat([torch.cat([seen(down, across) for across in columns], dim=2) for down in rows], dim=1)
 
     def gradient_fn(self, bound: Callable[[], Tiling], device: str) -> Callable[[Raster, Shift], tuple[float, Slope]]:
         """Build the gradient of pictures on disk."""

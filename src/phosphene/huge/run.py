@@ -13,7 +13,8 @@ import torch
 from phosphene import imagefile, record
 from phosphene.canvas import files, journal, raster, strips
 from phosphene.canvas.files import HugePhoto
-from phosphene.canvas.raster import Raster
+from phosphene.canvas.raster import Part, Raster
+from phosphene.canvas.strips import Block
 from phosphene.canvas.surface import Map, Surface
 from phosphene.errors import StoreError
 from phosphene.huge.order import Huge, bound_tiling
@@ -110,7 +111,7 @@ def _decode(huge: Huge, surface: Surface) -> None:
     photo = files.look(Path(made.source))
     colours = raster.create(huge.folder / "decoded", (3, *photo.size))
     alpha = raster.create(huge.folder / "decoded-alpha", (1, *photo.size)) if photo.has_alpha else None
-    files.write_rows(photo, colours, alpha)
+    files.write_blocks(photo, colours, alpha)
     _keep(huge, surface, colours, "photograph")
     if alpha is not None:
         _keep(huge, surface, alpha, "alpha")
@@ -120,12 +121,12 @@ def _decode(huge: Huge, surface: Surface) -> None:
 
 def _decode_mask(huge: Huge, surface: Surface, photo: HugePhoto) -> None:
     decoded = raster.create(huge.folder / "decoded-mask", (1, *photo.size))
-    for rows, part in photo.strips():
-        decoded.write(imagefile.mask_of(part[:3], part[3] if len(part) == 4 else None)[None], rows)
+    for block, part in photo.blocks():
+        decoded.write(imagefile.mask_of(part[:3], part[3] if len(part) == 4 else None)[None], *block)
     _keep(huge, surface, decoded, "mask")
     mask = raster.reopen(huge.folder / "mask")
-    for rows in strips.cut(mask.size[0]):
-        mask.write(mask.read(rows).clamp(0, 1), rows)
+    for block in strips.blocks(mask.size):
+        mask.write(mask.read(*block).clamp(0, 1), *block)
 
 
 def _keep(huge: Huge, surface: Surface, decoded: Raster, name: str) -> None:
@@ -154,15 +155,15 @@ def _write(huge: Huge) -> None:
     assert entry is not None
     dream, photograph = raster.reopen(folder / entry.dream), raster.reopen(folder / "photograph")
     alpha = _stored(folder, "alpha")
-    bands = 4 if alpha is not None else 3
-    levels = folder / "levels"
+    levels = folder / "levels.tif"
+
+    def finished(block: Block) -> Part:
+        pixels = strips.finished(block, dream, photograph, order.recipe)
+        return pixels if alpha is None else torch.cat([pixels, alpha.read(*block)])
+
     try:
-        with levels.open("wb") as file:
-            for rows in strips.cut(dream.size[0]):
-                pixels = strips.finished(rows, dream, photograph, order.recipe)
-                whole = pixels if alpha is None else torch.cat([pixels, alpha.read(rows)])
-                file.write(files.pack(whole, order.bits))
+        shape = (4 if alpha else 3, *dream.size)
+        files.pack(map(finished, strips.blocks(dream.size)), shape, order.bits, levels)
     except OSError as error:
         raise StoreError(f"{levels} could not be written: {error}") from error
-    recipe = record.to_toml(order.recipe, order.made)
-    files.save(levels, dream.size, bands, order.bits, huge.output, recipe)
+    files.save(levels, order.bits, huge.output, record.to_toml(order.recipe, order.made))
