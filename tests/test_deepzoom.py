@@ -14,16 +14,18 @@ from phosphene.canvas import deepzoom
 from phosphene.cli import run as phosphene
 from phosphene.huge.order import begin
 from phosphene.huge.run import run
+from phosphene.record import from_toml
 from phosphene.resample import resize
 from phosphene.settings import Recipe
+
+RECIPE = Recipe(layers=("blocks.1.1",), octaves=1, steps=1, size="full", tile=1024, halo=0, step_size=1e-4)
 
 
 @pytest.fixture(scope="module")
 def pyramid(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pyramid")
     imagefile.write(folder / "in.png", resize(imagefile.read("sample:coffee").image, (700, 1100)))
-    recipe = Recipe(layers=("blocks.1.1",), octaves=1, steps=1, size="full", tile=1024, halo=0, step_size=1e-4)
-    run(begin(str(folder / "in.png"), recipe, folder / "out.dzi", device="cpu"))
+    run(begin(str(folder / "in.png"), RECIPE, folder / "out.dzi", device="cpu"))
     return folder
 
 
@@ -34,6 +36,16 @@ def test_the_pyramid(pyramid):
     assert len(list((pyramid / "out_files" / "11").iterdir())) == 6
     assert sorted(path.name for path in pyramid.iterdir()) == ["in.png", "out.dzi", "out.html", "out_files"]
     assert "model = &quot;efficientnet_lite0&quot;" in (pyramid / "out.html").read_text()
+
+
+def test_the_pyramids_recipe(pyramid, tmp_path, capsys):
+    assert phosphene(["recipe", str(pyramid / "out.dzi")]) == 0
+    recipe, made = from_toml(capsys.readouterr().out)
+    assert recipe == RECIPE
+    assert made.size == (700, 1100)
+    (tmp_path / "other.dzi").write_text("<Image/>")
+    assert phosphene(["recipe", str(tmp_path / "other.dzi")]) == 1
+    assert "other.dzi' carries no recipe" in capsys.readouterr().err
 
 
 def test_a_name_cannot_break_the_page():

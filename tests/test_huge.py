@@ -14,7 +14,7 @@ import tifffile
 import torch
 
 from phosphene import imagefile
-from phosphene.canvas import journal
+from phosphene.canvas import files, journal
 from phosphene.cli import run as phosphene
 from phosphene.errors import ImageError, OutputExistsError, SettingsError, StoreError, UsageError
 from phosphene.huge.order import begin, disk_bytes, is_too_large, reopen
@@ -91,6 +91,8 @@ def test_another_picture_under_the_same_names(tmp_path):
     source, target = tmp_path / "in.tif", tmp_path / "out.tif"
     for level in (0, 1):
         tifffile.imwrite(source, np.full((150, 210, 3), 255 * level, np.uint8), photometric="rgb", tile=(64, 64))
+        _, part = next(files.look(source).blocks())
+        assert part.mean() == level
         run(begin(str(source), RECIPE.but(octaves=1, steps=1), target, device="cpu", overwrite=True))
         assert imagefile.read(target).image.mean() == pytest.approx(level, abs=0.1)
 

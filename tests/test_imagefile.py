@@ -603,6 +603,15 @@ def test_recipe_beside_16_bits(tmp_path, ending):
     assert imagefile.read_recipe(tmp_path / f"a{ending}") == RECIPE
 
 
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_recipe_of_a_picture_that_is_too_large_to_be_read(tmp_path, monkeypatch, ending):
+    imagefile.write(tmp_path / f"a{ending}", torch.zeros(3, 8, 8), recipe=RECIPE)
+    monkeypatch.setattr(imagefile.opening, "MAX_PIXELS", 5)
+    assert imagefile.read_recipe(tmp_path / f"a{ending}") == RECIPE
+    with pytest.raises(ImageError, match="larger than 5 pixels"):
+        imagefile.read(tmp_path / f"a{ending}")
+
+
 def test_recipe_survives_as_an_attribute(tmp_path):
     xmp = (
         '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'

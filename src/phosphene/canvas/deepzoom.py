@@ -8,6 +8,7 @@ from string import Template
 from typing import Any
 
 from phosphene.errors import StoreError
+from phosphene.imagefile.encode import xml_of
 from phosphene.types import Size
 
 TILE, OVERLAP, FORMAT = 510, 1, "jpg"
@@ -17,7 +18,8 @@ QUALITY = "[Q=90,subsample_mode=off]"
 def save(picture: Any, path: Path, recipe: str, scratch: Path) -> None:
     """Write NAME.dzi, the tiles in NAME_files and the page NAME.html; `picture` is libvips's.
 
-    They are made within `scratch`, a folder on the same disk, and moved when they are whole; NAME.dzi comes last.
+    They are made within `scratch`, a folder on the same disk, and moved when they are whole; NAME.dzi, which holds
+    the recipe too, comes last.
     """
     made = scratch / "pyramid"
     shutil.rmtree(made, ignore_errors=True)
@@ -30,6 +32,8 @@ def save(picture: Any, path: Path, recipe: str, scratch: Path) -> None:
         keep="icc",
         depth="onepixel",
     )
+    index = made / f"{path.stem}.dzi"
+    index.write_text(index.read_text().replace("</Image>", f"{xml_of(recipe)}</Image>"))
     (made / f"{path.stem}.html").write_text(page((picture.height, picture.width), path.stem, recipe))
     try:
         shutil.rmtree(path.with_name(f"{path.stem}_files"), ignore_errors=True)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Literal
 
@@ -158,10 +159,18 @@ def encode(image: Image, kind: Literal["PNG", "JPEG"] = "PNG") -> bytes:
 
 
 def read_recipe(path: str | Path) -> str:
-    """The recipe that `write` embedded. Raises ImageError where there is none, or no picture."""
+    """Return the recipe of a picture of any size, or of a Deep Zoom pyramid's .dzi.
+
+    Raises ImageError where there is none, or no picture.
+    """
     path = Path(path)
-    with opened(path) as file, PIL.Image.open(file) as picture:
-        recipe = picture.info.get("phosphene") or recipe_in(picture.info.get("xmp", b""))
+    with opened(path, limited=False) as file:
+        recipe = recipe_in(file.read()) if path.suffix.lower() == ".dzi" else _recipe_of(file)
     if not recipe:
         raise ImageError(f"{str(path)!r} carries no recipe: give a picture as Phosphene wrote it, not a copy")
     return str(recipe)
+
+
+def _recipe_of(file: BufferedReader) -> str | None:
+    with PIL.Image.open(file) as picture:
+        return picture.info.get("phosphene") or recipe_in(picture.info.get("xmp", b""))

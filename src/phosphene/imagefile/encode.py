@@ -110,16 +110,20 @@ def xmp_of(recipe: str) -> bytes:
     """Spell an XMP packet that holds a recipe."""
     return (
         '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-        '<rdf:Description rdf:about="" xmlns:phosphene="urn:phosphene:"><phosphene:recipe>'
-        + escape(recipe, {"\r": "&#13;"})
-        + "</phosphene:recipe></rdf:Description></rdf:RDF></x:xmpmeta>"
+        f'<rdf:Description rdf:about="">{xml_of(recipe)}</rdf:Description></rdf:RDF></x:xmpmeta>'
     ).encode()
 
 
-def recipe_in(xmp: bytes) -> str | None:
-    """Find the recipe in an XMP packet."""
+def xml_of(recipe: str) -> str:
+    """Spell an XML element that holds a recipe."""
+    text = escape(recipe, {"\r": "&#13;"})
+    return f'<phosphene:recipe xmlns:phosphene="urn:phosphene:">{text}</phosphene:recipe>'
+
+
+def recipe_in(xml: bytes) -> str | None:
+    """Find the recipe in an XMP packet, or another XML text."""
     try:
-        nodes = ElementTree.fromstring(xmp).iter()
+        nodes = ElementTree.fromstring(xml).iter()
     except ElementTree.ParseError:
         return None
     # an editor that saves XMP again may turn the element into an attribute

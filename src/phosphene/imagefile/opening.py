@@ -42,15 +42,17 @@ def locate(source: str) -> Path:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BufferedReader]:
+def opened(path: Path, limited: bool = True) -> Iterator[BufferedReader]:
     """The file, with Pillow silent and under our size limit; whatever goes wrong in it becomes an ImageError.
 
-    That limit and the warning filters belong to the whole process, so one file is decoded at a time.
+    The limit and the warning filters belong to the whole process, so one file is decoded at a time. Headers may be read
+    without it.
     """
     with _open(path) as file, _pillow_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = PIL.Image.MAX_IMAGE_PIXELS
-        PIL.Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow warns above this, and refuses above twice this
+        # Pillow warns above this, and refuses above twice this
+        PIL.Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2 if limited else None
         try:
             yield file
         except (ImageError, ImportError, MemoryError):
