@@ -103,6 +103,13 @@ def test_another_picture_under_the_same_names(tmp_path):
         assert imagefile.read(target).image.mean() == pytest.approx(level, abs=0.1)
 
 
+def test_a_sample(tmp_path):
+    recipe = RECIPE.but(octaves=1, steps=1, size=90)
+    expected = imagefile.read(in_memory("sample:coffee", recipe, tmp_path / "memory.png"))
+    run(begin("sample:coffee", recipe, tmp_path / "disk.png", device="cpu"))
+    assert torch.equal(imagefile.read(tmp_path / "disk.png").image, expected.image)
+
+
 def test_a_tiff_has_a_pyramid(undisturbed):
     with tifffile.TiffFile(undisturbed) as tiff:
         assert tiff.is_bigtiff
@@ -306,6 +313,8 @@ def test_what_cannot_be_begun(coffee, tmp_path):
         begin(source, RECIPE, tmp_path / "out.gif")
     with pytest.raises(SettingsError, match="16 bits"):
         begin(source, RECIPE, tmp_path / "out.jpg", bits=16)
+    with pytest.raises(UsageError, match="'noise:30x40' is made in memory and cannot be streamed"):
+        begin("noise:30x40", RECIPE, tmp_path / "out.tif", device="cpu")
     with pytest.raises(UsageError, match="in tiles"):
         begin(source, RECIPE.but(tile="none"), tmp_path / "out.tif", device="cpu")
     tifffile.imwrite(tmp_path / "float.tif", np.zeros((20, 20, 3), np.float32), photometric="rgb")

@@ -20,6 +20,7 @@ from phosphene.errors import ImageError, SettingsError, StoreError, UsageError
 from phosphene.imagefile import checksum
 from phosphene.imagefile.colour import srgb_icc
 from phosphene.imagefile.encode import xmp_of
+from phosphene.imagefile.opening import locate
 from phosphene.sums import SEGMENT
 from phosphene.tiling import round_up
 from phosphene.types import Size
@@ -61,8 +62,16 @@ class HugePhoto:
                     yield (rows, columns), torch.from_numpy(part / levels)
 
 
-def look(path: Path) -> HugePhoto:
-    """Read a file's header. `ImageError` where it is no picture, or its pixels are neither 8 nor 16 bits."""
+def look(source: str | Path) -> HugePhoto:
+    """Read the header of a picture file or sample.
+
+    `ImageError` where it is no picture, or its pixels are neither 8 nor 16 bits; `UsageError` where it is a noise.
+    """
+    if str(source).startswith("noise:"):
+        raise UsageError(
+            f"{str(source)!r} is made in memory and cannot be streamed: allow more --memory, or give a file"
+        )
+    path = locate(str(source))
     sha256 = checksum(path)
     with _as_image_error(path):
         picture = _opened(path)

@@ -81,7 +81,7 @@ def begin(
     imagefile.check_place(output, overwrite)
     files.check_ending(output, bits)
     where = choose_device(device)
-    photo = files.look(Path(source))
+    photo = files.look(source)
     network = load_network(recipe.model, recipe.weights, recipe.seed, str(where))
     recipe = with_default_layer(recipe, network)
     size = _fitted(photo.size, recipe)

@@ -108,7 +108,7 @@ def _gradient_fn(huge: Huge, surface: Surface) -> Callable[[Raster, tuple[int, i
 def _decode(huge: Huge, surface: Surface) -> None:
     """Put the photograph, its alpha and the mask into the folder, at the size of the dream."""
     made = huge.order.made
-    photo = files.look(Path(made.source))
+    photo = files.look(made.source)
     colours = raster.create(huge.folder / "decoded", (3, *photo.size))
     alpha = raster.create(huge.folder / "decoded-alpha", (1, *photo.size)) if photo.has_alpha else None
     files.write_blocks(photo, colours, alpha)
@@ -116,7 +116,7 @@ def _decode(huge: Huge, surface: Surface) -> None:
     if alpha is not None:
         _keep(huge, surface, alpha, "alpha")
     if huge.order.recipe.mask is not None:
-        _decode_mask(huge, surface, files.look(Path(huge.order.recipe.mask)))
+        _decode_mask(huge, surface, files.look(huge.order.recipe.mask))
 
 
 def _decode_mask(huge: Huge, surface: Surface, photo: HugePhoto) -> None:
