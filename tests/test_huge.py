@@ -271,10 +271,11 @@ def size_of(file):
         return 0
 
 
-def test_the_disk_that_is_said_is_enough(coffee, tmp_path):
+@pytest.mark.parametrize("octaves", [1, 2])
+def test_the_disk_that_is_said_is_enough(coffee, tmp_path, octaves):
     """Watch the folder while it is dreamed in."""
-    target = tmp_path / "out.tif"
-    huge = begin(str(coffee / "coffee.tif"), RECIPE.but(jitter=0), target, device="cpu")
+    target, recipe = tmp_path / "out.tif", RECIPE.but(jitter=0, octaves=octaves)
+    huge = begin(str(coffee / "deep.png"), recipe, target, device="cpu", bits=16)
     most, over = 0, threading.Event()
 
     def watch():
@@ -292,7 +293,7 @@ def test_the_disk_that_is_said_is_enough(coffee, tmp_path):
     finally:
         over.set()
         watcher.join()
-    said = disk_bytes(RECIPE, (150, 210), (150, 210))
+    said = disk_bytes(recipe, (150, 210), (150, 210))
     assert 0 < most < said
 
 

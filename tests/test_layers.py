@@ -10,8 +10,12 @@ from timm.layers import Conv2dSame
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from phosphene.job import load_network
+from phosphene.models.card import ModelCard
 from phosphene.models.layers import Extent, describe, layer_sizes
 from phosphene.models.network import Network
+from phosphene.models.registry import build as build_network
+from phosphene.models.registry import named
 
 
 def conv(kernel, stride=1, padding=0, channels=2, **more):
@@ -125,6 +129,47 @@ def test_resnet50s_sight_by_hand(resnet50):
         "layer2": Extent((8, 8), (35 + 8 + 3 * 16,) * 2),
         "layer3": Extent((16, 16), (91 + 16 + 5 * 32,) * 2),
     }
+
+
+def transparent(card: ModelCard) -> Network:
+    """One of our networks, in which each pixel of a window has a say: means for maxima, and no ReLU that closes."""
+    module = positive(build_network(card))
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.MaxPool2d):
+                setattr(parent, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding))
+            elif isinstance(child, nn.ReLU6):
+                setattr(parent, name, nn.ReLU())
+    network = Network(card, module, "none")
+    for node in network.graph.nodes:
+        if node.target is nn.functional.max_pool2d:
+            node.target = nn.functional.avg_pool2d
+            node.kwargs = {key: node.kwargs[key] for key in ("kernel_size", "stride") if key in node.kwargs}
+    return network
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("card", named(), ids=lambda card: card.name)
+def test_every_layer_of_our_cards_sees_what_probing_finds(card, axis):
+    """Along one axis at a time, in an image that is long enough along it and narrow, to be quick."""
+    network = load_network(card.name, "untrained", 0, "cpu")
+    nodes = [network.resolve(layer)[0] for layer in card.layers]
+    facts = describe(network, (128, 128))
+    extents = {node: (facts[node].extent.stride[axis], facts[node].extent.receptive_field[axis]) for node in nodes}
+    size = [card.min_side + 6] * 2
+    size[axis] = max(field + 4 * stride for stride, field in extents.values())
+    pixels = torch.ones(1, 3, *size, dtype=torch.float64, requires_grad=True)
+    activations = transparent(card).features(nodes).double()(pixels)
+    for node, (stride, field) in extents.items():
+        unit = [activations[node].shape[2] // 2, activations[node].shape[3] // 2]
+        here = seen_by(activations[node], pixels, (unit[0], unit[1]))[axis]
+        unit[axis] += 1
+        there = seen_by(activations[node], pixels, (unit[0], unit[1]))[axis]
+        assert here[0] > 0, node
+        assert there[-1] < size[axis] - 1, node
+        assert (there[0] - here[0], there[-1] - here[-1]) == (stride, stride), node
+        assert len(here) == field, node
 
 
 def test_functional_pooling(card):

@@ -189,6 +189,7 @@ def _is_srgb(picture: Any) -> bool:
 
 
 def _vips() -> Any:
+    os.environ.setdefault("VIPS_DISC_THRESHOLD", "10m")  # a pyramid's levels above it wait in a file, not in memory
     try:
         import pyvips
     except ImportError:

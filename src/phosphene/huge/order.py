@@ -17,11 +17,11 @@ from phosphene.job import choose_device, describe_device, fitted_size, load_netw
 from phosphene.memory import PIXEL, budget, fitting_tile, image_bytes, spell_bytes, tile_bytes
 from phosphene.record import Made
 from phosphene.settings import Recipe, Settings
-from phosphene.tiling import Tiling
+from phosphene.tiling import Tiling, round_up
 from phosphene.types import Size
 
-RASTERS = 9
-"""Rasters of the whole size that are on disk at most, beside one for each further gradient and the decoded input."""
+RASTERS, RASTERS_OF_ONE_OCTAVE = 9, 4
+"""Rasters of the whole size that are on disk at most, beside one for each gradient and the decoded input."""
 
 STRIP_COPIES = 8
 """Strips of full width in memory at the height of resizing, decoding and encoding."""
@@ -133,9 +133,10 @@ def reopen(folder: Path) -> Huge:
 
 def disk_bytes(recipe: Recipe, source: Size, size: Size) -> int:
     """Return the bytes on disk that a dream takes at most, its output aside."""
-    pixels = size[0] * size[1]
+    pixels = round_up(size[0], raster.STRIP) * round_up(size[1], raster.CHUNK_COLUMNS)
     gradients = len(recipe.objective.terms) if recipe.balanced else 1
-    return PIXEL * (pixels * (RASTERS + gradients) + source[0] * source[1]) + 4 * pixels
+    rasters = RASTERS if recipe.octaves > 1 else RASTERS_OF_ONE_OCTAVE
+    return PIXEL * (pixels * (rasters + gradients) + source[0] * source[1]) + 4 * pixels
 
 
 @lru_cache(maxsize=2)
