@@ -152,23 +152,3 @@ def test_settings_come_from_their_classes(page):
         assert page.text_content(f"#set-{name}-help") == field.description
     assert page.get_attribute("#set-octaves", "max") == "30"
     assert page.get_attribute("#set-octave_scale", "max") == "4"
-
-
-def test_several_looks_and_layers_side_by_side(page, studio, photographs):
-    choose(page, photographs["coffee"])
-    set_to(page, steps=2)
-    page.click("text=Compare")
-    page.check("#compare-looks input[value=rings]", force=True)
-    page.check("#compare-looks input[value=eyes]", force=True)
-    page.click("#compare-view >> text=Browse layers")
-    page.click(".tile:has-text('blocks.5.3')")
-    page.click("#browser-close")
-    page.click("#compare-view button.primary")
-    page.wait_for_selector("#compare-view .grid figure:nth-child(3) a[href^='#picture/']", timeout=60_000)
-    titles = page.locator("#compare-view .grid a").all_inner_texts()
-    assert titles == ["coffee rings", "coffee eyes", "coffee blocks.5.3"]
-    page.reload()
-    page.wait_for_selector("#compare-view .grid figure:nth-child(3) a[href^='#picture/']")
-    links = page.locator("#compare-view .grid a").all()
-    raised = [recipe_in(studio, link.get_attribute("href").removeprefix("#picture/"))[0].layers for link in links]
-    assert raised == [("blocks.3.2",), ("blocks.4.2",), ("blocks.5.3",)]
