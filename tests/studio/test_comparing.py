@@ -105,9 +105,9 @@ def test_several_looks_and_layers_side_by_side(page, studio, compared, photograp
 
 @pytest.mark.slow
 def test_the_report_works_and_is_shut_off(page, context, studio, compared, noted):
-    page.wait_for_selector("#compare-view >> text=Report", timeout=120_000)
+    page.wait_for_selector("#compare-view a:text-is('Report')", timeout=120_000)
     with context.expect_page() as opened:
-        page.click("#compare-view >> text=Report")
+        page.click("#compare-view a:text-is('Report')")
     report = opened.value
     report.wait_for_selector("text=Side by side")
     assert report.locator(".strip .picture img").count() == 3

@@ -41,7 +41,8 @@ class Comparison(Settings):
     ways: Annotated[tuple[Way, ...], Field(min_length=2, max_length=100)]
     settings: dict[str, Any] = Field(default_factory=dict)
     change: Annotated[
-        float, Field(gt=0, lt=1, description="Root-mean-square change, 0 to 1, that every dream is brought to.")
+        float,
+        Field(gt=0, lt=1, description="Root-mean-square change of the picture, 0 to 1; every dream is brought to it."),
     ] = CHANGE
 
     def study(self, folder: Folder) -> Study:

@@ -137,7 +137,7 @@ function draw({ name, photograph, notes, cells }, again, fail) {
     meter.setAttribute("aria-valuenow", Math.round(100 * (now.task?.progress ?? 0)));
     meter.firstElementChild.style.width = `${100 * (now.task?.progress ?? 0)}%`;
     button.textContent = running ? "Stop" : "Go on";
-    button.hidden = !running && !left;
+    button.hidden = !left;
     button.disabled = Boolean(running && now.task.stopping);
     button.onclick = () => act().then(again).catch(fail);
     report.hidden = running || !now.report;
