@@ -38,8 +38,13 @@ def states(page, photographs):
     page.click("#show-command")
     yield "dream"
     page.click("text=Compare")
-    page.check("#compare-looks input[value=rings]", force=True)
+    for look in ("rings", "eyes"):
+        page.check(f"#compare-looks input[value={look}]", force=True)
     yield "compare"
+    page.click("#compare-view button.primary")
+    page.wait_for_selector("#compare-view button:has-text('Stop')")
+    yield "comparing"
+    page.click("#compare-view button:has-text('Stop')")
     page.click("text=Gallery")
     page.wait_for_selector("#gallery-view img")
     yield "gallery"

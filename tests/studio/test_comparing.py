@@ -15,6 +15,7 @@ from phosphene.studies.calibrate import TOLERANCE, rms_change
 from phosphene.studies.cell import Ended, dream_cell
 from phosphene.studio.comparisons import Comparison, Way, described, planned
 from phosphene.studio.folder import Folder
+from studio.conftest import end, start
 from studio.words import choose, set_to, until
 
 LITE0 = "efficientnet_lite0"
@@ -143,6 +144,28 @@ def test_a_comparison_is_stopped_gone_on_with_and_found_again(page, studio, phot
     page.wait_for_selector("#compare-view h2")
     assert page.inner_text("#compare-view h2") == name
     assert studio.ask("GET", "/api/dreams")[1] == []
+
+
+@pytest.mark.slow
+def test_a_studio_that_is_ended_goes_on_with_what_waited(tmp_path):
+    ways = [{"model": LITE0, "look": "rings"}, {"model": LITE0, "look": "eyes"}]
+    settings = {"size": 48, "steps": 1, "octaves": 1}
+    running = start(tmp_path / "dreams")
+    begun = running.ask("POST", "/api/comparisons", {"photograph": "sample:coffee", "ways": ways})[1]
+    waits = running.ask("POST", "/api/dreams", {"photograph": "sample:coffee", "settings": settings})[1]["id"]
+    end(running)  # while the comparison's processes begin
+    running = start(tmp_path / "dreams")
+    try:
+        report = {"state": "waiting"}
+        while report["state"] in ("waiting", "dreaming"):
+            report = running.ask("GET", f"/api/dreams/{waits}")[1]
+        assert report["picture"] == "coffee-creatures-1.png"
+        name = begun["order"]["comparison"]
+        assert running.ask("GET", "/api/comparisons")[1] == [name]
+        known = running.ask("GET", f"/api/comparisons/{name}")[1]
+        assert (known["task"], [cell["picture"] for cell in known["cells"]]) == (None, [None, None])
+    finally:
+        end(running)
 
 
 def test_orders_are_read_as_strictly_as_dreams(studio):

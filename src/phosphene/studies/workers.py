@@ -93,6 +93,8 @@ def _look_after_worker(
                 event = pipe.recv()
                 events.put(event)
         except (EOFError, OSError):
+            if closed.is_set():
+                return
             process.join()
             events.put(Ended(failed(task[0], task[1], _why_died(process.exitcode)), b""))
             process, pipe = _start_worker()
