@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import time
 from pathlib import Path
 
 import pytest
@@ -151,13 +152,16 @@ def test_a_studio_that_is_ended_goes_on_with_what_waited(tmp_path):
     ways = [{"model": LITE0, "look": "rings"}, {"model": LITE0, "look": "eyes"}]
     settings = {"size": 48, "steps": 1, "octaves": 1}
     running = start(tmp_path / "dreams")
-    begun = running.ask("POST", "/api/comparisons", {"photograph": "sample:coffee", "ways": ways})[1]
+    begun = running.ask(
+        "POST", "/api/comparisons", {"photograph": "sample:coffee", "ways": ways, "settings": settings}
+    )[1]
     waits = running.ask("POST", "/api/dreams", {"photograph": "sample:coffee", "settings": settings})[1]["id"]
     end(running)  # while the comparison's processes begin
     running = start(tmp_path / "dreams")
     try:
         report = {"state": "waiting"}
         while report["state"] in ("waiting", "dreaming"):
+            time.sleep(0.1)
             report = running.ask("GET", f"/api/dreams/{waits}")[1]
         assert report["picture"] == "coffee-creatures-1.png"
         name = begun["order"]["comparison"]
