@@ -3,6 +3,7 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from phosphene import imagefile
 from studio.words import choose, set_to, wait_done
 
 pytestmark = pytest.mark.slow
@@ -37,8 +38,13 @@ def states(page, photographs):
     page.click("#show-command")
     yield "dream"
     page.click("text=Compare")
-    page.check("#compare-looks input[value=rings]", force=True)
+    for look in ("rings", "eyes"):
+        page.check(f"#compare-looks input[value={look}]", force=True)
     yield "compare"
+    page.click("#compare-view button.primary")
+    page.wait_for_selector("#compare-view button:has-text('Stop')")
+    yield "comparing"
+    page.click("#compare-view button:has-text('Stop')")
     page.click("text=Gallery")
     page.wait_for_selector("#gallery-view img")
     yield "gallery"
@@ -55,26 +61,60 @@ def test_axe_finds_nothing_and_nothing_is_cut_off(page, photographs, screen, sch
         assert not wide, f"{state} scrolls sideways"
 
 
-def test_the_keyboard_alone_dreams(page):
-    def tab_to(selector):
-        for _ in range(60):
-            page.keyboard.press("Tab")
-            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
-                return
-        raise AssertionError(f"the tab key does not reach {selector}")
+def tab_to(page, selector):
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return
+    raise AssertionError(f"the tab key does not reach {selector}")
 
-    tab_to("#samples button:has(img[alt*=coffee])")
+
+def test_the_keyboard_alone_paints_a_mask(page, studio, photographs):
+    choose(page, photographs["coffee"])
+    page.focus("#show-settings")
+    page.keyboard.press("Enter")
+    tab_to(page, "[aria-label=Mask] button")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".brush .hint:visible")
+    pixels = "document.querySelector('#mask-canvas').toDataURL()"
+    assert page.evaluate("document.activeElement.id") == "mask-canvas"
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid", "focus is seen"
+    seen = page.evaluate(pixels)
+    for _ in range(20):
+        page.keyboard.press("ArrowLeft")
+    assert page.evaluate(pixels) != seen, "the brush is seen to move"
+    assert page.text_content(".brush [role=status]") == "Brush lifted, 0 % from the left, 50 % from the top"
+    page.keyboard.press("Space")
+    assert page.text_content(".brush [role=status]").startswith("Brush down")
+    for key in ["ArrowUp"] * 10 + ["ArrowDown"] * 20:
+        page.keyboard.press(key)
+    page.keyboard.press("Space")
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+    tab_to(page, ".brush input")
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate("document.activeElement.id") == "mask-canvas"
+    tab_to(page, ".brush .plain")
+    with page.expect_response("**/api/recipe") as response:
+        page.keyboard.press("Enter")
+    mask = imagefile.read(studio.folder / "photographs" / response.value.json()["given"]["mask"]).image[0]
+    assert mask[:, :50].min() > 0.9, "painted where the brush was down"
+    assert mask[:, 100:].max() == 0, "and not where it was lifted"
+
+
+def test_the_keyboard_alone_dreams(page):
+    tab_to(page, "#samples button:has(img[alt*=coffee])")
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid", "focus is seen"
     page.keyboard.press("Enter")
     page.wait_for_selector("#dock:visible")
-    tab_to("#looks input")
+    tab_to(page, "#looks input")
     page.keyboard.press("ArrowRight")
-    tab_to("#show-settings")
+    tab_to(page, "#show-settings")
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "close-settings"
     for name, value in {"size": "64", "steps": "2"}.items():
-        tab_to(f"#set-{name}")
+        tab_to(page, f"#set-{name}")
         page.keyboard.press("Control+A")
         page.keyboard.type(value)
     page.keyboard.press("Tab")

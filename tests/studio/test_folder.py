@@ -1,11 +1,14 @@
 """The folder: what is kept, under which name, and what cannot be reached."""
 
+import hashlib
+
 import pytest
 import torch
 
 from phosphene import imagefile
 from phosphene.errors import ImageError, UnknownNameError
 from phosphene.studio.folder import Folder, fitted
+from studio.words import keep
 
 
 @pytest.fixture
@@ -19,23 +22,23 @@ def png():
 
 
 def test_a_dropped_file_is_kept_as_it_came(folder, png):
-    path, photo = folder.keep(png, "My cat (1).PNG")
+    path = keep(folder, png, "My cat (1).PNG")
     assert path.read_bytes() == png
     assert path.name.startswith("My-cat-1-")
     assert path.suffix == ".png"
-    assert folder.with_checksum(photo.sha256) == path.name
+    assert folder.with_checksum(hashlib.sha256(png).hexdigest()) == path.name
     assert folder.photograph(path.name) == str(path)
 
 
 def test_the_same_file_is_kept_once(folder, png):
-    assert folder.keep(png, "one.png")[0] == folder.keep(png, "two.png")[0]
+    assert keep(folder, png, "one.png") == keep(folder, png, "two.png")
     assert len(list(folder.photographs.iterdir())) == 1
 
 
 def test_what_is_no_picture_leaves_nothing_behind(folder):
     with pytest.raises(ImageError):
-        folder.keep(b"no picture", "a.png")
-    assert [path for path in folder.root.rglob("*") if path.is_file()] == []
+        keep(folder, b"no picture", "a.png")
+    assert list(folder.cache.iterdir()) == list(folder.photographs.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -48,6 +51,58 @@ def test_names_lead_nowhere_else(folder, name, png):
     with pytest.raises(UnknownNameError):
         folder.picture(name)
     assert folder.pictures() == []
+
+
+def test_links_lead_nowhere(folder, png):
+    outside = folder.root.parent / "elsewhere"
+    (outside / "dreams").mkdir(parents=True)
+    for path in (outside / "a.png", outside / "dreams" / "a.png", outside / "report.html", outside / "study.json"):
+        path.write_bytes(png)
+    (folder.root / "a.png").symlink_to(outside / "a.png")
+    (folder.photographs / "a.png").symlink_to(outside / "a.png")
+    (folder.root / "a.pth").symlink_to(outside / "a.png")
+    comparisons = folder.root / "comparisons"
+    (comparisons / "linked").symlink_to(outside)
+    for name in ("its-dreams", "its-files"):
+        (comparisons / name).mkdir()
+    (comparisons / "its-dreams" / "dreams").symlink_to(outside / "dreams")
+    (comparisons / "its-files" / "dreams").mkdir()
+    (comparisons / "its-files" / "dreams" / "a.png").symlink_to(outside / "a.png")
+    (comparisons / "its-files" / "report.html").symlink_to(outside / "report.html")
+    for find, name in [
+        (folder.picture, "a.png"),
+        (folder.photograph, "a.png"),
+        (folder.weights, "a.pth"),
+        (folder.comparison, "linked"),
+        (folder.comparison, "its-dreams"),
+        (folder.picture, "its-files/a.png"),
+        (folder.report, "its-files"),
+    ]:
+        with pytest.raises(UnknownNameError):
+            find(name)
+    assert folder.pictures() == folder.comparisons() == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../photographs", "a/..", ".hidden", "a\0"])
+def test_names_of_comparisons_lead_nowhere_else(folder, name, png):
+    for place in (folder.root / "comparisons", folder.root / "comparisons" / ".hidden"):
+        (place / "dreams").mkdir(parents=True)
+        (place / "dreams" / "a.png").write_bytes(png)
+    with pytest.raises(UnknownNameError):
+        folder.comparison(name)
+    with pytest.raises(UnknownNameError):
+        folder.picture(f"{name}/a.png")
+
+
+def test_a_curve_is_found_by_its_picture_whatever_its_name(folder, png):
+    picture = folder.root / "a.png"
+    picture.write_bytes(png)
+    assert folder.curve(picture) is None
+    folder.keep_curve(imagefile.checksum(picture), [(1, 1, 0.5, 9.0), (1, 2, 0.75, 9.5), (2, 1, 0.25, 9.9)])
+    renamed = picture.rename(folder.root / "b.png")
+    assert folder.curve(renamed) == {"scores": [0.5, 0.75, 0.25], "starts": [0, 2]}
+    renamed.write_bytes(imagefile.encode(torch.zeros(3, 4, 4)))
+    assert folder.curve(renamed) is None
 
 
 def test_an_unknown_name_is_told_the_nearest(folder, png):

@@ -11,6 +11,7 @@ from phosphene.record import to_toml
 from phosphene.studio.folder import Folder
 from phosphene.studio.orders import Order, restored, shown
 from phosphene.studio.thumbnails import STATIC
+from studio.words import keep
 
 
 @pytest.fixture
@@ -32,8 +33,8 @@ def test_what_is_shown_means_the_same_when_it_is_asked_for(folder, size):
 
 
 def test_a_recipe_comes_back_with_its_files(folder, photographs):
-    path, _ = folder.keep(photographs["coffee"].read_bytes(), "coffee.png")
-    guide, _ = folder.keep(photographs["chelsea"].read_bytes(), "chelsea.png")
+    path = keep(folder, photographs["coffee"].read_bytes(), "coffee.png")
+    guide = keep(folder, photographs["chelsea"].read_bytes(), "chelsea.png")
     order = Order(photograph=path.name, settings={"guide": guide.name, "mask": path.name, "steps": 1, "octaves": 1})
     dream = run(prepare(folder.photograph(order.photograph), order.recipe(folder)))
     known = restored(to_toml(dream.recipe, dream.made), folder)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from phosphene.errors import ImageError, UnknownNameError, UsageError
-from phosphene.studio.orders import Order
+from phosphene.studio.orders import Compared, Order
 from phosphene.studio.queue import Queue
 
 ORDER = Order(photograph="sample:coffee")
@@ -110,6 +110,23 @@ def test_the_oldest_are_forgotten(queue, work):
     with pytest.raises(UnknownNameError, match="before the studio was started, or long ago"):
         queue.task(tasks[0].id)
     assert queue.task(tasks[-1].id) is tasks[-1]
+
+
+def test_what_waits_is_taken_up_by_the_next_queue(work, tmp_path):
+    queue = Queue(work, folder=tmp_path)
+    orders = [ORDER, Order(photograph="sample:rocket", look="rings"), Compared(comparison="coffee-1"), ORDER]
+    tasks = [queue.add(order) for order in orders]
+    work.begun.acquire()
+    queue.stop(tasks[3].id)
+    (tmp_path / "of-another-version.json").write_text('{"photo": 1}')
+    work.let_go()
+    queue.close()
+    again = Queue(work, folder=tmp_path)
+    assert [(task.id, task.order) for task in again.unfinished()] == [(task.id, task.order) for task in tasks[1:3]]
+    for task in again.unfinished():
+        finish(again, work, task)
+    again.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["of-another-version.json"]
 
 
 def test_closing_stops_what_dreams(work):

@@ -11,7 +11,7 @@ import zlib
 import pytest
 
 from phosphene.cli import run
-from phosphene.studio.app import MAX_BYTES
+from phosphene.studio.asked import MAX_BYTES
 from phosphene.studio.guard import is_loopback, is_own_host
 from studio.conftest import end, start
 from studio.words import choose

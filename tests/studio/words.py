@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from phosphene.studio.folder import Folder
+
 
 def until(page: Any, expression: str, seconds: float = 60) -> None:
     """Wait until a JavaScript expression is true; the page's own policy forbids Playwright's way of waiting."""
@@ -11,6 +13,13 @@ def until(page: Any, expression: str, seconds: float = 60) -> None:
     while not page.evaluate(expression):
         assert time.monotonic() < end, f"never true: {expression}"
         time.sleep(0.05)
+
+
+def keep(folder: Folder, data: bytes, name: str) -> Path:
+    """Give a folder a file, as the page does; return where it is kept."""
+    with folder.arriving(name) as path:
+        path.write_bytes(data)
+        return folder.keep(path)[0]
 
 
 def choose(page: Any, photograph: Path) -> None:

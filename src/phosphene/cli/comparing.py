@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,9 +19,6 @@ from phosphene.settings import Ascent, Octaves, Picture, Tiles
 if TYPE_CHECKING:
     from phosphene.studies.api import Finished
     from phosphene.studies.running import Progress as Reached
-
-MOST_WORKERS = 8
-"""Processes that are started where nobody says how many; each holds a network."""
 
 
 class Conditions(Picture, Tiles, Ascent, Octaves):
@@ -215,12 +211,9 @@ def _names(text: str) -> list[str]:
 
 
 def _workers(workers: int | None, device: str) -> int:
-    """As many as there are cores, for cells on the CPU; an accelerator is one cell's at a time."""
-    if workers is not None:
-        return workers
-    from phosphene.job import choose_device
+    from phosphene.studies.workers import usual_workers
 
-    return min(os.cpu_count() or 1, MOST_WORKERS) if choose_device(device).type == "cpu" else 1
+    return usual_workers(device) if workers is None else workers
 
 
 def _minutes(seconds: float) -> str:

@@ -3,6 +3,7 @@
 plan          what a study is: cells (recipes) and the grids that they stand in; pure data
 comparison    the plan of a comparison of architectures
 sweeping      the plan of a grid over settings
+choosing      the plan of a comparison of dreams that a person chose
 facts         architectures, computed from the networks; the layer at a relative depth
 calibrate     the step size for a wanted change
 cell          one cell, from recipe to picture

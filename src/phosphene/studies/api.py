@@ -14,7 +14,7 @@ from phosphene.imagefile import Photo, write_atomically
 from phosphene.job import Source
 from phosphene.studies import comparison as comparing
 from phosphene.studies import report, sheet, sweeping, table
-from phosphene.studies.cell import Result, check
+from phosphene.studies.cell import Result, check_recipe
 from phosphene.studies.cost import Cost, costs
 from phosphene.studies.plan import Study
 from phosphene.studies.running import Folder, Progress, Workers, check_folder, run_cells
@@ -68,11 +68,10 @@ class Finished:
         return path
 
     def write(self) -> None:
-        """Write the page, the contact sheet, the tables and the plan into the study's folder."""
+        """Write the page, the contact sheet, and the tables into the study's folder."""
         path = self.folder.path
         write_atomically(path / "measures.csv", table.to_csv(self.rows, table.COLUMNS))
         write_atomically(path / "times.csv", table.times(self.results))
-        write_atomically(path / "study.json", self.study.model_dump_json(indent=1).encode())
         write_atomically(
             path / "contact-sheet.png", sheet.contact_sheet(self.study, self.photo, self.folder, self.results)
         )
@@ -118,7 +117,8 @@ def compare(
         change=change,
         settings={"size": SIZE, **settings},
     )
-    return _run(study, photo, Folder(Path(folder)), _workers(workers, cluster), device, overwrite, told)
+    check(study)
+    return run(study, photo, Folder(Path(folder)), _workers(workers, cluster), device, overwrite, told)
 
 
 def sweep(
@@ -142,22 +142,32 @@ def sweep(
     """
     photo = _read(image)
     study = sweeping.sweep(photo, vary=vary, look=look, preset=preset, settings=settings)
-    return _run(study, photo, Folder(Path(folder)), _workers(workers, cluster), device, overwrite, told)
+    check(study)
+    return run(study, photo, Folder(Path(folder)), _workers(workers, cluster), device, overwrite, told)
 
 
-def _run(
+def check(study: Study) -> None:
+    """Raise the `UsageError` that dreaming one of the cells would; no weights are needed."""
+    for recipe in dict.fromkeys(cell.recipe.but(seed=0, step_size=1, weights="untrained") for cell in study.cells):
+        check_recipe(recipe)
+
+
+def run(
     study: Study,
     photo: Photo,
     folder: Folder,
     workers: Workers,
-    device: str,
-    overwrite: bool,
-    told: Callable[[Progress], None],
+    device: str = "auto",
+    overwrite: bool = False,
+    told: Callable[[Progress], None] = _silent,
 ) -> Finished:
+    """Run a study that was planned and checked, and write the report into its folder.
+
+    What `told` raises ends it after the present step; what is done stays, and another run goes on from there.
+    """
     job.choose_device(device)
-    for recipe in dict.fromkeys(cell.recipe.but(seed=0, step_size=1, weights="untrained") for cell in study.cells):
-        check(recipe)
     check_folder(study, folder, overwrite)
+    folder.keep_plan(study)
     results = run_cells(study, photo, folder, workers, device, told)
     rows = table.measure(study, photo, folder, results)
     finished = Finished(study, photo, folder, results, tuple(rows), costs(study, folder, results, device))

@@ -66,11 +66,11 @@ class Ended:
 Event = Stepped | Ended
 
 
-def check(recipe: Recipe) -> None:
+def check_recipe(recipe: Recipe) -> None:
     """Raise the `UsageError` that dreaming the recipe would, as of a layer that is not there; no weights are needed."""
     network = skeleton(recipe.model)
     scoring = bind(recipe, network)
-    if recipe.tile != "none":
+    if isinstance(recipe.tile, int):
         reach_of(network, scoring.layers)
 
 

@@ -46,8 +46,7 @@ def charts(study: Study, rows: Sequence[Row], results: Mapping[str, Result]) -> 
     grid = study.grids[0]
     there = [row for row in rows if row["grid"] == grid.name and row["failure"] is None]
     drawn = [_dots(grid, there, measure) for measure in MEASURES if measure.column != "change"]
-    column = "octaves" if "octaves" in grid.columns else grid.columns[0]
-    lines = [_bands(grid, there, column), _climbs(grid, column, results)]
+    lines = [_bands(grid, there), _climbs(grid, results)]
     return [chart for chart in [*drawn, *lines] if chart is not None]
 
 
@@ -101,35 +100,46 @@ def _dots(grid: Grid, rows: Sequence[Row], measure: Measure) -> Chart | None:
     return Chart(measure.name, svg, tuple(Key(kind, number) for number, kind in enumerate(kinds)))
 
 
-def _bands(grid: Grid, rows: Sequence[Row], column: str) -> Chart | None:
-    series = []
-    for number, row in enumerate(grid.rows):
+def _lines(grid: Grid) -> tuple[list[tuple[str, str, str]], str]:
+    """Which places a line plot compares, each as name, row and column; and which of all places these are.
+
+    They are a grid's rows, for one column; or the columns, where there is but one row.
+    """
+    if len(grid.rows) == 1:
+        return [(column, grid.rows[0], column) for column in grid.columns], ""
+    column = "octaves" if "octaves" in grid.columns else grid.columns[0]
+    return [(row, row, column) for row in grid.rows], f", for {column}"
+
+
+def _bands(grid: Grid, rows: Sequence[Row]) -> Chart | None:
+    series, (lines, which) = [], _lines(grid)
+    for number, (name, row, column) in enumerate(lines):
         there = [r for r in rows if (r["row"], r["column"]) == (row, column)]
         bands = [spread_of(r[f"strength_band_{band}"] for r in there) for band in range(1, BANDS + 1)]
         points = tuple((float(band), spread[0]) for band, spread in enumerate(bands, start=1) if spread)
         if points:
-            series.append(Series(row or "all", points, number % 6, _dashed(row)))
+            series.append(Series(name, points, number % 6, _dashed(name)))
     if not series:
         return None
     ticks = [(float(band), f"{2**band}–{2 ** (band + 1)}") for band in range(1, BANDS + 1)]
     svg = line_plot(series, "wavelength (px)", "energy added", x_ticks=ticks)
-    note = f"Mean over the seeds, for {column}. Below zero, the dream is smoother than the photograph."
+    note = f"Mean over the seeds{which}. Below zero, the dream is smoother than the photograph."
     return Chart("Pattern strength by octave band", svg, _keys(series), note)
 
 
-def _climbs(grid: Grid, column: str, results: Mapping[str, Result]) -> Chart | None:
-    series = []
-    for number, row in enumerate(grid.rows):
+def _climbs(grid: Grid, results: Mapping[str, Result]) -> Chart | None:
+    series, (lines, which) = [], _lines(grid)
+    for number, (name, row, column) in enumerate(lines):
         for place in grid.at(row, column)[:1]:
             result = results[place.cell]
             before, trace = result.score_before or 0.0, result.trace
             if before > 0 and all(score > 0 for *_, score in trace) and trace:
                 points = tuple((float(step), score / before) for step, (*_, score) in enumerate(trace, start=1))
-                series.append(Series(row or "all", points, number % 6, _dashed(row)))
+                series.append(Series(name, points, number % 6, _dashed(name)))
     if not series:
         return None
     svg = line_plot(series, "step, over all octaves", "score over the photograph’s", logarithmic=True)
-    note = f"First seed, for {column}. A new octave begins where a curve jumps: its picture is larger."
+    note = f"First seed{which}. A new octave begins where a curve jumps: its picture is larger."
     return Chart("Score over the steps", svg, _keys(series), note)
 
 

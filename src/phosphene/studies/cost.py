@@ -1,6 +1,7 @@
 """What a step of a network costs on this machine, in seconds and memory, at the size of the study's pictures."""
 
 import multiprocessing
+import signal
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -31,14 +32,25 @@ class Cost(Settings):
 
 
 def costs(study: Study, folder: Folder, results: Mapping[str, Result], device: str) -> dict[str, Cost]:
-    """Measure a step of each model, in a fresh process each, unless the folder has the answer already."""
+    """Measure a step of each model, in a fresh process each, unless the folder has the answer already.
+
+    A model whose pictures did not fit the memory as a whole is left out.
+    """
     found = {}
     for model in study.models:
-        sizes = [(r.made.size, r.recipe) for r in results.values() if r.made and r.recipe and r.recipe.model == model]
+        sizes = [
+            (r.made.size, r.recipe)
+            for r in results.values()
+            if r.made and r.recipe and r.recipe.model == model and not _was_cut(r)
+        ]
         if sizes:
             size, recipe = sizes[0]
             found[model] = _known(folder, model, size) or _measured(folder, recipe, size, device)
     return found
+
+
+def _was_cut(result: Result) -> bool:
+    return result.cell.recipe.tile == "auto" and result.recipe is not None and result.recipe.tile != "none"
 
 
 def _known(folder: Folder, model: str, size: Size) -> Cost | None:
@@ -51,7 +63,8 @@ def _known(folder: Folder, model: str, size: Size) -> Cost | None:
 
 def _measured(folder: Folder, recipe: Recipe, size: Size, device: str) -> Cost:
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
+    # Ctrl-C is for the parent: a worker that it ends would be waited for for ever.
+    with context.Pool(1, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         cost = pool.apply(measure_step, (recipe, size, device))
     path = _path(folder, recipe.model)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """Many cells into a folder. A cell that is done and whole is not dreamed again.
 
+FOLDER/study.json         the plan
 FOLDER/dreams/NAME.png    a dream, with its recipe inside
 FOLDER/dreams/NAME.json   what came of the cell (`Result`), written after its picture
 """
@@ -13,9 +14,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from phosphene import imagefile
-from phosphene.errors import OutputExistsError
+from phosphene.errors import OutputExistsError, UsageError
 from phosphene.imagefile import Photo, write_atomically
-from phosphene.studies.cell import Ended, Event, Result
+from phosphene.studies.cell import Ended, Event, Result, Stepped
 from phosphene.studies.plan import Cell, Study
 from phosphene.studies.workers import Task
 from phosphene.types import Image
@@ -31,7 +32,7 @@ class Progress:
     """How far a study is: cells done and in all, steps taken in this run, its share that is done (0..1), seconds left.
 
     The last two are guesses, since nobody knows how many tries a cell takes. `ended` is the result of the cell that has
-    just ended, if one has.
+    just ended, if one has; `cell` is the name of the one whose step or end this is.
     """
 
     done: int
@@ -39,6 +40,7 @@ class Progress:
     steps: int
     share: float
     seconds_left: float
+    cell: str
     ended: Result | None = None
 
 
@@ -47,6 +49,18 @@ class Folder:
     """Where a study's dreams are. They are PNG, since a lossy format would take away some of what is measured."""
 
     path: Path
+
+    def keep_plan(self, study: Study) -> None:
+        """Write the plan; the folder is made if it is not there."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._plan, study.model_dump_json(indent=1).encode())
+
+    def plan(self) -> Study:
+        """Read the plan. Raises `UsageError` where there is none."""
+        try:
+            return Study.model_validate_json(self._plan.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise UsageError(f"{str(self.path)!r} holds no study that can be read") from error
 
     def picture(self, cell: str) -> Path:
         """The file of a cell's dream."""
@@ -83,6 +97,10 @@ class Folder:
         write_atomically(self._facts(name), result.model_dump_json(indent=1).encode())
         return result
 
+    @property
+    def _plan(self) -> Path:
+        return self.path / "study.json"
+
     def _facts(self, cell: str) -> Path:
         return self.path / "dreams" / f"{cell}.json"
 
@@ -113,7 +131,8 @@ def run_cells(
         if ended is not None:
             results[ended.cell.name] = ended
         clock.hear(event)
-        told(Progress(len(results), len(study.cells), clock.steps, clock.share, clock.seconds_left, ended))
+        cell = event.cell if isinstance(event, Stepped) else event.result.cell.name
+        told(Progress(len(results), len(study.cells), clock.steps, clock.share, clock.seconds_left, cell, ended))
     return {cell.name: results[cell.name] for cell in study.cells}
 
 

@@ -5,6 +5,7 @@ dreamed it. A worker that dies takes its own cell with it, and no other.
 """
 
 import multiprocessing
+import os
 import queue
 import signal
 import threading
@@ -14,11 +15,20 @@ from typing import Any
 
 from phosphene.errors import PhospheneError, UsageError
 from phosphene.imagefile import Photo
+from phosphene.job import choose_device
 from phosphene.studies.cell import Ended, Event, dream_cell, failed
 from phosphene.studies.plan import Cell
 
 Task = tuple[Cell, Photo, str]
 """The arguments of `dream_cell`."""
+
+MOST_WORKERS = 8
+"""Processes that are started where nobody says how many; each holds a network."""
+
+
+def usual_workers(device: str) -> int:
+    """As many as there are cores, for cells on the CPU; an accelerator is one cell's at a time."""
+    return min(os.cpu_count() or 1, MOST_WORKERS) if choose_device(device).type == "cpu" else 1
 
 
 def one_by_one(tasks: Sequence[Task]) -> Iterator[Event]:
@@ -28,18 +38,25 @@ def one_by_one(tasks: Sequence[Task]) -> Iterator[Event]:
 
 
 def side_by_side(tasks: Sequence[Task], workers: int) -> Iterator[Event]:
-    """Dream the cells in `workers` processes on this machine, each looked after by a thread."""
+    """Dream the cells in `workers` processes on this machine, each looked after by a thread.
+
+    Closed before its end, it lets no process begin another cell, nor go on after its present step.
+    """
     waiting: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    closed = threading.Event()
     for task in [*tasks, *[None] * workers]:
         waiting.put(task)
-    for _ in range(workers):
-        threading.Thread(target=_look_after_worker, args=(waiting, events), daemon=True).start()
+    for _ in range(min(workers, len(tasks))):
+        threading.Thread(target=_look_after_worker, args=(waiting, events, closed), daemon=True).start()
     left = len(tasks)
-    while left:
-        event = events.get()
-        left -= isinstance(event, Ended)
-        yield event
+    try:
+        while left:
+            event = events.get()
+            left -= isinstance(event, Ended)
+            yield event
+    finally:
+        closed.set()
 
 
 def on_cluster(tasks: Sequence[Task], address: str) -> Iterator[Event]:
@@ -64,16 +81,20 @@ def on_cluster(tasks: Sequence[Task], address: str) -> Iterator[Event]:
             ray.shutdown()
 
 
-def _look_after_worker(waiting: "queue.SimpleQueue[Task | None]", events: "queue.SimpleQueue[Event]") -> None:
+def _look_after_worker(
+    waiting: "queue.SimpleQueue[Task | None]", events: "queue.SimpleQueue[Event]", closed: threading.Event
+) -> None:
     process, pipe = _start_worker()
-    while (task := waiting.get()) is not None:
+    while not closed.is_set() and (task := waiting.get()) is not None:
         try:
             pipe.send(task)
             event: Event | None = None
-            while not isinstance(event, Ended):
+            while not closed.is_set() and not isinstance(event, Ended):
                 event = pipe.recv()
                 events.put(event)
         except (EOFError, OSError):
+            if closed.is_set():
+                return
             process.join()
             events.put(Ended(failed(task[0], task[1], _why_died(process.exitcode)), b""))
             process, pipe = _start_worker()

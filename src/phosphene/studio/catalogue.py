@@ -10,6 +10,8 @@ from phosphene.models.layers import Layer, describe, narrow_nodes
 from phosphene.models.looks import DEFAULT_LOOK, LOOKS
 from phosphene.models.network import Network
 from phosphene.settings import Ascent, Recipe
+from phosphene.studies.api import SIZE
+from phosphene.studio.comparisons import Comparison
 from phosphene.studio.work import LOADING
 
 LAYER_SIDE = 256
@@ -21,6 +23,7 @@ def catalogue() -> dict[str, Any]:
         "settings": Recipe.model_json_schema()["properties"],
         "groups": [_group(cls) for cls in reversed(Recipe.__bases__)],
         "drive": Ascent.drive.__doc__,
+        "compare": {"change": Comparison.model_json_schema()["properties"]["change"], "size": SIZE},
         "models": [_model(card.name) for card in registry.named()],
         "default_look": DEFAULT_LOOK,
         "samples": [{"name": f"sample:{name}", "about": about} for name, about in imagefile.SAMPLES.items()],

@@ -2,19 +2,28 @@
 
 FOLDER/             the dreams, which carry their recipes
 FOLDER/photographs/ what was dropped on the page: photographs, guides, masks, by name and checksum
+FOLDER/comparisons/ a folder for each comparison, as `phosphene compare` writes it
+FOLDER/.curves/     how the score of each dream rose, by the picture's checksum
+FOLDER/.orders/     what waits to be dreamed
 FOLDER/.cache/      small copies and thumbnails; may be deleted at any time
 """
 
 import hashlib
+import json
 import re
-import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from phosphene import imagefile
 from phosphene.errors import UnknownNameError
 from phosphene.imagefile import Photo
 from phosphene.resample import resize
+from phosphene.studies.running import Folder as StudyFolder
 
 CHECKSUM_LETTERS = 12
 WEIGHTS = {".safetensors", ".pth", ".pt"}
@@ -27,7 +36,7 @@ class Folder:
     root: Path
 
     def __post_init__(self) -> None:
-        for folder in (self.photographs, self.cache):
+        for folder in (self.photographs, self._comparisons, self._curves, self.orders, self.cache):
             folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -40,14 +49,56 @@ class Folder:
         """Where small copies are kept."""
         return self.root / ".cache"
 
+    @property
+    def orders(self) -> Path:
+        """Where the queue keeps the orders that wait."""
+        return self.root / ".orders"
+
+    @property
+    def _comparisons(self) -> Path:
+        return self.root / "comparisons"
+
+    @property
+    def _curves(self) -> Path:
+        return self.root / ".curves"
+
     def pictures(self) -> list[Path]:
         """Return the folder's pictures, newest first."""
         found = [path for path in self.root.iterdir() if path.suffix.lower() in imagefile.FORMATS and _is_plain(path)]
         return sorted(found, key=lambda path: (-path.stat().st_mtime_ns, path.name))
 
     def picture(self, name: str) -> Path:
-        """Return a dream by its name. Raises `UnknownNameError`, also for a name that leads elsewhere."""
+        """Return a dream by its name; one of a comparison is COMPARISON/NAME.
+
+        Raises `UnknownNameError`, also for a name that leads elsewhere.
+        """
+        comparison, slash, own = name.rpartition("/")
+        if slash:
+            return _inside(self.comparison(comparison).path / "dreams", own, "picture")
         return _inside(self.root, name, "picture")
+
+    def comparisons(self) -> list[str]:
+        """Return the names of the folder's comparisons, newest first."""
+        found = [path for path in self._comparisons.glob("*/study.json") if _is_plain_folder(path.parent)]
+        return [path.parent.name for path in sorted(found, key=lambda path: -path.stat().st_mtime_ns)]
+
+    def comparison(self, name: str) -> StudyFolder:
+        """Return the folder of a comparison by its name. Raises `UnknownNameError`."""
+        path = self._comparisons / name
+        if not name or Path(name).name != name or not _is_plain_folder(path) or (path / "dreams").is_symlink():
+            raise UnknownNameError("comparison", name, self.comparisons())
+        return StudyFolder(path)
+
+    def report(self, name: str) -> Path:
+        """Return the report of a comparison. Raises `UnknownNameError` where there is none yet."""
+        return _inside(self.comparison(name).path, "report.html", "report")
+
+    def new_comparison(self, stem: str) -> str:
+        """Make a folder for a new comparison, and return its name."""
+        names = (f"{stem}-{number}" for number in count(1))
+        name = next(name for name in names if not (self._comparisons / name).exists())
+        (self._comparisons / name / "dreams").mkdir(parents=True)
+        return name
 
     def weights(self, name: str) -> Path:
         """Return a weights file that lies in the folder. Raises `UnknownNameError`."""
@@ -69,24 +120,37 @@ class Folder:
         found = self.photographs.glob(f"*-{sha256[:CHECKSUM_LETTERS]}.*") if sha256 else iter(())
         return next((path.name for path in found), None)
 
-    def keep(self, data: bytes, name: str) -> tuple[Path, Photo]:
-        """Keep a dropped file if it is a picture. Raises `ImageError`; then nothing is kept."""
-        checksum = hashlib.sha256(data).hexdigest()[:CHECKSUM_LETTERS]
+    @contextmanager
+    def arriving(self, name: str) -> Iterator[Path]:
+        """Give a path for a dropped file to be written to; at the end, what was not kept of it is gone."""
         given = Path(name.replace("\\", "/"))
         stem = re.sub(r"[^A-Za-z0-9]+", "-", given.stem).strip("-")[:40] or "photograph"
         ending = re.sub(r"[^a-z0-9]", "", given.suffix.lower())[:5] or "picture"
-        path = self.photographs / f"{stem}-{checksum}.{ending}"
-        if twin := self.with_checksum(checksum):
-            path = self.photographs / twin
-            return path, imagefile.read(path)
-        arriving = self.cache / f"{secrets.token_hex(8)}.{ending}"
-        try:
-            arriving.write_bytes(data)
-            photo = imagefile.read(arriving)
-            arriving.replace(path)
-        finally:
-            arriving.unlink(missing_ok=True)
+        with TemporaryDirectory(dir=self.cache) as place:
+            yield Path(place, f"{stem}.{ending}")
+
+    def keep(self, arrived: Path) -> tuple[Path, Photo]:
+        """Keep a file that has arrived if it is a picture. Raises `ImageError`."""
+        photo = imagefile.read(arrived)
+        twin = self.with_checksum(photo.sha256)
+        path = self.photographs / (twin or f"{arrived.stem}-{photo.sha256[:CHECKSUM_LETTERS]}{arrived.suffix}")
+        if twin is None:
+            arrived.replace(path)
         return path, photo
+
+    def keep_curve(self, sha256: str, steps: Sequence[tuple[Any, ...]]) -> None:
+        """Keep how the score of a picture rose: its steps as octave, step, score and whatever follows."""
+        starts = [number for number, (_, step, *_) in enumerate(steps) if step == 1]
+        curve = {"scores": [score for _, _, score, *_ in steps], "starts": starts}
+        imagefile.write_atomically(self._curve(sha256), json.dumps(curve).encode())
+
+    def curve(self, picture: Path) -> Any:
+        """Return a picture's scores, and at which steps octaves start; None where that is not known."""
+        path = self._curve(imagefile.checksum(picture))
+        return json.loads(path.read_bytes()) if path.exists() else None
+
+    def _curve(self, sha256: str) -> Path:
+        return self._curves / f"{sha256}.json"
 
     def view(self, source: str, side: int) -> Path:
         """Return a copy of a picture, made once, whose long side is at most `side` px; nothing is enlarged."""
@@ -125,3 +189,8 @@ def _inside(folder: Path, name: str, kind: str) -> Path:
 def _is_plain(path: Path) -> bool:
     """Whether this is a file and no link to somewhere else."""
     return path.is_file() and not path.is_symlink() and not path.name.startswith(".")
+
+
+def _is_plain_folder(path: Path) -> bool:
+    """Whether this is a folder and no link to somewhere else."""
+    return path.is_dir() and not path.is_symlink() and not path.name.startswith(".")

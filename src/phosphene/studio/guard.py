@@ -25,6 +25,15 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+SHUT_OFF = {
+    "Content-Security-Policy": (
+        "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        "script-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "unsafe-none",
+}
+"""For a page that carries all that it shows: its scripts run, as those of no site, and can ask for nothing. A sandboxed
+page may not have the opener policy of the others."""
 SECONDS_AFTER_A_WRONG_PASSWORD = 0.5
 
 
@@ -44,7 +53,9 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         refusal = await self._refusal(scope["method"], Headers(scope=scope))

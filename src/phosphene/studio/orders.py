@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from phosphene.choose import choose
 from phosphene.command import command, shortest
 from phosphene.models.looks import DEFAULT_LOOK
 from phosphene.record import Made, from_toml
 from phosphene.settings import Recipe, Settings
+from phosphene.studies.plan import Study
 from phosphene.studio.folder import Folder
 
 GIVEN_FIRST: dict[str, Any] = {"size": "full"}
@@ -37,13 +38,32 @@ class Order(Settings):
     def title(self) -> str:
         """What it is, in two words: the photograph's, and the look's or the first layer's."""
         raised = [*self.settings.get("layers", ()), *self.settings.get("classes", ())]
-        subject = self.photograph.removeprefix("sample:") if ":" in self.photograph else stem(self.photograph)
-        return f"{subject} {(raised or [self.look or DEFAULT_LOOK])[0]}"
+        return f"{stem(self.photograph)} {(raised or [self.look or DEFAULT_LOOK])[0]}"
+
+
+class Compared(Settings):
+    """A comparison of the studio's folder, by its name: to be dreamed as far as it is not."""
+
+    comparison: str
+
+    @property
+    def title(self) -> str:
+        """What it is, in two words."""
+        return f"{self.comparison} compared"
+
+
+Ordered = Order | Compared
+
+
+def read_order(data: bytes) -> Ordered:
+    """Read what `model_dump_json` of an order wrote."""
+    return TypeAdapter[Ordered](Ordered).validate_json(data)
 
 
 def stem(photograph: str) -> str:
-    """Return a dropped file's name without checksum and ending."""
-    return Path(photograph).stem.rpartition("-")[0] or Path(photograph).stem
+    """Return a sample's name, or a dropped file's without checksum and ending."""
+    path = Path(photograph.removeprefix("sample:"))
+    return path.stem.rpartition("-")[0] or path.stem
 
 
 def shown(recipe: Recipe, source: str) -> dict[str, Any]:
@@ -52,7 +72,7 @@ def shown(recipe: Recipe, source: str) -> dict[str, Any]:
     for name, ours in GIVEN_FIRST.items():  # a page that is given nothing starts from these
         wanted = getattr(recipe, name)
         given = {key: value for key, value in given.items() if key != name} | ({} if wanted == ours else {name: wanted})
-    output = f"{stem(source) if '/' in source else source.removeprefix('sample:')}-again.png"
+    output = f"{stem(source)}-again.png"
     return {
         "recipe": recipe.model_dump(mode="json") | {name: _name(getattr(recipe, name)) for name in ("mask", "guide")},
         "drive": recipe.drive,
@@ -70,7 +90,7 @@ def restored(text: str, folder: Folder) -> dict[str, Any]:
     recipe, made = from_toml(text)
     files = {"mask": folder.with_checksum(made.mask_sha256), "guide": folder.with_checksum(made.guide_sha256)}
     lost = [name for name, found in files.items() if getattr(recipe, name) is not None and found is None]
-    photograph = _photograph(made, folder)
+    photograph = photograph_of(made, folder)
     lost += [] if photograph else ["photograph"]
     known = shown(recipe, made.source)
     given = {name: files.get(name, value) for name, value in known["given"].items() if name not in lost}
@@ -85,7 +105,8 @@ def restored(text: str, folder: Folder) -> dict[str, Any]:
     }
 
 
-def _photograph(made: Made, folder: Folder) -> str | None:
+def photograph_of(made: Made | Study, folder: Folder) -> str | None:
+    """Return the name of the photograph that something was made of, or None where it is not in the folder."""
     return made.source if made.source.startswith("sample:") else folder.with_checksum(made.source_sha256)
 
 

@@ -3,116 +3,43 @@
 A task lives on the server: the page that asked for it may be closed, and opened again, while it goes on.
 """
 
-import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
 
-from phosphene import imagefile
+from pydantic import ValidationError
+
 from phosphene.errors import PhospheneError, UnknownNameError, UsageError
-from phosphene.resample import resize
-from phosphene.studio.folder import fitted
-from phosphene.studio.orders import Order
-from phosphene.types import Image, Size, Step
-
-State = Literal["waiting", "dreaming", "done", "stopped", "failed"]
-
-FRAME_SIDE = 1280
-"""Long side, in px, of the pictures that are shown while a dream grows; what is saved keeps its size."""
-
-
-@dataclass
-class Task:
-    """One order on its way; the worker writes to it, and any number of pages read `progress`."""
-
-    order: Order
-    id: str = field(default_factory=lambda: secrets.token_urlsafe(12))
-    state: State = "waiting"
-    stop: threading.Event = field(default_factory=threading.Event)
-    notes: tuple[str, ...] = ()
-    size: Size | None = None
-    scores: list[float] = field(default_factory=list)
-    starts: list[int] = field(default_factory=list)
-    latest: dict[str, Any] = field(default_factory=dict)
-    picture: str | None = None
-    command: str | None = None
-    error: str | None = None
-    image: Image | None = None
-    _frame: tuple[int, bytes] = (0, b"")
-
-    def hear(self, step: Step) -> None:
-        """Note a step of the dream."""
-        if step.step == 1:
-            self.starts.append(len(self.scores))
-        self.image = step.image
-        self.latest = {
-            "octave": step.octave,
-            "octaves": step.octaves,
-            "step": step.step,
-            "steps": step.steps,
-            "left": step.seconds_left,
-            "progress": step.progress,
-        }
-        self.scores.append(step.score)
-
-    def report(self, since: int = 0) -> dict[str, Any]:
-        """Return how it stands, with the scores from step `since` on."""
-        names = ("id", "state", "notes", "size", "picture", "command", "error", "starts")
-        known = {name: getattr(self, name) for name in names}
-        steps = len(self.scores)
-        return {
-            **self.latest,
-            **known,
-            "title": self.order.title,
-            "photograph": self.order.photograph,
-            "order": self.order.model_dump(mode="json"),
-            "stopping": self.stop.is_set(),
-            "steps_done": steps,
-            "scores": self.scores[since:steps],
-        }
-
-    def summary(self) -> dict[str, Any]:
-        """Return what others in the queue see of it."""
-        return {"id": self.id, "title": self.order.title, "state": self.state, "left": self.latest.get("left")}
-
-    def frame(self) -> bytes:
-        """Return the picture as it is now, as a JPEG; made when someone looks, and once a step."""
-        step, image = len(self.scores), self.image
-        if image is not None and self._frame[0] != step:
-            small = resize(image, fitted(image.shape[1], image.shape[2], FRAME_SIDE)).cpu()
-            self._frame = (step, imagefile.encode(small, "JPEG"))
-        if not self._frame[1]:
-            raise UnknownNameError("frame", self.id, [])
-        return self._frame[1]
-
-    def end(self) -> None:
-        """Let go of the image, and keep its last frame for pages that heard of a step and have not looked yet."""
-        if self.image is not None:
-            self.frame()
-        self.image = None
+from phosphene.imagefile import write_atomically
+from phosphene.studio.orders import Ordered, read_order
+from phosphene.studio.task import State, Task
 
 
 class Queue:
     """Tasks in the order in which they came; `work` does one and returns the state that it ended in.
 
-    At most `longest` may wait, and the last `kept` finished ones are remembered.
+    At most `longest` may wait, and the last `kept` finished ones are remembered. The orders of those that wait are
+    files in `folder`, if there is one, so that a queue over the same folder takes them up again.
     """
 
-    def __init__(self, work: Callable[[Task], State], longest: int = 100, kept: int = 200) -> None:
-        self._work, self._longest, self._kept = work, longest, kept
-        self._tasks: dict[str, Task] = {}
+    def __init__(
+        self, work: Callable[[Task], State], longest: int = 100, kept: int = 200, folder: Path | None = None
+    ) -> None:
+        self._work, self._longest, self._kept, self._folder = work, longest, kept, folder
+        self._tasks = {task.id: task for task in _left_in(folder)} if folder else {}
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def add(self, order: Order) -> Task:
+    def add(self, order: Ordered) -> Task:
         """Put an order at the end. Raises `UsageError` where too many wait already."""
         with self._changed:
             if len(self.waiting()) >= self._longest:
                 raise UsageError(f"{self._longest} dreams are waiting already: try again when some are done")
             task = Task(order)
+            if self._folder:
+                write_atomically(_file(self._folder, task), order.model_dump_json().encode())
             self._tasks[task.id] = task
             self._changed.notify()
         return task
@@ -129,8 +56,12 @@ class Queue:
             task = self.task(id)
             task.stop.set()
             if task.state == "waiting":
-                task.state = "stopped"
+                self._leave(task, "stopped")
         return task
+
+    def latest(self, order: Ordered) -> Task | None:
+        """Return the task that an order was given as last, if it was."""
+        return next((task for task in reversed(list(self._tasks.values())) if task.order == order), None)
 
     def waiting(self) -> list[Task]:
         """Return those whose turn has not come."""
@@ -138,7 +69,7 @@ class Queue:
 
     def unfinished(self) -> list[Task]:
         """Return the one that dreams, and those that wait, in order."""
-        return [task for task in list(self._tasks.values()) if task.state in ("dreaming", "waiting")]
+        return [task for task in list(self._tasks.values()) if task.unfinished]
 
     def ahead_of(self, task: Task) -> int:
         """Count the tasks whose turn comes before this one's."""
@@ -146,7 +77,7 @@ class Queue:
             return self.unfinished().index(task) if task.state == "waiting" else 0
 
     def close(self) -> None:
-        """Stop what dreams, keeping what there is, and let the thread end."""
+        """Stop what dreams, keeping what there is, and let the thread end; what waits has its file."""
         with self._changed:
             self._closing = True
             for task in self.unfinished():
@@ -171,9 +102,30 @@ class Queue:
                 self._changed.wait()
             if self._closing:
                 return None
-            finished = [id for id, task in self._tasks.items() if task.state not in ("waiting", "dreaming")]
+            finished = [id for id, task in self._tasks.items() if not task.unfinished]
             for id in finished[: -self._kept]:
                 del self._tasks[id]
             task = self.waiting()[0]
-            task.state = "dreaming"
+            self._leave(task, "dreaming")
             return task
+
+    def _leave(self, task: Task, state: State) -> None:
+        """Let a task wait no longer."""
+        task.state = state
+        if self._folder:
+            _file(self._folder, task).unlink(missing_ok=True)
+
+
+def _left_in(folder: Path) -> list[Task]:
+    """The tasks that waited when the studio ended, in their order; what cannot be read is left where it is."""
+    found = []
+    for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
+        try:
+            found.append(Task(read_order(path.read_bytes()), id=path.stem))
+        except ValidationError:
+            continue
+    return found
+
+
+def _file(folder: Path, task: Task) -> Path:
+    return folder / f"{task.id}.json"

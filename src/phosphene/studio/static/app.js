@@ -51,7 +51,7 @@ async function takeFile(file) {
   const kept = await api.keep(file);
   alert(null);
   leaveAddress();
-  if (kept.restored) return restore(kept.restored, { name: kept.name, size: kept.size }, api.viewOfPhotograph(kept.name));
+  if (kept.restored) return restore(kept, kept, api.viewOfPhotograph(kept.name));
   await takePhotograph(kept);
   await refresh();
   return note(kept.notes);
@@ -72,7 +72,7 @@ async function sizeOf(url) {
 }
 
 /** Show a dreamed picture with its recipe's settings; its photograph is what is dreamed next, if it is here. */
-async function restore(restored, picture, url) {
+async function restore({ restored, curve }, picture, url) {
   const photograph = restored.photograph ? { name: restored.photograph, size: restored.size } : picture;
   await takePhotograph(photograph);
   state.look = restored.look;
@@ -83,6 +83,7 @@ async function restore(restored, picture, url) {
   $("title").textContent = title(picture.name);
   $("status").textContent = [pixels(restored.size), restored.unfinished].filter(Boolean).join(", ");
   showFinished(null, restored.command);
+  if (curve) drawCurve($("curve"), curve.scores, curve.starts);
   note(restored.notes);
 }
 
@@ -177,6 +178,7 @@ async function startPreview() {
     else if (report.steps_done) showDream(api.frame("previews", report.id, report.steps_done), "A quick preview of the dream", "Preview at 256 px");
   }, () => {});
   showFinished(null);
+  $("curve").hidden = true;
   $("title").textContent = title(state.photograph.name);
   $("status").textContent = pixels(state.photograph.size);
 }
@@ -208,8 +210,8 @@ async function follow(id) {
   leaveDream();
   state.dream = id;
   const first = await api.report("dreams", id, 0);
-  state.photograph = { name: first.photograph, size: first.size ?? (await sizeOf(api.viewOfPhotograph(first.photograph))) };
-  const { look, settings } = first.order;
+  const { photograph, look, settings } = first.order;
+  state.photograph = { name: photograph, size: first.size ?? (await sizeOf(api.viewOfPhotograph(photograph))) };
   const over = ended(first);
   await takePhotograph(state.photograph);
   state.dream = id;
@@ -258,7 +260,7 @@ function toggleSettings(open) {
 
 // --- the address: what is shown, so that a reload shows it again
 
-const views = { gallery: () => showGallery(), compare: (ids) => showCompare(ids, comparing()) };
+const views = { gallery: () => showGallery(), compare: (name) => showCompare(decodeURIComponent(name), comparing()) };
 
 const comparing = () => ({ ...state, weights: state.shown.recipe.weights, fail: (error) => alert(error.message) });
 
@@ -294,15 +296,15 @@ const route = trying(async () => {
 });
 
 async function openPicture(name) {
-  const { restored } = await api.picture(name);
+  const told = await api.picture(name);
   const url = api.viewOfPicture(name);
   const size = await sizeOf(url);
-  if (restored) await restore(restored, { name, size }, url);
+  if (told.restored) await restore(told, { name, size }, url);
   else {
     alert(`${name} carries no recipe, so there are no settings to restore.`);
     showPhotograph(url, size, name);
   }
-  showFinished(name, restored?.command);
+  showFinished(name, told.restored?.command);
 }
 
 // --- listening

@@ -1,38 +1,47 @@
-// One photograph, dreamed in several ways, side by side. Each way is a dream in the queue like any other.
+// One photograph, dreamed in several ways, side by side. A comparison is a folder of the studio: the page shows what is
+// there of it, and the queue dreams the rest.
 
 import * as api from "./api.js";
+import * as controls from "./controls.js";
 import { $, duration, h } from "./dom.js";
 import { browseLayers } from "./layers.js";
 import { showLooks } from "./looks.js";
-import { ended, watch } from "./watch.js";
+import { ended } from "./watch.js";
 
-let unwatch = [];
+const EVERY = 1000;
+
 let ways = []; // { model, look } or { model, layer }
+let shown = 0; // counts what was shown: who follows an earlier one ends
 
 const nameOf = (way) => way.look ?? way.layer;
 const same = (one, other) => one.model === other.model && one.look === other.look && one.layer === other.layer;
+const address = (name) => `#compare/${encodeURIComponent(name)}`;
 
 /**
- * Show the comparison of the dreams `ids` (comma-separated, or empty), and what another can be made of. `page` gives
- * the photograph, the settings that all share, the catalogue, and `fail(error)`.
+ * Show a comparison by its name, or with none, what another can be made of. `page` gives the photograph, the settings
+ * that all share, the catalogue, and `fail(error)`.
  */
-export function showCompare(ids, page) {
-  for (const stop of unwatch) stop();
-  unwatch = [];
-  const grid = h("div", { className: "grid" });
-  const across = h("label", { className: "across", hidden: !ids }, "Photograph",
-    h("input", { type: "range", "aria-label": "How much of each dream is shown, in percent", min: 0, max: 100, step: 0.5, value: 100, oninput: (event) => grid.style.setProperty("--at", `${100 - event.target.value}%`) }), "Dream");
-  $("compare-view").replaceChildren(h("h2", {}, "Compare"), page.photograph || !ids ? picker(page) : "", across, grid);
-  for (const id of ids ? ids.split(",") : []) grid.append(cell(id));
+export async function showCompare(name, page) {
+  shown += 1;
+  if (name) return follow(name, shown, page);
+  const earlier = await api.comparisons();
+  $("compare-view").replaceChildren(h("h2", {}, "Compare"), page.photograph ? picker(page) : noPhotograph(), listOf(earlier));
 }
 
 // --- what to compare
 
+const noPhotograph = () => h("p", { className: "empty" }, "Choose a photograph first: ", h("a", { href: "#" }, "on the first page"), ". Then dream it here in several ways at once.");
+
+function listOf(names) {
+  if (!names.length) return "";
+  return h("section", { className: "earlier" }, h("h3", {}, "Earlier comparisons"), h("ul", {}, ...names.map((name) => h("li", {}, h("a", { href: address(name) }, name)))));
+}
+
 function picker(page) {
-  if (!page.photograph) return h("p", { className: "empty" }, "Choose a photograph first: ", h("a", { href: "#" }, "on the first page"), ". Then dream it here in several ways at once.");
   const looks = h("fieldset", { className: "looks", id: "compare-looks" }, h("legend", { className: "unseen" }, "Looks to compare"));
   const chips = h("ul", { className: "chips", "aria-label": "To be compared" });
-  const go = h("button", { type: "button", className: "primary", onclick: () => begin(page) }, "Compare");
+  const terms = { size: page.given.size ?? page.catalogue.compare.size, change: page.catalogue.compare.change.default };
+  const go = h("button", { type: "button", className: "primary", onclick: () => begin(page, terms) }, "Compare");
   const redraw = () => {
     chips.replaceChildren(...ways.map((way) => chip(way, () => toggle(way))));
     go.disabled = ways.length < 2;
@@ -54,22 +63,32 @@ function picker(page) {
   redraw();
   return h("div", { className: "pick" },
     h("img", { src: api.viewOfPhotograph(page.photograph.name, 480), alt: "The photograph to dream" }),
-    h("div", { className: "choose" }, h("label", {}, "Model ", model), layers), go, looks, chips);
+    h("div", { className: "choose" }, h("label", {}, "Model ", model), layers), go, looks, chips, fields(page.catalogue, terms));
+}
+
+/** The size and the change that all dreams are to have; help and ranges come from the catalogue. */
+function fields({ compare, settings }, terms) {
+  const size = controls.wordOrNumber((value) => (terms.size = value), compare.size);
+  const change = controls.number((value) => (terms.change = value), compare.change);
+  const field = (name, { element, set }, value, help) => {
+    element.id = `compare-${name}`;
+    set(value);
+    const about = h("span", { className: "help", id: `compare-${name}-help` }, help);
+    element.setAttribute("aria-describedby", about.id);
+    return h("div", { className: "field" }, h("label", { for: element.id }, name[0].toUpperCase() + name.slice(1)), about, element);
+  };
+  return h("div", { className: "fields" }, field("change", change, terms.change, compare.change.description), field("size", size, terms.size, settings.size.description));
 }
 
 function chip(way, remove) {
   return h("li", {}, h("button", { type: "button", className: "quiet", "aria-label": `Leave out ${nameOf(way)} of ${way.model}`, onclick: remove }, `${nameOf(way)} `, h("span", {}, way.model), " ×"));
 }
 
-async function begin(page) {
-  const { layers, classes, model, ...shared } = page.given;
+async function begin(page, { size, change }) {
+  const { layers, classes, model, step_size, ...shared } = page.given;
   try {
-    const tasks = [];
-    for (const way of ways) {
-      const settings = { ...shared, model: way.model, ...(way.layer ? { layers: [way.layer] } : {}) };
-      tasks.push(await api.start("dreams", { photograph: page.photograph.name, look: way.look ?? null, settings }));
-    }
-    location.hash = `compare/${tasks.map((task) => task.id).join(",")}`;
+    const task = await api.compare({ photograph: page.photograph.name, ways, settings: { ...shared, size }, change });
+    location.hash = address(task.order.comparison);
   } catch (error) {
     page.fail(error);
   }
@@ -77,40 +96,83 @@ async function begin(page) {
 
 // --- side by side
 
-function cell(id) {
-  const pair = h("div", { className: "pair" });
-  const before = h("img", { alt: "" });
-  const after = h("img", { className: "after", alt: "", hidden: true });
-  const title = h("a", { href: `#dream/${id}` }, "…");
-  const status = h("span", {});
-  pair.append(before, after);
-  let loading = false;
-  const show = async (url, alt) => {
-    if (loading) return;
-    loading = true;
-    const image = new Image();
-    image.src = url;
-    await image.decode().then(() => Object.assign(after, { src: url, alt, hidden: false }), () => {});
-    loading = false;
+async function follow(name, number, page) {
+  let drawn;
+  const look = async () => {
+    try {
+      const known = await api.comparison(name);
+      if (number !== shown) return;
+      drawn ??= draw(known, () => showCompare(name, page), page.fail);
+      drawn(known);
+      if (known.task && !ended(known.task)) setTimeout(look, EVERY);
+    } catch (error) {
+      if (number !== shown) return;
+      if (!drawn) throw error;
+      if (error.lost) setTimeout(look, 2 * EVERY);
+      else page.fail(error);
+    }
   };
-  unwatch.push(watch("dreams", id, async (report) => {
-    if (!before.src) before.src = api.viewOfPhotograph(report.photograph);
-    if (report.size) pair.style.setProperty("--ratio", report.size[1] / report.size[0]);
-    title.textContent = report.title;
-    status.textContent = statusOf(report);
-    status.className = report.state === "failed" ? "wrong" : "";
-    if (report.picture) {
-      loading = false;
-      await show(api.viewOfPicture(report.picture), `The dream ${report.picture}`);
-      title.href = `#picture/${encodeURIComponent(report.picture)}`;
-    } else if (report.steps_done && !ended(report)) await show(api.frame("dreams", id, report.steps_done), "The dream as it grows");
-  }, (error) => { status.textContent = error.message; status.className = "wrong"; }));
-  return h("figure", {}, pair, h("p", {}, title, status));
+  await look();
 }
 
-function statusOf(report) {
-  if (report.state === "failed") return report.error;
-  if (report.state === "waiting") return "waiting";
-  if (ended(report)) return report.state === "stopped" ? "stopped" : `${report.size[1]} × ${report.size[0]}`;
-  return report.steps_done ? `${duration(report.left)} left` : "beginning";
+/** Draw a comparison, and return a function that draws it again as it is then. */
+function draw({ name, photograph, notes, cells }, again, fail) {
+  const status = h("span", { role: "status" });
+  const meter = h("div", { className: "meter", role: "progressbar", "aria-label": "Comparison", "aria-valuemin": 0, "aria-valuemax": 100 }, h("i", {}));
+  const button = h("button", { type: "button", className: "plain" });
+  const report = h("a", { className: "quiet button", href: api.reportOf(name), target: "_blank", rel: "noopener" }, "Report");
+  const grid = h("div", { className: "grid" });
+  const across = h("label", { className: "across" }, "Photograph",
+    h("input", { type: "range", "aria-label": "How much of each dream is shown, in percent", min: 0, max: 100, step: 0.5, value: 100, oninput: (event) => grid.style.setProperty("--at", `${100 - event.target.value}%`) }), "Dream");
+  const figures = cells.map((cell) => figure(cell, photograph));
+  grid.append(...figures.map(({ element }) => element));
+  $("compare-view").replaceChildren(h("h2", {}, name), h("div", { className: "state" }, status, button, report, h("a", { className: "quiet button", href: "#compare" }, "Another comparison")),
+    meter, ...notes.map((note) => h("p", { className: "note" }, note)), across, grid);
+  return (now) => {
+    const running = Boolean(now.task) && !ended(now.task);
+    const left = now.cells.some((cell) => !cell.picture);
+    const act = running ? () => api.stop("dreams", now.task.id) : () => api.goOn(name);
+    status.textContent = statusOf(now);
+    meter.hidden = !running;
+    meter.setAttribute("aria-valuenow", Math.round(100 * (now.task?.progress ?? 0)));
+    meter.firstElementChild.style.width = `${100 * (now.task?.progress ?? 0)}%`;
+    button.textContent = running ? "Stop" : "Go on";
+    button.hidden = !left;
+    button.disabled = Boolean(running && now.task.stopping);
+    button.onclick = () => act().then(again).catch(fail);
+    report.hidden = running || !now.report;
+    figures.forEach(({ update }, place) => update(now.cells[place], running ? now.task : null));
+  };
+}
+
+function figure({ label }, photograph) {
+  const before = h("img", { alt: "" });
+  const after = h("img", { className: "after", alt: `The dream ${label}`, hidden: true });
+  const pair = h("div", { className: "pair" }, before, after);
+  const title = h("a", {}, label);
+  const status = h("span", {});
+  before.onload = () => pair.style.setProperty("--ratio", before.naturalWidth / before.naturalHeight);
+  if (photograph) before.src = api.viewOfPhotograph(photograph);
+  const update = (cell, task) => {
+    status.textContent = cell.failure ?? (cell.picture ? `drive ${cell.drive.toPrecision(2)}` : task?.cells?.includes(cell.name) ? "dreaming" : task ? "waiting" : "not dreamed yet");
+    status.className = cell.failure ? "wrong" : "";
+    pair.classList.toggle("waits", !cell.picture);
+    if (!cell.picture || !after.hidden) return;
+    after.src = api.viewOfPicture(cell.picture);
+    after.hidden = false;
+    title.href = `#picture/${encodeURIComponent(cell.picture)}`;
+  };
+  return { element: h("figure", {}, pair, h("p", {}, title, status)), update };
+}
+
+function statusOf({ task, cells, change }) {
+  const done = cells.filter((cell) => cell.picture).length;
+  if (task?.state === "failed") return `Failed: ${task.error}`;
+  if (task?.state === "waiting") return "Waiting in the queue";
+  if (task?.state === "dreaming") {
+    if (task.stopping) return "Stopping";
+    if (task.left === undefined) return "Beginning";
+    return done < cells.length ? `${done} of ${cells.length} dreamed, about ${duration(task.left)} left` : "Measuring, and writing the report";
+  }
+  return done < cells.length ? `${done} of ${cells.length} dreamed` : `${done} dreams, each at a change of ${change}`;
 }

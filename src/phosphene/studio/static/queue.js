@@ -17,7 +17,7 @@ function show(tasks) {
   const dreaming = tasks.length - waiting;
   $("queue").hidden = tasks.length === 0;
   $("queue-summary").textContent = `${dreaming} dreaming${waiting ? `, ${waiting} waiting` : ""}`;
-  $("queue-list").replaceChildren(...tasks.map((task, place) => h("li", {}, h("a", { href: `#dream/${task.id}` }, task.title, h("span", {}, place_of(task, place))))));
+  $("queue-list").replaceChildren(...tasks.map((task, place) => h("li", {}, h("a", { href: task.order.comparison ? `#compare/${encodeURIComponent(task.order.comparison)}` : `#dream/${task.id}` }, task.title, h("span", {}, place_of(task, place))))));
 }
 
 function place_of(task, place) {

@@ -1,0 +1,99 @@
+"""What the page asks to compare, as a study of the folder; and such a study, as what the page shows."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from phosphene import imagefile
+from phosphene.errors import SettingsError
+from phosphene.models.looks import DEFAULT_LOOK
+from phosphene.settings import Recipe, Settings
+from phosphene.studies.api import check
+from phosphene.studies.cell import Ended
+from phosphene.studies.choosing import chosen
+from phosphene.studies.comparison import CHANGE
+from phosphene.studies.plan import Place, Study
+from phosphene.studies.running import Folder as StudyFolder
+from phosphene.studio.folder import Folder
+from phosphene.studio.orders import Order, photograph_of, stem
+
+VARIED = {"model", "layers", "classes"}
+"""What the ways say, and the settings that all share do not."""
+
+
+class Way(Settings):
+    """One of the dreams to compare: a model, and one of its layers or looks."""
+
+    model: str
+    look: str | None = None
+    layer: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What is raised, as people say it."""
+        return self.layer or self.look or DEFAULT_LOOK
+
+
+class Comparison(Settings):
+    """A photograph, the ways to dream it, and the settings that all share; files by their names in the folder."""
+
+    photograph: str
+    ways: Annotated[tuple[Way, ...], Field(min_length=2, max_length=100)]
+    settings: dict[str, Any] = Field(default_factory=dict)
+    change: Annotated[
+        float,
+        Field(gt=0, lt=1, description="Root-mean-square change of the picture, 0 to 1; every dream is brought to it."),
+    ] = CHANGE
+
+    def study(self, folder: Folder) -> Study:
+        """Return the plan. Raises `UsageError` for what is outside its range or outside the folder."""
+        for name in sorted(VARIED & set(self.settings)):
+            raise SettingsError(f"a comparison takes {name} from its ways, not from the settings that all share")
+        photo = imagefile.read(folder.photograph(self.photograph))
+        study = chosen(photo, [(way.name, self._recipe(way, folder)) for way in self.ways], self.change)
+        check(study)
+        return study
+
+    def _recipe(self, way: Way, folder: Folder) -> Recipe:
+        settings = self.settings | {"model": way.model} | ({"layers": (way.layer,)} if way.layer else {})
+        return Order(photograph=self.photograph, look=way.look, settings=settings).recipe(folder)
+
+
+def planned(comparison: Comparison, folder: Folder) -> str:
+    """Write a comparison's plan into a new folder, with what others have done of it; return the folder's name."""
+    study = comparison.study(folder)
+    others = [folder.comparison(name) for name in folder.comparisons()]
+    name = folder.new_comparison(stem(comparison.photograph))
+    there = folder.comparison(name)
+    for cell in study.cells:
+        for other in others:
+            if result := other.done(cell, study.source_sha256):
+                there.keep(Ended(result, other.picture(cell.name).read_bytes()))
+                break
+    there.keep_plan(study)
+    return name
+
+
+def described(name: str, folder: Folder) -> dict[str, Any]:
+    """Return what the page shows of a comparison: what was planned, and what is there of it."""
+    there = folder.comparison(name)
+    study = there.plan()
+    return {
+        "name": name,
+        "photograph": photograph_of(study, folder),
+        "notes": study.notes,
+        "change": study.cells[0].change,
+        "cells": [_cell(place, name, there) for place in study.grids[0].places],
+        "report": (there.path / "report.html").exists(),
+    }
+
+
+def _cell(place: Place, name: str, there: StudyFolder) -> dict[str, Any]:
+    result = there.result(place.cell)
+    return {
+        "name": place.cell,
+        "label": place.column,
+        "picture": f"{name}/{place.cell}.png" if result and result.made else None,
+        "failure": result.failure if result else None,
+        "drive": result.recipe.drive if result and result.recipe else None,
+    }
