@@ -26,8 +26,9 @@ def test_every_layer_tiled_is_whole(photo, card, layer):
     scoring = Scoring((Energy(*network.resolve(layer)),))
     (reach,) = reach_of(network, scoring.layers).values()
     halo = reach.exact_halo()
-    image = photo(2 * halo + 3 * round_up(TILE, reach.stride) + 37, card.min_side + 6, torch.float32)
     tiling = tiling_of(network, scoring, Recipe(batch=2), TILE)
+    rows = 2 * round_up(halo, tiling.stride) + 3 * round_up(TILE, tiling.stride) + 37
+    image = photo(rows, card.min_side + 6, torch.float32)
     assert tiling.halo == halo
     windows = [tile.window_size[0] for tile in tiling.tiles((image.shape[1], image.shape[2]))]
     assert min(windows) < image.shape[1] - halo

@@ -137,35 +137,11 @@ def test_nothing_overwrites_what_is_read(card, randomise, photo, spelling):
     torch.testing.assert_close(ours[last], spelling(expected.clone()), rtol=1e-12, atol=1e-12)
 
 
-def count_calls(module: nn.Module, monkeypatch) -> dict[str, int]:
-    calls = dict.fromkeys(LAYERS, 0)
-    for name in LAYERS:
-        layer = module.get_submodule(name)
-        plain = layer.forward
-
-        def counted(*inputs, name=name, plain=plain):
-            calls[name] += 1
-            return plain(*inputs)
-
-        monkeypatch.setattr(layer, "forward", counted)
-    return calls
-
-
-def test_nothing_behind_the_deepest_layer_is_computed(small, small_modules, monkeypatch, photo):
-    """Layers that nobody folds are counted; `tail` and what follows it raise."""
-    module = small_modules[0]
-
-    def forbidden(*_):
-        raise AssertionError("computed in vain")
-
-    for name in ("tail", "pool", "fc"):
-        monkeypatch.setattr(module.get_submodule(name), "forward", forbidden)
-    calls = count_calls(module, monkeypatch)
-    small.features(["relu1", "block.conv2"])(photo(8, 8)[None])
-    assert calls["block.conv2"] == 1
-    assert calls["relu2"] == calls["tail"] == calls["fc"] == 0
-    with pytest.raises(AssertionError, match="in vain"):
-        small.features(["tail"])(photo(8, 8)[None])
+def test_nothing_behind_the_deepest_layer_is_computed(small):
+    computed = [node.name for node in small.features(["relu1", "block.conv2"]).body.graph.nodes]
+    assert "block_conv2" in computed
+    assert not {"relu2", "tail", "pool", "fc"} & set(computed)
+    assert "tail" in [node.name for node in small.features(["tail"]).body.graph.nodes]
 
 
 @pytest.mark.parametrize(

@@ -67,13 +67,13 @@ def gradient_fn(network: Network, scoring: Scoring, tiles: Tiles) -> GradientFn:
 
 def tiling_of(network: Network, scoring: Scoring, tiles: Tiles, tile: int) -> Tiling:
     """Bind a network and a scoring to tiles of `tile` px; `UsageError` where a layer sees the whole image."""
-    reaches = reach_of(network, scoring.layers)
+    reaches, features = reach_of(network, scoring.layers), network.features(scoring.layers)
     return Tiling(
-        features=network.features(scoring.layers),
+        features=features,
         scoring=scoring,
         tile=tile,
         halo=halo_of(network, scoring, tiles, reaches),
-        stride=lcm(*(reach.stride for reach in reaches.values())),
+        stride=features.grid * lcm(*(reach.stride for reach in reaches.values())),
         layer_sizes=lru_cache(maxsize=64)(partial(layer_facts.layer_sizes, network, scoring.layers)),
         layer_strides={name: reach.stride for name, reach in reaches.items()},
         min_side=network.card.min_side,

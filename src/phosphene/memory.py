@@ -32,6 +32,9 @@ SHARE = 0.7
 WORKSPACE = 1.15
 """What convolutions and the allocator take beside the tensors; docs/size.md has what was measured."""
 
+FRAGMENTED = 1.35
+"""What windows of several sizes take more than the largest, since memory that is freed is reused only in part."""
+
 PIXEL = 12
 """Bytes of a pixel: three float32."""
 
@@ -88,7 +91,8 @@ def tile_bytes(tiling: Tiling, size: Size) -> int:
         max(tiling.min_side, *(height for height, _ in windows)),
         max(tiling.min_side, *(width for _, width in windows)),
     )
-    return gradient_bytes(tiling.features, tiling.scoring, window, min(tiling.batch, len(windows)))
+    needed = gradient_bytes(tiling.features, tiling.scoring, window, min(tiling.batch, len(windows)))
+    return int(FRAGMENTED * needed) if len(windows) > 1 else needed
 
 
 def image_bytes(size: Size) -> int:

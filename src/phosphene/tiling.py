@@ -90,7 +90,7 @@ class Tile:
 class Tiling:
     """A network and a scoring, with all that it takes to look at an image tile by tile.
 
-    `tile` and `halo` are in px, `batch` is how many windows are looked at together, and `stride` is the least common
+    `tile` and `halo` are in px, `batch` is how many windows are looked at together, and `stride` is a common
     multiple of the layers' strides, `layer_strides`. With a halo of `Reach.exact_halo` the gradient is the whole
     image's up to rounding. `layer_sizes` says how many rows and columns of units each layer has for an image of a size.
     `min_side` is as in `whole_image_gradient`.

@@ -10,7 +10,9 @@ from torch import Tensor, fx, nn
 from phosphene.errors import UnknownNameError
 from phosphene.models import weights as weight_files
 from phosphene.models.card import ModelCard
-from phosphene.models.tracing import ONE_AT_A_TIME, cut, fold_batch_norms, last_within, trace
+from phosphene.models.convolution import FrozenConv
+from phosphene.models.folding import fold_batch_norms, freeze_convolutions
+from phosphene.models.tracing import ONE_AT_A_TIME, cut, last_within, trace
 from phosphene.types import Activation
 
 
@@ -35,6 +37,11 @@ class Features(nn.Module):
         with ONE_AT_A_TIME:
             named: Mapping[str, Activation] = super().__call__(images)
             return named
+
+    @property
+    def grid(self) -> int:
+        """How many units of a layer are computed together, on a side: see `convolution.Way`."""
+        return max((part.quickest.grid for part in self.modules() if isinstance(part, FrozenConv)), default=1)
 
     def forward(self, images: Tensor) -> Mapping[str, Activation]:
         """Run the network as far as the deepest layer."""
@@ -91,6 +98,7 @@ class Network:
         if key not in self._features:
             body = cut(self.module, self.graph, {name: self.nodes[name] for name in key})
             fold_batch_norms(body)
+            freeze_convolutions(body)
             features = Features(body, self.card).to(self.device).eval().requires_grad_(False)
             self._features[key] = features.to(memory_format=torch.channels_last)
         return self._features[key]

@@ -1,4 +1,4 @@
-"""A network as a graph of named nodes: traced once, cut behind the deepest layer asked for, batch norms folded.
+"""A network as a graph of named nodes: traced once, cut behind the deepest layer asked for.
 
 Names are those of `torchvision.models.feature_extraction`, whose tracer makes them: `Mixed_6a.branch3x3.conv` is a
 node, and a module's name, `Mixed_6a`, stands for the last node within it.
@@ -6,10 +6,8 @@ node, and a module's name, `Mixed_6a`, stands for the last node within it.
 
 import operator
 import threading
-from collections import Counter
 
 from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.feature_extraction import NodePathTracer
 
 from phosphene.errors import UsageError
@@ -81,41 +79,3 @@ def cut(module: nn.Module, graph: fx.Graph, nodes: dict[str, fx.Node]) -> fx.Gra
         if node.op not in ("placeholder", "output") and not node.users:
             copied.erase_node(node)
     return fx.GraphModule(module, copied)
-
-
-def fold_batch_norms(network: fx.GraphModule) -> None:
-    """Put each batch norm that follows a convolution into its weights, where nobody else reads the convolution
-    and neither of the two is used twice.
-
-    A frozen batch norm is linear, so outputs and gradients stay the same up to rounding. An activation that timm keeps
-    within its batch norm stays where it was.
-    """
-    uses = Counter(node.target for node in network.graph.nodes if node.op == "call_module")
-    for node in list(network.graph.nodes):
-        norm = _module_of(network, node)
-        if not isinstance(norm, nn.BatchNorm2d) or not isinstance(node.args[0], fx.Node):
-            continue
-        source = node.args[0]
-        conv = _module_of(network, source)
-        if not isinstance(conv, nn.Conv2d) or len(source.users) > 1 or uses[source.target] + uses[node.target] > 2:
-            continue
-        _replace(network, str(source.target), fuse_conv_bn_eval(conv, norm))
-        _replace(network, str(node.target), _activation_of(norm))
-        if isinstance(_module_of(network, node), nn.Identity):
-            node.replace_all_uses_with(source)
-            network.graph.erase_node(node)
-    network.recompile()
-
-
-def _activation_of(norm: nn.BatchNorm2d) -> nn.Module:
-    activation: nn.Module = getattr(norm, "act", nn.Identity())
-    return activation
-
-
-def _module_of(network: fx.GraphModule, node: fx.Node) -> nn.Module | None:
-    return network.get_submodule(str(node.target)) if node.op == "call_module" else None
-
-
-def _replace(network: fx.GraphModule, name: str, module: nn.Module) -> None:
-    parent, _, leaf = name.rpartition(".")
-    setattr(network.get_submodule(parent), leaf, module)

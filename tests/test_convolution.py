@@ -1,0 +1,143 @@
+"""Frozen convolutions against PyTorch's own in float64, and what a step of our models costs, counted."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from phosphene.gradient import whole_image_gradient
+from phosphene.job import load_network
+from phosphene.models.convolution import Direct, FrozenConv, Product, Winograd
+from phosphene.models.winograd import MOST
+from phosphene.objective import Energy, Scoring
+
+CASES = [
+    (Winograd, nn.Conv2d(64, 64, 3)),
+    (Winograd, nn.Conv2d(70, 96, 3, padding=1)),
+    (Winograd, nn.Conv2d(96, 65, 3, padding=(2, 0), bias=False)),
+    (Product, nn.Conv2d(5, 7, 1)),
+    (Direct, nn.Conv2d(63, 64, 3, padding=1)),
+    (Direct, nn.Conv2d(64, 64, 3, padding=1, stride=2)),
+    (Direct, nn.Conv2d(64, 64, 3, padding=3)),
+    (Direct, nn.Conv2d(64, 64, 3, padding=2, dilation=2)),
+    (Direct, nn.Conv2d(64, 64, 3, padding=1, groups=64)),
+    (Direct, nn.Conv2d(8, 8, 1, stride=2)),
+    (Direct, nn.Conv2d(8, 8, (1, 7), padding=(0, 3))),
+]
+SIZES = [(9, 23), (16, 8), (5, 6)]
+
+
+def exact(conv, x, low, high):
+    """The clamped convolution of `x` and its gradient, in float64, where it is clamped as the result in float32 was."""
+    x = x.double().requires_grad_(True)
+    bias = None if conv.bias is None else conv.bias.double()
+    y = F.conv2d(x, conv.weight.double(), bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    return x, y, y.clamp(low, high)
+
+
+def relative(found, wanted):
+    return ((found - wanted).norm() / wanted.norm()).item()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("way", "conv"), CASES, ids=lambda value: str(value).removeprefix("Conv2d"))
+def test_the_map_and_its_gradient_are_those_of_a_convolution(way, conv, size):
+    conv.requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, conv.in_channels, *size, generator=generator).requires_grad_(True)
+    frozen = FrozenConv(conv)
+    assert type(frozen.way(images)) is way
+    x, y, _ = exact(conv, images.detach(), -torch.inf, torch.inf)
+    slope = torch.randn(y.shape, generator=generator)
+    found = frozen(images)
+    assert relative(found, y) < 1e-5
+    (wanted,) = torch.autograd.grad(y, x, slope.double())
+    assert relative(torch.autograd.grad(found, images, slope)[0], wanted) < 1e-5
+
+
+@pytest.mark.parametrize("limits", [(0.0, torch.inf), (0.0, 0.2)])
+@pytest.mark.parametrize(("way", "conv"), CASES, ids=lambda value: str(value).removeprefix("Conv2d"))
+def test_nothing_passes_where_it_is_clamped(way, conv, limits):
+    conv.requires_grad_(False)
+    images = torch.randn(1, conv.in_channels, 11, 9, generator=torch.Generator().manual_seed(1)).requires_grad_(True)
+    found = FrozenConv(conv, *limits)(images)
+    x, y, clamped = exact(conv, images.detach(), *limits)
+    torch.testing.assert_close(found.double(), clamped, rtol=1e-4, atol=1e-5)
+    slope = torch.ones_like(found)
+    passed = (found > limits[0]) & (found < limits[1])
+    assert 0.1 < passed.float().mean() < 0.9
+    (wanted,) = torch.autograd.grad(y, x, slope.double() * passed)
+    assert relative(torch.autograd.grad(found, images, slope)[0], wanted) < 1e-5
+
+
+def test_many_windows_are_filtered_a_block_at_a_time():
+    conv = nn.Conv2d(64, 64, 3, padding=1).requires_grad_(False)
+    images = torch.randn(1, 64, 4 * 41 - 1, 4 * 53 - 2)
+    assert 2 * MOST < 41 * 53
+    assert relative(FrozenConv(conv)(images), exact(conv, images, -torch.inf, torch.inf)[1]) < 1e-5
+
+
+def test_a_crop_that_begins_on_the_grid_has_the_same_bits():
+    frozen = FrozenConv(nn.Conv2d(64, 80, 3, padding=1).requires_grad_(False))
+    image = torch.randn(1, 64, 60, 44)
+    whole, crop = frozen(image), frozen(image[:, :, 8:, 12:])
+    assert torch.equal(crop[:, :, 4:, 4:], whole[:, :, 12:, 16:])
+    assert not torch.equal(frozen(image[:, :, 9:, 12:])[:, :, 4:, 4:], whole[:, :, 13:, 16:])
+
+
+def test_other_precisions_take_the_direct_way():
+    conv = nn.Conv2d(64, 64, 3, padding=1).requires_grad_(False)
+    image = torch.randn(1, 64, 9, 9, dtype=torch.float64)
+    frozen = FrozenConv(conv.double())
+    torch.testing.assert_close(frozen(image), conv(image), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("conv", [conv for _, conv in CASES], ids=str)
+def test_shapes_are_known_without_computing(conv):
+    frozen = FrozenConv(conv.requires_grad_(False), 0.0)
+    wanted = frozen(torch.randn(2, conv.in_channels, 9, 14)).shape
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert frozen(torch.empty(2, conv.in_channels, 9, 14)).shape == wanted
+
+
+STEPS = {
+    "efficientnet_lite0": ("blocks.4.2", 0.953, 29.74),
+    "inception_v3": ("Mixed_6c", 5.437, 20.76),
+    "resnet50": ("layer3.5", 9.107, 33.77),
+    "vgg19": ("features.28", 18.006, 59.38),
+}
+"""Of a step at 192x256: the layer, giga-operations (multiplications and additions), and megabytes that it saves."""
+
+
+class Operations(TorchDispatchMode):
+    """Counts those of convolutions and matrix products; PyTorch's own counter does not go through a gradient."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func._overloadpacket)
+        self.total += count(*args, **(kwargs or {}), out_val=result) if count else 0
+        return result
+
+
+@pytest.mark.parametrize("model", STEPS)
+def test_what_a_step_costs(model):
+    """The work and the memory of a step, which no machine's noise can hide: more than before is a regression."""
+    layer, operations, megabytes = STEPS[model]
+    network = load_network(model, "untrained", 0, "cpu")
+    scoring = Scoring((Energy(*network.resolve(layer)),))
+    gradient_of = whole_image_gradient(network.features(scoring.layers), scoring)
+    saved = {}
+
+    def note(tensor):
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with Operations() as operations_done, torch.autograd.graph.saved_tensors_hooks(note, lambda kept: kept):
+        gradient_of(torch.rand(3, 192, 256), (0, 0))
+    assert operations_done.total / 1e9 == pytest.approx(operations, rel=0.005)
+    assert sum(saved.values()) / 1e6 == pytest.approx(megabytes, rel=0.005)
