@@ -43,13 +43,17 @@ gallery: $(VENV)/installed ## Make the documentation's pictures
 thumbnails: $(VENV)/installed-dev ## Dream the thumbnails of the studio's looks again
 	$(BIN)/python -m phosphene.studio.thumbnails
 
+.PHONY: bench
+bench: $(VENV)/installed-dev ## Measure the speed of a step against others, into docs/performance.json and .svg
+	$(BIN)/python benchmarks/speed.py docs/performance
+
 .PHONY: studio
 studio: $(VENV)/installed-dev ## Open the studio
 	$(BIN)/phosphene studio --open
 
 .PHONY: clean
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) dreams .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-keras dreams .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

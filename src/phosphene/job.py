@@ -248,7 +248,7 @@ def describe_device(device: torch.device) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions that a result may depend on."""
-    return {name: version(name) for name in ("phosphene", "torch", "torchvision", "timm")}
+    return {name: version(name) for name in ("phosphene", "torch", "torchvision", "timm", "numba")}
 
 
 def _noise(source: str, rng: torch.Generator) -> Image:
