@@ -1,5 +1,6 @@
 """The documentation agrees with the code: its commands parse, its script runs, its names exist."""
 
+import json
 import re
 import shlex
 import tomllib
@@ -65,3 +66,11 @@ def test_the_default_model_is_the_one_that_needs_no_download():
         "efficientnet-lite0" in name
         for name in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     )
+
+
+def test_the_table_of_speed_is_what_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import speed
+
+    results = json.loads((ROOT / "docs/performance.json").read_text())
+    assert speed.table(results) in (ROOT / "docs/performance.md").read_text()
