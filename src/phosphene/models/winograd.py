@@ -42,7 +42,16 @@ CHANNELS = 64
 TURN = threading.Lock()
 """Held while a kernel runs: not each of Numba's thread pools may be used from two threads at once."""
 
-MOST_THREADS = numba.get_num_threads()
+
+def _start_threads() -> int:
+    """Let Numba start its threads, and return their number. Where the two share OpenMP, it sets PyTorch's too."""
+    threads = torch.get_num_threads()
+    started: int = numba.get_num_threads()
+    torch.set_num_threads(threads)
+    return started
+
+
+MOST_THREADS = _start_threads()
 
 TWO, FOUR, FIVE, EIGHT = map(np.float32, (2, 4, 5, 8))
 
