@@ -36,6 +36,9 @@ KERNEL = torch.tensor(
 FEWEST, MOST, BLOCK = 128, 1024, 2_000_000
 """How many windows are transformed together: as many as make a block of so many numbers, which a cache may hold."""
 
+# No kernel is compiled with `fastmath`: how additions are then contracted depends on whether a kernel was compiled in this
+# process or came from Numba's cache, and a recipe must give the same bytes in both.
+
 CHANNELS = 64
 """Channels that are transformed together, so that a window stays in the first cache."""
 
@@ -110,7 +113,7 @@ def _run(kernel: object, *arguments: object) -> None:
         kernel(threads, *arrays)  # type: ignore[operator]
 
 
-@numba.njit(inline="always", fastmath=True)
+@numba.njit(inline="always")
 @no_type_check
 def _to_frequencies(d0, d1, d2, d3, d4, d5, o0, o1, o2, o3, o4, o5):
     """B transposed, of Lavin and Gray."""
@@ -123,7 +126,7 @@ def _to_frequencies(d0, d1, d2, d3, d4, d5, o0, o1, o2, o3, o4, o5):
         o5[c] = FOUR * d1[c] - FIVE * d3[c] + d5[c]
 
 
-@numba.njit(inline="always", fastmath=True)
+@numba.njit(inline="always")
 @no_type_check
 def _to_places(m0, m1, m2, m3, m4, m5, o0, o1, o2, o3):
     """A transposed, of Lavin and Gray."""
@@ -135,7 +138,7 @@ def _to_places(m0, m1, m2, m3, m4, m5, o0, o1, o2, o3):
         o3[c] = difference1 + EIGHT * difference2 + m5[c]
 
 
-@numba.njit(parallel=True, fastmath=True, nogil=True, cache=True, error_model="numpy")
+@numba.njit(parallel=True, nogil=True, cache=True, error_model="numpy")
 @no_type_check
 def _analyse(threads, x, mask, masked, padding, grid, first, seen):
     """Transform windows of x [batch, rows, columns, channels], `first` and on, into seen [36, windows, channels]."""
@@ -150,7 +153,7 @@ def _analyse(threads, x, mask, masked, padding, grid, first, seen):
             _analyse_window(x, mask, masked, place // (grid[0] * grid[1]), top, left, window, half, seen, t)
 
 
-@numba.njit(fastmath=True, nogil=True, cache=True, error_model="numpy")
+@numba.njit(inline="always")
 @no_type_check
 def _analyse_window(x, mask, masked, image, top, left, window, half, seen, t):
     _, height, width, channels = x.shape
@@ -184,7 +187,7 @@ def _analyse_window(x, mask, masked, image, top, left, window, half, seen, t):
             )  # fmt: skip
 
 
-@numba.njit(parallel=True, fastmath=True, nogil=True, cache=True, error_model="numpy")
+@numba.njit(parallel=True, nogil=True, cache=True, error_model="numpy")
 @no_type_check
 def _synthesise(threads, products, grid, first, bias, limits, clamps, out, through):
     """Transform products [36, windows, filters] back, into their places of out [batch, rows, columns, filters]."""
@@ -200,7 +203,7 @@ def _synthesise(threads, products, grid, first, bias, limits, clamps, out, throu
             _synthesise_window(products, t, bias, low, high, clamps, half, places, out, through, image, top, left)
 
 
-@numba.njit(fastmath=True, nogil=True, cache=True, error_model="numpy")
+@numba.njit(inline="always")
 @no_type_check
 def _synthesise_window(products, t, bias, low, high, clamps, half, places, out, through, image, top, left):
     _, height, width, filters = out.shape
