@@ -36,8 +36,8 @@ KERNEL = torch.tensor(
 FEWEST, MOST, BLOCK = 128, 1024, 2_000_000
 """How many windows are transformed together: as many as make a block of so many numbers, which a cache may hold."""
 
-# No kernel is compiled with `fastmath`: how additions are then contracted depends on whether a kernel was compiled in this
-# process or came from Numba's cache, and a recipe must give the same bytes in both.
+# No kernel is compiled with `fastmath`: how it is then contracted depends on whether it was compiled in this process or
+# came from Numba's cache, and a recipe must give the same bytes in both.
 
 CHANNELS = 64
 """Channels that are transformed together, so that a window stays in the first cache."""
