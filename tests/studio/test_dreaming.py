@@ -20,25 +20,38 @@ def recipe_in(studio, page):
     return from_toml(imagefile.read_recipe(studio.folder / picture_of(page)))
 
 
-def test_a_sample_becomes_a_dream_that_grows_before_the_eyes(page, studio):
-    page.click("#samples button:has(img[alt*=chelsea])")
-    page.wait_for_selector("#dock:visible")
-    page.check("#looks input[value=rings]", force=True)
-    set_to(page, size=128, steps=8)
+def watched(page):
+    """Sets that fill with the widths of the dream and the words of the status, however briefly they are shown."""
     widths = page.evaluate_handle("""() => {
         const seen = new Set(), after = document.querySelector('#after');
         new MutationObserver(async () => { await after.decode().catch(() => {}); seen.add(after.naturalWidth); })
             .observe(after, { attributes: true, attributeFilter: ['src'] });
         return seen;
     }""")
+    words = page.evaluate_handle("""() => {
+        const seen = new Set(), status = document.querySelector('#status');
+        new MutationObserver(() => seen.add(status.textContent))
+            .observe(status, { childList: true, characterData: true, subtree: true });
+        return seen;
+    }""")
+    return widths, words
+
+
+def test_a_sample_becomes_a_dream_that_grows_before_the_eyes(page, studio):
+    page.click("#samples button:has(img[alt*=chelsea])")
+    page.wait_for_selector("#dock:visible")
+    page.check("#looks input[value=rings]", force=True)
+    set_to(page, size=128, steps=30)
+    widths, words = watched(page)
     dream(page)
-    page.wait_for_selector("text=/octave \\d of \\d, step \\d+ of 8, .* left/")
     wait_done(page)
     assert page.evaluate("seen => seen.size", widths) >= 2, "the picture grows from octave to octave"
-    assert page.locator("#curve polyline").get_attribute("points").count(",") == 24
+    told = page.evaluate("seen => [...seen]", words)
+    assert any(re.search(r"octave \d of \d, step \d+ of 30, .* left", text) for text in told), told
+    assert page.locator("#curve polyline").get_attribute("points").count(",") == 90
     recipe, made = recipe_in(studio, page)
     assert recipe.layers == ("blocks.3.2",)
-    assert (recipe.steps, made.size) == (8, (85, 128))
+    assert (recipe.steps, made.size) == (30, (85, 128))
 
 
 def test_full_size_is_the_default_and_the_download_is_the_file(page, studio, photographs):
