@@ -19,8 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 HERE = Path(__file__).parent
 KERAS = HERE.parent / ".venv-keras"
@@ -89,6 +87,7 @@ def compare(model: str, size: tuple[int, int]) -> dict:
 
 def operations(model: str, size: tuple[int, int]) -> int:
     """Multiplications and additions of a step by direct convolution."""
+    from operations import Operations
     from speed_step import LAYERS
 
     from phosphene.job import load_network
@@ -100,20 +99,10 @@ def operations(model: str, size: tuple[int, int]) -> int:
     body = cut(network.module, network.graph, {name: network.nodes[name] for name in nodes})
     fold_batch_norms(body)
     small = (size[0] // 4, size[1] // 4)
-    with _Operations() as counted:
+    with Operations() as counted:
         image = torch.rand(1, 3, *small, requires_grad=True)
         sum(value.square().mean() for value in body.requires_grad_(False)(image).values()).backward()
     return round(counted.total * size[0] * size[1] / (small[0] * small[1]))
-
-
-class _Operations(TorchDispatchMode):
-    total = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func._overloadpacket)
-        self.total += count(*args, **(kwargs or {}), out_val=result) if count else 0
-        return result
 
 
 def table(results: dict) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from phosphene.allocation import keep_freed
 from phosphene.binding import gradient_fn
 from phosphene.job import load_network
 from phosphene.models import network as networks
@@ -62,6 +63,7 @@ def prepare(contestant: str, model: str) -> GradientFn:
     network = load_network(model, "untrained", 0, "cpu")
     if contestant == "plain":
         return plain(network, LAYERS[model])
+    keep_freed()
     if contestant == "folded":
         networks.freeze_convolutions = lambda body: None
     return ours(network, LAYERS[model], 512 if contestant == "tiled" else "none")

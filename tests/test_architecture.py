@@ -13,7 +13,7 @@ ROOT = Path(phosphene.__file__).parent
 
 # Lowest first. A module may import from those in front of it, and from its own layer where that says so.
 LAYERS = [
-    {"errors"},
+    {"errors", "allocation"},
     {"types", "terms"},
     {"settings"},
     {"resample", "imagefile", "sums", "record"},

@@ -209,10 +209,14 @@ def test_no_pixel_is_skipped(card, randomise, photo, size):
 
 @hypothesis.settings(deadline=None, max_examples=100)
 @hypothesis.given(
-    length=st.integers(1, 400), tile=st.integers(1, 100), halo=st.integers(0, 90), stride=st.integers(1, 32)
+    length=st.integers(1, 400),
+    tile=st.integers(1, 100),
+    halo=st.integers(0, 90),
+    stride=st.integers(1, 32),
+    least=st.integers(1, 120),
 )
-def test_spans_are_a_partition_with_aligned_windows(length, tile, halo, stride):
-    cut = spans(length, tile, halo, stride)
+def test_spans_are_a_partition_with_aligned_windows(length, tile, halo, stride, least):
+    cut = spans(length, tile, halo, stride, least)
     assert [pixel for span in cut for pixel in range(span.start, span.stop)] == list(range(length))
     assert [span.last for span in cut] == [False] * (len(cut) - 1) + [True]
     for span in cut:
@@ -221,7 +225,9 @@ def test_spans_are_a_partition_with_aligned_windows(length, tile, halo, stride):
         assert (length - span.window_stop) % stride == 0
         assert span.window_start <= max(0, span.start - halo)
         assert min(length, span.stop + halo) <= span.window_stop <= length
-        assert span.window_start >= max(0, span.start - round_up(halo, stride))
+        assert span.window_stop - span.window_start >= min(least, length)
+        needed = max(round_up(tile, stride) + 2 * round_up(halo, stride), least)
+        assert span.window_stop - span.window_start < needed + 2 * stride
 
 
 @pytest.mark.parametrize(("number", "multiple", "expected"), [(0, 8, 0), (1, 8, 8), (8, 8, 8), (9, 8, 16), (7, 1, 7)])

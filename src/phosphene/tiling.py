@@ -50,20 +50,26 @@ class Span:
         return first, None if self.last else first + (self.stop - self.start) // stride
 
 
-def spans(length: int, tile: int, halo: int, stride: int) -> list[Span]:
-    """Cut `length` px into tiles of `tile` px, rounded up to the stride; the last one takes what is left."""
+def spans(length: int, tile: int, halo: int, stride: int, min_window: int = 1) -> list[Span]:
+    """Cut `length` px into tiles of `tile` px, rounded up to the stride; the last one takes what is left.
+
+    A window that would be shorter than `min_window` px is made longer, where there is room.
+    """
     tile, halo = round_up(max(tile, 1), stride), round_up(halo, stride)
     starts = range(0, length, tile)
-    return [
-        Span(
-            start=start,
-            stop=min(start + tile, length),
-            window_start=max(0, start - halo),
-            window_stop=_window_stop(min(start + tile, length), halo, length, stride),
-            last=start == starts[-1],
-        )
-        for start in starts
-    ]
+    return [_span(start, min(start + tile, length), halo, length, stride, min_window) for start in starts]
+
+
+def _span(start: int, stop: int, halo: int, length: int, stride: int, min_window: int) -> Span:
+    window_start = max(0, min(start - halo, (length - min_window) // stride * stride))
+    wanted = max(stop + halo, window_start + min_window)
+    return Span(
+        start=start,
+        stop=stop,
+        window_start=window_start,
+        window_stop=min(length, wanted + (length - wanted) % stride),
+        last=stop == length,
+    )
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ class Tiling:
     def tiles(self, size: Size) -> list[Tile]:
         """Cut an image into tiles; an axis shorter than the network can see is not cut."""
         tile = self.tile if min(size) >= self.min_side else max(size)
-        rows, columns = (spans(length, tile, max(self.halo, self.min_side), self.stride) for length in size)
+        rows, columns = (spans(length, tile, self.halo, self.stride, self.min_side) for length in size)
         return [Tile(down, across) for down in rows for across in columns]
 
     def batches(self, size: Size) -> list[list[Tile]]:
@@ -163,11 +169,6 @@ def tiled_gradient(tiling: Tiling) -> GradientFn:
 def round_up(number: int, multiple: int) -> int:
     """Return the smallest multiple of `multiple` that is not below `number`."""
     return -(-number // multiple) * multiple
-
-
-def _window_stop(stop: int, halo: int, length: int, stride: int) -> int:
-    wanted = stop + halo
-    return min(length, wanted + (length - wanted) % stride)
 
 
 def _rolled(tile: Tile, size: Size, shift: Shift, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ import cyclopts
 from cyclopts import App
 from pydantic import ValidationError
 
+from phosphene.allocation import keep_freed
 from phosphene.cli import comparing, dreaming, huge, models
 from phosphene.errors import PhospheneError
 from phosphene.settings import describe_problems
@@ -32,6 +33,7 @@ app.command(
 
 def main() -> None:
     """Run the command line, and exit with 0, 1 (failure), 2 (usage) or 130 (interrupted)."""
+    keep_freed()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from phosphene.allocation import keep_freed
 from phosphene.errors import UsageError
 
 STORE_BYTES = 100_000_000
@@ -51,6 +52,7 @@ class Worker:
 
     def __init__(self) -> None:
         torch.set_num_threads(1)
+        keep_freed()
 
     def apply(self, function: Callable[[Any], Any], item: Any) -> Any:
         """Apply a function to a strip or a batch of tiles."""

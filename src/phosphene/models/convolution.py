@@ -10,13 +10,14 @@ directly. The way depends on the kernel alone and is never measured on the spot:
 time.
 """
 
-from dataclasses import dataclass
 from itertools import product
-from math import inf
+from math import ceil, inf
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.padding import get_same_padding
 from torch import Tensor, nn
 
 WORTHWHILE = 64 * 64
@@ -25,9 +26,16 @@ WORTHWHILE = 64 * 64
 PADDINGS = list(product(range(3), repeat=2))
 """Those of a 3x3 kernel of which the adjoint is a convolution with padding too."""
 
+FEW = 4
+"""Channels of an input, such as an image's, for which the adjoint of a strided kernel is faster by phases."""
+
 
 class FrozenConv(nn.Module):
-    """A convolution whose weights are never trained, and the clamp to `low`..`high` that follows it."""
+    """A convolution whose weights are never trained, and the clamp to `low`..`high` that follows it.
+
+    `read_once` says that another one is all that reads it: the gradient that comes back is then nobody else's, and is
+    overwritten.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -37,8 +45,11 @@ class FrozenConv(nn.Module):
         weight = conv.weight.detach()
         self.register_buffer("weight", weight)
         self.register_buffer("bias", weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach())
-        self.stride, self.padding, self.dilation, self.groups = conv.stride, conv.padding, conv.dilation, conv.groups
+        self.stride, self.dilation, self.groups = conv.stride, conv.dilation, conv.groups
+        self.padding = tuple(map(int, conv.padding))
+        self.same = isinstance(conv, Conv2dSame)
         self.low, self.high = low, high
+        self.read_once = False
         self.direct: Way = Direct(self)
         self.quickest = self.direct if _is_plain(weight) else self._quickest()
 
@@ -52,11 +63,13 @@ class FrozenConv(nn.Module):
         return self.direct if _is_plain(x) else self.quickest
 
     def _quickest(self) -> "Way":
-        kernel, spread = self.weight.shape[2:], (self.stride, self.dilation, self.groups)
-        if spread != ((1, 1), (1, 1), 1):
+        if (self.dilation, self.groups) != ((1, 1), 1):
             return self.direct
-        if kernel == (1, 1) and self.padding == (0, 0):
+        kernel = self.weight.shape[2:]
+        if kernel == (1, 1) and self.padding == (0, 0) and not self.same:
             return Product(self)
+        if self.stride != (1, 1):
+            return Phased(self) if self.weight.shape[1] <= FEW and min(kernel) > 3 else self.direct
         if kernel == (3, 3) and self.padding in PADDINGS and self.weight[:, :, 0, 0].numel() >= WORTHWHILE:
             return Winograd(self, (self.padding[0], self.padding[1]))
         return self.direct
@@ -65,6 +78,19 @@ class FrozenConv(nn.Module):
     def clamps(self) -> bool:
         """Whether anything is clamped."""
         return (self.low, self.high) != (-inf, inf)
+
+    def margins(self, size: torch.Size) -> tuple[list[int], tuple[int, int]]:
+        """Return the padding of both sides for an image of `size`, and how many of the first units are too many.
+
+        TensorFlow pads one pixel more behind than in front where the sum is odd. That is a stride more in front, and
+        the first unit left out.
+        """
+        if not self.same:
+            return list(self.padding), (0, 0)
+        kernel, stride = self.weight.shape[2:], self.stride
+        total = [get_same_padding(*axis) for axis in zip(size, kernel, stride, self.dilation, strict=True)]
+        padding = [pad // 2 + pad % 2 * step for pad, step in zip(total, stride, strict=True)]
+        return padding, (total[0] % 2, total[1] % 2)
 
 
 class _Frozen(torch.autograd.Function):
@@ -96,28 +122,68 @@ class Way(Protocol):
         """Return the gradient with respect to an input of `shape`, given the one with respect to the output."""
 
 
-@dataclass
 class Direct:
     """PyTorch's own convolution."""
 
-    conv: FrozenConv
     grid = 1
+
+    def __init__(self, conv: FrozenConv) -> None:
+        self.conv = conv
 
     def apply(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """As `Way.apply`."""
         conv = self.conv
-        y = F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        padding, (down, across) = conv.margins(x.shape[2:])
+        y = F.conv2d(x, conv.weight, conv.bias, conv.stride, padding, conv.dilation, conv.groups)
+        if down or across:
+            y = y[:, :, down:, across:].contiguous(memory_format=torch.channels_last)
         return _clamped(conv, y)
 
     def adjoint(self, y: Tensor, kept: Tensor | None, shape: torch.Size) -> Tensor:
         """As `Way.adjoint`; PyTorch wants an input, and does not read it."""
         conv = self.conv
+        padding, (down, across) = conv.margins(shape[2:])
+        y = _unclamped(conv, y, kept)
+        if down or across:
+            y = F.pad(y, (across, 0, down, 0))
         x = torch.empty(shape, dtype=y.dtype, device=y.device, memory_format=torch.channels_last)
         found: Tensor = torch.ops.aten.convolution_backward(
-            _unclamped(conv, y, kept), x, conv.weight, None, conv.stride, conv.padding, conv.dilation,
-            False, [0, 0], conv.groups, [True, False, False],
+            y, x, conv.weight, None, conv.stride, padding, conv.dilation, False, [0, 0], conv.groups,
+            [True, False, False],
         )[0]  # fmt: skip
         return found
+
+
+class Phased(Direct):
+    """A kernel with a stride that reads few channels: the input's pixels fall into phases, as many as the stride has
+    steps, and the gradients of all phases are the channels of one convolution with stride 1 (Shi et al. 2016,
+    arXiv:1609.07009).
+    """
+
+    def __init__(self, conv: FrozenConv) -> None:
+        super().__init__(conv)
+        filters, channels, *kernel = conv.weight.shape
+        self.taps = [ceil(side / step) for side, step in zip(kernel, conv.stride, strict=True)]
+        (down, across), (rows, columns) = conv.stride, self.taps
+        whole = F.pad(conv.weight, (0, across * columns - kernel[1], 0, down * rows - kernel[0]))
+        phases = whole.view(filters, channels, rows, down, columns, across).flip(2, 4)
+        self.weight = (
+            phases.permute(1, 3, 5, 0, 2, 4)
+            .reshape(-1, filters, rows, columns)
+            .contiguous(memory_format=torch.channels_last)
+        )
+
+    def adjoint(self, y: Tensor, kept: Tensor | None, shape: torch.Size) -> Tensor:
+        """As `Way.adjoint`."""
+        conv = self.conv
+        padding, skipped = conv.margins(shape[2:])
+        y = F.conv2d(_unclamped(conv, y, kept), self.weight, None, 1, [tap - 1 for tap in self.taps])
+        batch, _, rows, columns = y.shape
+        (down, across), channels = conv.stride, shape[1]
+        x = y.view(batch, channels, down, across, rows, columns).permute(0, 1, 4, 2, 5, 3)
+        x = x.reshape(batch, channels, rows * down, columns * across)
+        top, left = (pad - skip * step for pad, skip, step in zip(padding, skipped, conv.stride, strict=True))
+        return F.pad(x, (-left, shape[3] + left - x.shape[3], -top, shape[2] + top - x.shape[2]))
 
 
 class Product:
@@ -131,15 +197,22 @@ class Product:
 
     def apply(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """As `Way.apply`."""
-        places = x.permute(0, 2, 3, 1)
+        down, across = self.conv.stride
+        places = x[:, :, ::down, ::across].permute(0, 2, 3, 1)
         y = torch.addmm(self.conv.bias, places.reshape(-1, x.shape[1]), self.transposed)
         return _clamped(self.conv, y.view(*places.shape[:3], -1).permute(0, 3, 1, 2))
 
     def adjoint(self, y: Tensor, kept: Tensor | None, shape: torch.Size) -> Tensor:
         """As `Way.adjoint`."""
         places = _unclamped(self.conv, y, kept).permute(0, 2, 3, 1)
-        x = torch.mm(places.reshape(-1, y.shape[1]), self.weight)
-        return x.view(*places.shape[:3], -1).permute(0, 3, 1, 2)
+        seen = torch.mm(places.reshape(-1, y.shape[1]), self.weight)
+        seen = seen.view(*places.shape[:3], -1).permute(0, 3, 1, 2)
+        if self.conv.stride == (1, 1):
+            return seen
+        down, across = self.conv.stride
+        x = torch.empty(shape, memory_format=torch.channels_last).zero_()
+        x[:, :, ::down, ::across] = seen
+        return x
 
 
 class Winograd:
@@ -177,5 +250,5 @@ def _unclamped(conv: FrozenConv, y: Tensor, clamped: Tensor | None) -> Tensor:
     """The gradient in front of the clamp, given the one behind it, and the values there."""
     if clamped is None:
         return y
-    found: Tensor = torch.ops.aten.hardtanh_backward(y, clamped, conv.low, conv.high)
-    return found
+    found = y if conv.read_once else torch.empty_like(y)
+    return torch.ops.aten.hardtanh_backward.grad_input(y, clamped, conv.low, conv.high, grad_input=found)  # type: ignore[no-any-return]

@@ -5,6 +5,7 @@ from math import inf
 
 import torch
 import torch.nn.functional as F
+from timm.layers.conv2d_same import Conv2dSame
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -20,6 +21,9 @@ CLAMPS: dict[object, tuple[float, float]] = {
     F.relu6: RELU6,
 }
 """Modules, functions and methods that clamp, and to what."""
+
+KNOWN = (nn.Conv2d, Conv2dSame)
+"""Convolutions that can be frozen; other subclasses may do anything in front of them."""
 
 
 def fold_batch_norms(network: fx.GraphModule) -> None:
@@ -50,7 +54,9 @@ def freeze_convolutions(network: fx.GraphModule) -> None:
     """Make each convolution a `FrozenConv`, together with the clamp that follows it where nobody else reads it."""
     for node in list(network.graph.nodes):
         conv = _module_of(network, node)
-        if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros":
+        if not isinstance(conv, nn.Conv2d) or type(conv) not in KNOWN:
+            continue
+        if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             continue
         clamp = next(iter(node.users)) if len(node.users) == 1 else node
         limits = _limits_of(network, clamp)
@@ -60,6 +66,10 @@ def freeze_convolutions(network: fx.GraphModule) -> None:
         if limits:
             clamp.replace_all_uses_with(node)
             network.graph.erase_node(clamp)
+    for node in network.graph.nodes:
+        conv, readers = _module_of(network, node), list(node.users)
+        if isinstance(conv, FrozenConv):
+            conv.read_once = len(readers) == 1 and isinstance(_module_of(network, readers[0]), FrozenConv)
     network.delete_all_unused_submodules()
     network.recompile()
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+from phosphene.allocation import keep_freed
 from phosphene.errors import PhospheneError, UsageError
 from phosphene.imagefile import Photo
 from phosphene.job import choose_device
@@ -113,6 +114,7 @@ def _start_worker() -> tuple[Any, Connection]:
 def _work(pipe: Connection) -> None:
     """Dream what comes, until the pipe ends, as it does when the parent dies; Ctrl-C is for the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed()
     try:
         while True:
             for event in dream_cell(*pipe.recv()):
