@@ -25,12 +25,14 @@ def status(key: str) -> int:
 def measure(model: str, layer: str, side: int) -> None:
     import torch
 
+    from phosphene.allocation import keep_freed
     from phosphene.gradient import whole_image_gradient
     from phosphene.job import load_network
     from phosphene.memory import gradient_bytes
     from phosphene.objective import Energy, Scoring
 
     torch.set_num_threads(1)
+    keep_freed()
     network = load_network(model, "pretrained" if model == "efficientnet_lite0" else "untrained", 0, "cpu")
     scoring = Scoring((Energy(*network.resolve(layer)),))
     features = network.features(scoring.layers)

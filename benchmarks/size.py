@@ -42,9 +42,11 @@ def measure(kind: str, megapixels: float) -> None:
     """Run in a process of its own, and print the result."""
     import torch
 
+    from phosphene.allocation import keep_freed
     from phosphene.settings import Recipe
 
     torch.set_num_threads(1)
+    keep_freed()
     times: list[tuple[float, float]] = []
 
     def used() -> float:

@@ -1,6 +1,8 @@
 """Frozen convolutions against PyTorch's own in float64, and what a step of our models costs, counted."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -141,3 +143,20 @@ def test_what_a_step_costs(model):
         gradient_of(torch.rand(3, 192, 256), (0, 0))
     assert operations_done.total / 1e9 == pytest.approx(operations, rel=0.005)
     assert sum(saved.values()) / 1e6 == pytest.approx(megabytes, rel=0.005)
+
+
+@pytest.mark.slow
+def test_kernels_need_no_folder_to_be_kept_in():
+    """As where neither the package's folder nor the home can be written."""
+    script = """
+from numba.core.caching import CacheImpl
+CacheImpl._locator_classes = []
+import torch
+from phosphene.models import winograd
+weight = torch.randn(2, 3, 3, 3)
+image = torch.randn(1, 3, 9, 9)
+found, _ = winograd.convolve(image, winograd.spectrum_of(weight), torch.zeros(2), (1, 1))
+print((found - torch.nn.functional.conv2d(image, weight, padding=1)).abs().max() < 1e-5)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "True" in done.stdout, done.stderr

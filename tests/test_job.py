@@ -35,6 +35,7 @@ CHANGES = {
     "batch": 4,
     "model": "resnet50",
     "weights": "untrained",
+    "winograd": False,
     "size": 48,
     "enlarge": True,
     "mask": "sample:rocket",
@@ -48,9 +49,10 @@ COMPANY = {
     "halo": {"tile": 16},
     "batch": {"tile": 16},
     "model": {"weights": "untrained", "layers": ()},
+    "winograd": {"model": "resnet50", "weights": "untrained", "layers": ("layer1.0",)},
     "enlarge": {"size": 700},
 }
-SAME_UP_TO_ROUNDING = {"tile", "batch"}
+SAME_UP_TO_ROUNDING = {"tile", "batch", "winograd"}
 
 
 def dream(source, recipe):
@@ -69,6 +71,7 @@ def test_every_setting_changes_the_picture(name, coffee):
     if name in SAME_UP_TO_ROUNDING:
         # Exact tiles, one by one or in batches, must not: what changes is the way there, which test_tiling.py shows.
         assert torch.allclose(before, after, atol=0.02)
+        assert name != "winograd" or not torch.equal(before, after)
     else:
         assert before.shape != after.shape or not torch.allclose(before, after, atol=1e-4)
 

@@ -117,7 +117,7 @@ def prepare(source: Source, recipe: Recipe, device: str = "auto", memory: str | 
     where = choose_device(device)
     rng = torch.Generator().manual_seed(recipe.seed)
     photo = read(source, rng)
-    network = load_network(recipe.model, recipe.weights, recipe.seed, str(where))
+    network = load_network(recipe.model, recipe.weights, recipe.seed, str(where), recipe.winograd)
     recipe = with_default_layer(recipe, network)
     size = fitted_size(photo.image, recipe)
     mask = imagefile.read(recipe.mask) if recipe.mask is not None else None
@@ -210,9 +210,9 @@ def read(source: Source, rng: torch.Generator) -> Photo:
 
 
 @lru_cache(maxsize=2)
-def load_network(model: str, weights: str, seed: int, device: str) -> Network:
+def load_network(model: str, weights: str, seed: int, device: str, winograd: bool = True) -> Network:
     """Load a network; the last two are kept, so that a folder of pictures loads one once."""
-    return networks.load(registry.card(model), weights, seed, torch.device(device))
+    return networks.load(registry.card(model), weights, seed, torch.device(device), winograd)
 
 
 def seen_guide(recipe: Recipe, device: torch.device) -> Image | None:

@@ -29,6 +29,10 @@ class Eye(Settings):
     weights: Annotated[
         str, Field(description="pretrained, untrained (seeded random), or a .safetensors or .pth file.")
     ] = "pretrained"
+    winograd: Annotated[
+        bool,
+        Field(description="On the CPU, compute wide 3x3 convolutions by Winograd's method: faster, other last bits."),
+    ] = True
 
 
 class Target(Settings):

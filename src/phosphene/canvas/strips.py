@@ -158,3 +158,10 @@ def finished(block: Block, dream: Raster, photograph: Raster, recipe: Recipe) ->
     """Return a block of the finished picture."""
     own = dream.read(*block)
     return finish(own, photograph.read(*block) if recipe.colour == "original" else own, recipe)
+
+
+def glimpse(block: Block, dream: Raster, photograph: Raster, recipe: Recipe, every: int) -> Part:
+    """Return those pixels of a finished block whose row and column in the picture are multiples of `every`."""
+    rows, columns = block
+    whole = finished(block, dream, photograph, recipe)
+    return whole[:, -rows.start % every :: every, -columns.start % every :: every].clone()

@@ -1,25 +1,26 @@
 """Pictures on disk as the loop wants them: the four operations of a `render.Medium`, and a `GradientFn`.
 
 Each is a list of strips or tiles to which a function of `strips` or `tiles` is applied, by Python's `map` or by one
-that spreads over a cluster; numbers come back, never pixels.
+that spreads over a cluster; numbers come back, and of a step's pixels as many as a listener gets to see.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from phosphene.canvas import raster, strips
-from phosphene.canvas.raster import CHUNK_COLUMNS, STRIP, Part, Raster
+from phosphene.canvas.raster import CHUNK_COLUMNS, STRIP, Raster
 from phosphene.canvas.strips import Slope, blocks, cut
 from phosphene.canvas.tiles import differentiate_tiles
 from phosphene.norms import NORMS
 from phosphene.render import Medium
 from phosphene.settings import Ascent, Recipe
-from phosphene.sums import SEGMENT, total
+from phosphene.sums import total
 from phosphene.tiling import Tiling, round_up
 from phosphene.types import Image, Shift, Size
 
@@ -78,13 +79,13 @@ class Surface:
     def show(self, dream: Raster, base: Raster, recipe: Recipe) -> Image:
         """Return a small picture of the dream: every so many pixels of it."""
         every = max(1, max(dream.size) // SHOWN)
-
-        def seen(rows: slice, columns: slice) -> Part:
-            whole = strips.finished((rows, columns), dream, base, recipe)
-            return whole[:, -rows.start % every :: every, -columns.start % every :: every].clone()
-
-        rows, columns = cut(dream.size[0]), cut(dream.size[1], SEGMENT)
-        return torch.cat([torch.cat([seen(down, across) for across in columns], dim=2) for down in rows], dim=1)
+        seen = torch.empty(3, *(ceil(side / every) for side in dream.size))
+        work = partial(strips.glimpse, dream=dream, photograph=base, recipe=recipe, every=every)
+        parts = blocks(dream.size)
+        for (rows, columns), part in zip(parts, self.map(work, parts), strict=True):
+            top, left = ceil(rows.start / every), ceil(columns.start / every)
+            seen[:, top : top + part.shape[1], left : left + part.shape[2]] = part
+        return seen
 
     def gradient_fn(self, bound: Callable[[], Tiling], device: str) -> Callable[[Raster, Shift], tuple[float, Slope]]:
         """Build the gradient of pictures on disk."""

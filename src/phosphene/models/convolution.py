@@ -29,6 +29,8 @@ PADDINGS = list(product(range(3), repeat=2))
 FEW = 4
 """Channels of an input, such as an image's, for which the adjoint of a strided kernel is faster by phases."""
 
+UNCLAMPED = (-inf, inf)
+
 
 class FrozenConv(nn.Module):
     """A convolution whose weights are never trained, and the clamp to `low`..`high` that follows it.
@@ -40,7 +42,7 @@ class FrozenConv(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, conv: nn.Conv2d, low: float = -inf, high: float = inf) -> None:
+    def __init__(self, conv: nn.Conv2d, low: float = -inf, high: float = inf, winograd: bool = True) -> None:
         super().__init__()
         weight = conv.weight.detach()
         self.register_buffer("weight", weight)
@@ -51,7 +53,7 @@ class FrozenConv(nn.Module):
         self.low, self.high = low, high
         self.read_once = False
         self.direct: Way = Direct(self)
-        self.quickest = self.direct if _is_plain(weight) else self._quickest()
+        self.quickest = self.direct if _is_plain(weight) else self._quickest(winograd)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve and clamp `[batch, channels, rows, columns]`."""
@@ -62,7 +64,7 @@ class FrozenConv(nn.Module):
         """The fastest way for `x`."""
         return self.direct if _is_plain(x) else self.quickest
 
-    def _quickest(self) -> "Way":
+    def _quickest(self, winograd: bool) -> "Way":
         if (self.dilation, self.groups) != ((1, 1), 1):
             return self.direct
         kernel = self.weight.shape[2:]
@@ -70,14 +72,15 @@ class FrozenConv(nn.Module):
             return Product(self)
         if self.stride != (1, 1):
             return Phased(self) if self.weight.shape[1] <= FEW and min(kernel) > 3 else self.direct
-        if kernel == (3, 3) and self.padding in PADDINGS and self.weight[:, :, 0, 0].numel() >= WORTHWHILE:
+        wide = winograd and self.weight[:, :, 0, 0].numel() >= WORTHWHILE
+        if kernel == (3, 3) and self.padding in PADDINGS and wide:
             return Winograd(self, (self.padding[0], self.padding[1]))
         return self.direct
 
     @property
     def clamps(self) -> bool:
         """Whether anything is clamped."""
-        return (self.low, self.high) != (-inf, inf)
+        return (self.low, self.high) != UNCLAMPED
 
     def margins(self, size: torch.Size) -> tuple[list[int], tuple[int, int]]:
         """Return the padding of both sides for an image of `size`, and how many of the first units are too many.

@@ -9,7 +9,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from phosphene.models.convolution import FrozenConv
+from phosphene.models.convolution import UNCLAMPED, FrozenConv
 
 RELU, RELU6 = (0.0, inf), (0.0, 6.0)
 CLAMPS: dict[object, tuple[float, float]] = {
@@ -50,7 +50,7 @@ def fold_batch_norms(network: fx.GraphModule) -> None:
     network.recompile()
 
 
-def freeze_convolutions(network: fx.GraphModule) -> None:
+def freeze_convolutions(network: fx.GraphModule, winograd: bool = True) -> None:
     """Make each convolution a `FrozenConv`, together with the clamp that follows it where nobody else reads it."""
     for node in list(network.graph.nodes):
         conv = _module_of(network, node)
@@ -61,7 +61,7 @@ def freeze_convolutions(network: fx.GraphModule) -> None:
         clamp = next(iter(node.users)) if len(node.users) == 1 else node
         limits = _limits_of(network, clamp)
         name = f"frozen_{node.name}"
-        network.add_submodule(name, FrozenConv(conv, *limits) if limits else FrozenConv(conv))
+        network.add_submodule(name, FrozenConv(conv, *(limits or UNCLAMPED), winograd=winograd))
         node.target = name
         if limits:
             clamp.replace_all_uses_with(node)

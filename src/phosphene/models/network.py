@@ -51,11 +51,15 @@ class Features(nn.Module):
 
 @dataclass
 class Network:
-    """A model's card, its weights' identity, and its traced graph; `features` reads layers from it."""
+    """A model's card, its weights' identity, and its traced graph; `features` reads layers from it.
+
+    `winograd` allows convolutions by that method, which is faster where there is one.
+    """
 
     card: ModelCard
     module: nn.Module
     weights: str
+    winograd: bool = True
     graph: fx.Graph = field(init=False, repr=False)
     nodes: dict[str, fx.Node] = field(init=False, repr=False)
     modules: dict[str, str] = field(init=False, repr=False)
@@ -98,7 +102,7 @@ class Network:
         if key not in self._features:
             body = cut(self.module, self.graph, {name: self.nodes[name] for name in key})
             fold_batch_norms(body)
-            freeze_convolutions(body)
+            freeze_convolutions(body, self.winograd)
             features = Features(body, self.card).to(self.device).eval().requires_grad_(False)
             self._features[key] = features.to(memory_format=torch.channels_last)
         return self._features[key]
@@ -108,10 +112,10 @@ class Network:
         return self.modules.get(name, name)
 
 
-def load(card: ModelCard, weights: str, seed: int, device: torch.device) -> Network:
+def load(card: ModelCard, weights: str, seed: int, device: torch.device, winograd: bool = True) -> Network:
     """Build a network with its weights: `pretrained`, `untrained` (seeded) or a file. Raises `WeightsError`."""
     module, identity = weight_files.load(card, weights, seed)
-    return Network(card, module.to(device), identity)
+    return Network(card, module.to(device), identity, winograd)
 
 
 def _as_planes(value: Tensor) -> Tensor:

@@ -6,8 +6,10 @@ products are PyTorch's; the transforms, which would go through memory many times
 """
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from math import inf
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import numba
 import numpy as np
@@ -55,6 +57,16 @@ def _start_threads() -> int:
 
 
 MOST_THREADS = _start_threads()
+
+
+def _compiled(function: Callable[..., None]) -> Any:
+    """Compile a kernel when it is first called; keep it for other processes, where there is a folder to keep it in."""
+    compile_with = partial(numba.njit, parallel=True, nogil=True, error_model="numpy")
+    try:
+        return compile_with(cache=True)(function)
+    except RuntimeError:  # neither the package's folder nor the user's can be written
+        return compile_with()(function)
+
 
 TWO, FOUR, FIVE, EIGHT = map(np.float32, (2, 4, 5, 8))
 
@@ -138,7 +150,7 @@ def _to_places(m0, m1, m2, m3, m4, m5, o0, o1, o2, o3):
         o3[c] = difference1 + EIGHT * difference2 + m5[c]
 
 
-@numba.njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@_compiled
 @no_type_check
 def _analyse(threads, x, mask, masked, padding, grid, first, seen):
     """Transform windows of x [batch, rows, columns, channels], `first` and on, into seen [36, windows, channels]."""
@@ -187,7 +199,7 @@ def _analyse_window(x, mask, masked, image, top, left, window, half, seen, t):
             )  # fmt: skip
 
 
-@numba.njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@_compiled
 @no_type_check
 def _synthesise(threads, products, grid, first, bias, limits, clamps, out, through):
     """Transform products [36, windows, filters] back, into their places of out [batch, rows, columns, filters]."""
