@@ -15,7 +15,7 @@ from pathlib import Path
 
 COMMAND = Path(sys.executable).with_name("phosphene")
 QUICK = ("--size", "128", "--octaves", "1", "--steps", "1", "--overwrite")
-TIMES, PICTURES = 5, 9
+TIMES, PICTURES = 3, 5
 LIBRARIES = ("torch", "torch; import torchvision", "torch; import torchvision, timm", "torch; import phosphene.job")
 SETUP = """
 import time, torch

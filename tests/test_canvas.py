@@ -15,7 +15,7 @@ from phosphene.canvas.surface import Surface
 from phosphene.errors import StoreError
 from phosphene.models.network import Network
 from phosphene.objective import Energy, Mean, Scoring
-from phosphene.render import render
+from phosphene.render import finish, render
 from phosphene.resample import resize, roll
 from phosphene.settings import Recipe
 
@@ -172,3 +172,11 @@ def test_a_store_that_is_gone(photo, tmp_path):
     raster.remove(stored.path)
     with pytest.raises(StoreError, match="photograph could not be read"):
         whole(stored)
+
+
+def test_a_listener_sees_every_so_many_pixels(tmp_path, photo, monkeypatch):
+    monkeypatch.setattr("phosphene.canvas.surface.SHOWN", 40)
+    dream, photograph, recipe = photo(150, 310), photo(150, 310).flip(1), Recipe(colour="original")
+    shown = Surface(tmp_path, recipe).show(on_disk(tmp_path, dream, "dream"), on_disk(tmp_path, photograph), recipe)
+    expected = finish(dream.float(), photograph.float(), recipe)[:, ::7, ::7]
+    assert torch.equal(shown, expected)

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from phosphene.gradient import whole_image_gradient
 from phosphene.job import load_network
 from phosphene.models.convolution import Direct, FrozenConv, Phased, Product, Winograd
+from phosphene.models.network import Network
 from phosphene.models.winograd import MOST
 from phosphene.objective import Energy, Scoring
 
@@ -115,6 +116,27 @@ def test_shapes_are_known_without_computing(conv):
     wanted = frozen(torch.randn(2, conv.in_channels, 9, 14)).shape
     with FakeTensorMode(allow_non_fake_inputs=True):
         assert frozen(torch.empty(2, conv.in_channels, 9, 14)).shape == wanted
+
+
+class Read(nn.Module):
+    """A clamped convolution that one convolution reads, and one that others read too."""
+
+    def __init__(self):
+        super().__init__()
+        self.once, self.twice, self.last = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+
+    def forward(self, x):
+        x = self.twice(self.once(x).relu()).relu()
+        return x + self.last(x).relu()
+
+
+def test_only_a_gradient_that_nobody_else_reads_is_overwritten(card, randomise, photo):
+    module, image = randomise(Read().double()), photo(9, 8).requires_grad_(True)
+    features = Network(card(), copy.deepcopy(module), "none").features(("add",))
+    assert [part.read_once for part in features.modules() if isinstance(part, FrozenConv)] == [True, False, False]
+    frozen, plain = features(image[None])["add"], module((image[None] - features.mean) / features.std)
+    found, wanted = (torch.autograd.grad(y.square().sum(), image, retain_graph=True)[0] for y in (frozen, plain))
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
 
 
 STEPS = {

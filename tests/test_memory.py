@@ -134,6 +134,8 @@ def test_a_real_allocation_that_fails(tmp_path):
 
 PEAK = """
 import sys, torch
+from phosphene.allocation import keep_freed
+keep_freed()
 torch.set_num_threads(1)
 from phosphene.job import load_network
 from phosphene.binding import tiling_of

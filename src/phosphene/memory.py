@@ -29,10 +29,10 @@ logger = logging.getLogger(__name__)
 SHARE = 0.7
 """Of the memory that is free, what a dream may take."""
 
-WORKSPACE = 1.15
+WORKSPACE = 1.5
 """What convolutions and the allocator take beside the tensors; docs/size.md has what was measured."""
 
-FRAGMENTED = 1.35
+FRAGMENTED = 1.2
 """What windows of several sizes take more than the largest, since memory that is freed is reused only in part."""
 
 PIXEL = 12
