@@ -63,7 +63,7 @@ def main(path: Path, models: list[str]) -> None:
         if models and card.name not in models:
             continue
         weights = "pretrained" if card.source == "package" else "untrained"
-        network = load_network(card.name, weights, 0, "cpu")
+        network = load_network(card.name, weights, 0, "cpu", True)
         for layer in card.layers:
             found = errors(network, layer, image)
             (reach,) = reach_of(network, network.resolve(layer)).values()

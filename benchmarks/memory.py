@@ -33,7 +33,7 @@ def measure(model: str, layer: str, side: int) -> None:
 
     torch.set_num_threads(1)
     keep_freed()
-    network = load_network(model, "pretrained" if model == "efficientnet_lite0" else "untrained", 0, "cpu")
+    network = load_network(model, "pretrained" if model == "efficientnet_lite0" else "untrained", 0, "cpu", True)
     scoring = Scoring((Energy(*network.resolve(layer)),))
     features = network.features(scoring.layers)
     gradient_of = whole_image_gradient(features, scoring)

@@ -95,7 +95,7 @@ def operations(model: str, size: tuple[int, int]) -> int:
     from phosphene.models.folding import fold_batch_norms
     from phosphene.models.tracing import cut
 
-    network = load_network(model, "untrained", 0, "cpu")
+    network = load_network(model, "untrained", 0, "cpu", True)
     nodes = [network.resolve(layer)[0] for layer in LAYERS[model]]
     body = cut(network.module, network.graph, {name: network.nodes[name] for name in nodes})
     fold_batch_norms(body)

@@ -59,7 +59,7 @@ def plain(network: Network, layers: tuple[str, ...]) -> GradientFn:
 
 
 def prepare(contestant: str, model: str) -> GradientFn:
-    network = load_network(model, "untrained", 0, "cpu")
+    network = load_network(model, "untrained", 0, "cpu", True)
     if contestant == "plain":
         return plain(network, LAYERS[model])
     keep_freed()

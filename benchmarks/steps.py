@@ -2,8 +2,8 @@
 
 Each photograph is dreamed at 320 px with the default look: the default loop first, then each of the others with fewer
 steps in each octave, until one number of steps reaches the score that the default's last step saw (all dreams are
-scored after their last step, whole and not rolled). Prints the fewest steps that were enough, and writes the pictures
-side by side into FOLDER. Steps cost the same, so time goes with their number.
+scored after their last step, whole and not rolled). Prints each number of steps that was tried, and writes the last
+pictures side by side into FOLDER. Steps cost the same, so time goes with their number.
 
     python benchmarks/steps.py FOLDER
 """
@@ -71,7 +71,7 @@ WAYS = {
     "larger steps": lambda steps: (15 / steps, IN_MEMORY.step),
     "larger steps, 1.5 times as far": lambda steps: (1.5 * 15 / steps, IN_MEMORY.step),
     "larger steps, twice as far": lambda steps: (2 * 15 / steps, IN_MEMORY.step),
-    "as the octave": lambda steps: (15 / steps, following),
+    "larger in the coarse octaves": lambda steps: (15 / steps, following),
     "momentum 0.5": lambda steps: (15 / steps / 2, momentum(0.5)),
     "momentum 0.9": lambda steps: (15 / steps / 4, momentum(0.9)),
     "Adam": lambda steps: (15 / steps, adam()),
@@ -99,11 +99,10 @@ def main(folder: Path) -> None:
             for steps in FEWER:
                 factor, step = way(steps)
                 score, image, change = dream(photograph, steps, factor, step)
+                print(f"| {photograph} | {name} | {steps} | {score / wanted:.2f} | {change / usual:.2f} |", flush=True)
                 if score >= wanted:
                     break
             sheet.append(image)
-            name_of = photograph.removeprefix("sample:")
-            print(f"| {name_of} | {name} | {steps} | {score / wanted:.2f} | {change / usual:.2f} |", flush=True)
         imagefile.write(folder / f"{photograph.removeprefix('sample:')}.png", torch.cat(sheet, 2))
 
 

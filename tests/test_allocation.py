@@ -6,8 +6,11 @@ import sys
 
 import pytest
 
-SCRIPT = """
-import resource, sys, torch
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the settings")
+
+ONE = 4 * 2**24
+STEPS = f"""
+import resource, sys, threading, torch
 from phosphene.allocation import keep_freed
 if sys.argv[1] == "kept":
     keep_freed()
@@ -15,19 +18,45 @@ if sys.argv[1] == "kept":
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-torch.zeros(2**24)
-before = faults()
-for _ in range(10):
-    torch.zeros(2**24)
-print(faults() - before)
+def steps():
+    for _ in range(20):
+        torch.empty({ONE} // 4).fill_(1)
+    before = faults()
+    for _ in range(10):
+        torch.empty({ONE} // 4).fill_(1)
+    print(faults() - before)
+
+thread = threading.Thread(target=steps)
+thread.start() if sys.argv[2] == "thread" else steps()
+"""
+
+BUDGETS = """
+import torch
+from phosphene.allocation import keep_freed
+from phosphene.memory import budget, in_use
+keep_freed()
+torch.ones(8)
+def left():
+    return budget("8GB", torch.device("cpu"))
+before = left()
+torch.ones(2**27)
+kept = in_use()
+print(before, left(), kept, in_use())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the setting")
-def test_a_step_finds_the_memory_of_the_one_before():
-    pages = 10 * 4 * 2**24 // 4096
-    given_back, kept = (
-        int(subprocess.check_output([sys.executable, "-c", SCRIPT, choice])) for choice in ("given back", "kept")
-    )
-    assert kept < pages / 100
-    assert given_back > 10 * kept
+def printed(script, *arguments):
+    return [int(word) for word in subprocess.check_output([sys.executable, "-c", script, *arguments]).split()]
+
+
+@pytest.mark.parametrize("where", ["main", "thread"])
+def test_a_step_finds_the_memory_of_the_one_before(where):
+    (given_back,), (kept,) = printed(STEPS, "given back", where), printed(STEPS, "kept", where)
+    assert given_back > 9 * ONE / 4096
+    assert kept < ONE / 4096
+
+
+def test_what_a_dream_has_freed_is_left_for_the_next():
+    before, after, kept, given_back = printed(BUDGETS)
+    assert kept - given_back > 400e6
+    assert abs(after - before) < 50e6

@@ -18,6 +18,7 @@ from phosphene.objective import Energy, Mean, Scoring
 from phosphene.render import finish, render
 from phosphene.resample import resize, roll
 from phosphene.settings import Recipe
+from phosphene.sums import SEGMENT
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +177,8 @@ def test_a_store_that_is_gone(photo, tmp_path):
 
 def test_a_listener_sees_every_so_many_pixels(tmp_path, photo, monkeypatch):
     monkeypatch.setattr("phosphene.canvas.surface.SHOWN", 40)
-    dream, photograph, recipe = photo(150, 310), photo(150, 310).flip(1), Recipe(colour="original")
+    size = (90, SEGMENT + 276)
+    dream, photograph, recipe = photo(*size), photo(*size).flip(1), Recipe(colour="original")
     shown = Surface(tmp_path, recipe).show(on_disk(tmp_path, dream, "dream"), on_disk(tmp_path, photograph), recipe)
-    expected = finish(dream.float(), photograph.float(), recipe)[:, ::7, ::7]
+    expected = finish(dream.float(), photograph.float(), recipe)[:, ::32, ::32]
     assert torch.equal(shown, expected)

@@ -11,12 +11,14 @@ from timm.layers import Conv2dSame
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from phosphene.binding import tiling_of
 from phosphene.gradient import whole_image_gradient
 from phosphene.job import load_network
 from phosphene.models.convolution import Direct, FrozenConv, Phased, Product, Winograd
 from phosphene.models.network import Network
 from phosphene.models.winograd import MOST
 from phosphene.objective import Energy, Scoring
+from phosphene.settings import Recipe
 
 torch.manual_seed(0)
 CASES = [
@@ -40,6 +42,7 @@ CASES = [
     (Direct, Conv2dSame(8, 8, 3, stride=2)),
     (Direct, Conv2dSame(8, 8, 5, stride=2, groups=8)),
     (Direct, Conv2dSame(8, 8, 1, stride=2)),
+    (Direct, Conv2dSame(64, 64, 3)),
     (Direct, Conv2dSame(8, 8, (4, 3), stride=(1, 3))),
     (Direct, nn.Conv2d(8, 8, (1, 7), padding=(0, 3))),
 ]
@@ -139,6 +142,15 @@ def test_only_a_gradient_that_nobody_else_reads_is_overwritten(card, randomise, 
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("winograd", [True, False])
+def test_tiles_begin_on_the_grid(winograd):
+    network = load_network("resnet50", "untrained", 0, "cpu", winograd)
+    scoring = Scoring((Energy(*network.resolve("layer2.3")),))
+    tiling = tiling_of(network, scoring, Recipe(), 256)
+    assert tiling.layer_strides == dict.fromkeys(scoring.layers, 8)
+    assert tiling.stride == (4 * 8 if winograd else 8)
+
+
 STEPS = {
     "efficientnet_lite0": ("blocks.4.2", 0.953, 21.55),
     "inception_v3": ("Mixed_6c", 5.437, 20.76),
@@ -152,7 +164,7 @@ STEPS = {
 def test_what_a_step_costs(model):
     """The work and the memory of a step, which no machine's noise can hide: more than before is a regression."""
     layer, operations, megabytes = STEPS[model]
-    network = load_network(model, "untrained", 0, "cpu")
+    network = load_network(model, "untrained", 0, "cpu", True)
     scoring = Scoring((Energy(*network.resolve(layer)),))
     gradient_of = whole_image_gradient(network.features(scoring.layers), scoring)
     saved = {}

@@ -26,7 +26,7 @@ def test_every_layer_tiled_is_whole(photo, card, layer):
     The last layer that is looked at sees up to 1300 px. In float64, since in float32 a unit at the kink of its ReLU may
     be rounded to either side of it, in a tile to another than in the whole image.
     """
-    network = load_network(card.name, "pretrained" if card.source == "package" else "untrained", 0, "cpu")
+    network = load_network(card.name, "pretrained" if card.source == "package" else "untrained", 0, "cpu", True)
     network = Network(card, copy.deepcopy(network.module).double(), network.weights)
     scoring = Scoring((Energy(*network.resolve(layer)),))
     (reach,) = reach_of(network, scoring.layers).values()

@@ -70,6 +70,7 @@ def test_every_setting_changes_the_picture(name, coffee):
     before, after = dream(coffee, recipe).image, dream(coffee, recipe.but(**{name: CHANGES[name]})).image
     if name in SAME_UP_TO_ROUNDING:
         # Exact tiles, one by one or in batches, must not: what changes is the way there, which test_tiling.py shows.
+        # Another way to convolve rounds in another way.
         assert torch.allclose(before, after, atol=0.02)
         assert name != "winograd" or not torch.equal(before, after)
     else:

@@ -154,7 +154,7 @@ def transparent(card: ModelCard) -> Network:
 @pytest.mark.parametrize("card", named(), ids=lambda card: card.name)
 def test_every_layer_of_our_cards_sees_what_probing_finds(card, axis):
     """Along one axis at a time, in an image that is long enough along it and narrow, to be quick."""
-    network = load_network(card.name, "untrained", 0, "cpu")
+    network = load_network(card.name, "untrained", 0, "cpu", True)
     nodes = [network.resolve(layer)[0] for layer in card.layers]
     facts = describe(network, (128, 128))
     extents = {node: (facts[node].extent.stride[axis], facts[node].extent.receptive_field[axis]) for node in nodes}

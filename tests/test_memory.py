@@ -18,7 +18,7 @@ from phosphene.preflight import plan_step
 from phosphene.settings import Recipe
 from phosphene.tiling import tiled_gradient
 
-LITE0 = ("efficientnet_lite0", "pretrained", 0, "cpu")
+LITE0 = ("efficientnet_lite0", "pretrained", 0, "cpu", True)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ from phosphene.memory import tile_bytes
 from phosphene.objective import Energy, Scoring
 from phosphene.settings import Recipe
 from phosphene.tiling import tiled_gradient
-network = load_network(sys.argv[1], sys.argv[2], 0, "cpu")
+network = load_network(sys.argv[1], sys.argv[2], 0, "cpu", True)
 scoring = Scoring((Energy(*network.resolve(sys.argv[3])),))
 tiling = tiling_of(network, scoring, Recipe(halo=128), 512)
 foretold = tile_bytes(tiling, (1100, 1100))

@@ -2,9 +2,13 @@
 
 import ctypes
 import os
+from typing import Any
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Names of glibc's `mallopt`: what is free at the heap's end before it is given back, and what is never put there."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+"""Names of glibc's `mallopt`: what is free at the heap's end before it is given back, what is never put there, and
+how many heaps threads share; only the first can hold large blocks."""
+
+NEVER = -1
 
 
 def keep_freed() -> None:
@@ -13,7 +17,18 @@ def keep_freed() -> None:
     Else glibc gives large blocks back to the system at once, and the system clears each page that it hands out again:
     docs/decisions/0010-frozen-convolutions.md says what that costs. Other C libraries are left as they are.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt:
-        mallopt(M_MMAP_THRESHOLD, 2**30)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt = _of_glibc("mallopt")
+    if mallopt and (mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)):  # glibc has had both limits
+        mallopt(M_TRIM_THRESHOLD, NEVER)
+        mallopt(M_ARENA_MAX, 1)
+
+
+def give_back() -> None:
+    """Give the system what is kept and free now."""
+    malloc_trim = _of_glibc("malloc_trim")
+    if malloc_trim:
+        malloc_trim(0)
+
+
+def _of_glibc(name: str) -> Any:
+    return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None

@@ -210,7 +210,7 @@ def read(source: Source, rng: torch.Generator) -> Photo:
 
 
 @lru_cache(maxsize=2)
-def load_network(model: str, weights: str, seed: int, device: str, winograd: bool = True) -> Network:
+def load_network(model: str, weights: str, seed: int, device: str, winograd: bool) -> Network:
     """Load a network; the last two are kept, so that a folder of pictures loads one once."""
     return networks.load(registry.card(model), weights, seed, torch.device(device), winograd)
 

@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from phosphene.allocation import give_back
 from phosphene.errors import SettingsError, UsageError
 from phosphene.gradient import FeaturesFn, differentiate
 from phosphene.objective import Scoring
@@ -30,7 +31,8 @@ SHARE = 0.7
 """Of the memory that is free, what a dream may take."""
 
 WORKSPACE = 1.5
-"""What convolutions and the allocator take beside the tensors; docs/size.md has what was measured."""
+"""What convolutions and the allocator take beside the tensors, in a process on the CPU that keeps what it frees; others
+take less. docs/size.md has what was measured."""
 
 FRAGMENTED = 1.2
 """What windows of several sizes take more than the largest, since memory that is freed is reused only in part."""
@@ -68,11 +70,12 @@ def in_use() -> int:
 def budget(memory: str | None, device: torch.device) -> int:
     """Return how many more bytes a dream may take: `memory` is for the whole process, or else a share of what is free.
 
-    Memory on a GPU is counted there, and `memory` is then the GPU's.
+    What the dream before it took and freed is free. Memory on a GPU is counted there, and `memory` is then the GPU's.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return parse_bytes(memory) if memory else int(SHARE * free)
+    give_back()
     return parse_bytes(memory) - in_use() if memory else int(SHARE * psutil.virtual_memory().available)
 
 

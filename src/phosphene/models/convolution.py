@@ -6,8 +6,8 @@ only a mask of it, one byte a unit.
 
 On the CPU, in float32, a convolution is computed in the way that was found fastest (docs/performance.md): as a matrix
 product where the kernel is a single pixel, by Winograd's filtering where it is 3x3 and has channels enough, or else
-directly. The way depends on the kernel alone and is never measured on the spot: a recipe must give the same bytes each
-time.
+directly; the gradient of a strided stem goes by phases. The way depends on the convolution and the recipe alone and is
+never measured on the spot: a recipe must give the same bytes each time.
 """
 
 from itertools import product
@@ -35,8 +35,8 @@ UNCLAMPED = (-inf, inf)
 class FrozenConv(nn.Module):
     """A convolution whose weights are never trained, and the clamp to `low`..`high` that follows it.
 
-    `read_once` says that another one is all that reads it: the gradient that comes back is then nobody else's, and is
-    overwritten.
+    `read_once`: the only reader of the output is another `FrozenConv`, so the gradient that comes back is a tensor of
+    its own, and may be overwritten.
     """
 
     weight: Tensor
@@ -73,7 +73,7 @@ class FrozenConv(nn.Module):
         if self.stride != (1, 1):
             return Phased(self) if self.weight.shape[1] <= FEW and min(kernel) > 3 else self.direct
         wide = winograd and self.weight[:, :, 0, 0].numel() >= WORTHWHILE
-        if kernel == (3, 3) and self.padding in PADDINGS and wide:
+        if wide and kernel == (3, 3) and self.padding in PADDINGS and not self.same:
             return Winograd(self, (self.padding[0], self.padding[1]))
         return self.direct
 
@@ -213,7 +213,7 @@ class Product:
         if self.conv.stride == (1, 1):
             return seen
         down, across = self.conv.stride
-        x = torch.empty(shape, memory_format=torch.channels_last).zero_()
+        x = torch.empty(shape, dtype=y.dtype, device=y.device, memory_format=torch.channels_last).zero_()
         x[:, :, ::down, ::across] = seen
         return x
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from phosphene.allocation import keep_freed
 from phosphene.imagefile import write_atomically
 from phosphene.job import prepare, run
 from phosphene.settings import Recipe, Settings
@@ -63,13 +64,18 @@ def _known(folder: Folder, model: str, size: Size) -> Cost | None:
 
 def _measured(folder: Folder, recipe: Recipe, size: Size, device: str) -> Cost:
     context = multiprocessing.get_context("spawn")
-    # Ctrl-C is for the parent: a worker that it ends would be waited for for ever.
-    with context.Pool(1, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+    with context.Pool(1, _begin) as pool:
         cost = pool.apply(measure_step, (recipe, size, device))
     path = _path(folder, recipe.model)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, cost.model_dump_json(indent=1).encode())
     return cost
+
+
+def _begin() -> None:
+    """Begin as a worker does. Ctrl-C is for the parent: a process that it ends would be waited for for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed()
 
 
 def measure_step(recipe: Recipe, size: Size, device: str) -> Cost:

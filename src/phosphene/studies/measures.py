@@ -163,7 +163,7 @@ MEASURES = (
 
 @lru_cache(maxsize=1)
 def _judge() -> Network:
-    return load_network(DEFAULT_MODEL, "pretrained", 0, "cpu")
+    return load_network(DEFAULT_MODEL, "pretrained", 0, "cpu", True)
 
 
 def _luma(image: Image) -> Plane:

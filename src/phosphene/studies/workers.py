@@ -69,7 +69,7 @@ def on_cluster(tasks: Sequence[Task], address: str) -> Iterator[Event]:
     try:
         # A cell asks for a whole GPU where the cluster has some, unless it is to stay on the CPU.
         gpus = 1 if tasks[0][2] != "cpu" and ray.cluster_resources().get("GPU") else 0
-        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0, num_returns="streaming")(dream_cell)
+        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0, num_returns="streaming")(_dream_on_cluster)
         running = {remote.remote(*task): task for task in tasks}
         while running:
             (ready, *_), _ = ray.wait(list(running), num_returns=1)
@@ -121,6 +121,11 @@ def _work(pipe: Connection) -> None:
                 pipe.send(event)
     except (EOFError, OSError):
         return
+
+
+def _dream_on_cluster(*task: Any) -> Iterator[Event]:
+    keep_freed()
+    yield from dream_cell(*task)
 
 
 def _why_died(exit_code: int | None) -> str:
