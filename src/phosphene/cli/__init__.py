@@ -33,7 +33,8 @@ app.command(
 
 def main() -> None:
     """Run the command line, and exit with 0, 1 (failure), 2 (usage) or 130 (interrupted)."""
-    keep_freed()
+    if sys.argv[1:2] != ["studio"]:  # which lives long, and rests
+        keep_freed()
     sys.exit(run(sys.argv[1:]))
 
 
