@@ -9,10 +9,10 @@ does, and its weights are random.
 import os
 import sys
 import time
-from pathlib import Path
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import tensorflow as tf
+from peak import peak
 
 LAYERS = {
     "inception_v3": ("InceptionV3", ["mixed3", "mixed5"]),
@@ -35,12 +35,6 @@ def gradient_of(model: str):
         return tape.gradient(score, image)
 
     return gradient
-
-
-def peak() -> float:
-    """Gigabytes that this process has held at most. (`ru_maxrss` would count what its parent held when it began.)"""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e6
 
 
 def main(mode: str, model: str, height: int, width: int) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from peak import peak
 
 from phosphene.allocation import keep_freed
 from phosphene.binding import gradient_fn
@@ -66,12 +67,6 @@ def prepare(contestant: str, model: str) -> GradientFn:
     if contestant == "folded":
         networks.freeze_convolutions = lambda *_: None
     return ours(network, LAYERS[model], 512 if contestant == "tiled" else "none")
-
-
-def peak() -> float:
-    """Gigabytes that this process has held at most. (`ru_maxrss` would count what its parent held when it began.)"""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e6
 
 
 def main(contestant: str, model: str, height: int, width: int, folder: Path) -> None:

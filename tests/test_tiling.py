@@ -268,7 +268,7 @@ def test_no_exact_tiles_where_the_layer_sees_everything(small):
 )
 def test_a_real_network_in_float32(photo, model, weights, layer, size, tile):
     """A unit at the kink of its ReLU may be rounded to either side of it: the bound is what a few such units make."""
-    network = load(registered(model), weights, 0, torch.device("cpu"))
+    network = load(registered(model), weights, 0, torch.device("cpu"), True)
     (node,) = network.resolve(layer)
     (reach,) = reach_of(network, (node,)).values()
     windows = spans(size[0], tile, reach.exact_halo(), reach.stride)

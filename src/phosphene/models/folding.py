@@ -50,7 +50,7 @@ def fold_batch_norms(network: fx.GraphModule) -> None:
     network.recompile()
 
 
-def freeze_convolutions(network: fx.GraphModule, winograd: bool = True) -> None:
+def freeze_convolutions(network: fx.GraphModule, winograd: bool) -> None:
     """Make each convolution a `FrozenConv`, together with the clamp that follows it where nobody else reads it."""
     for node in list(network.graph.nodes):
         conv = _module_of(network, node)

@@ -112,7 +112,7 @@ class Network:
         return self.modules.get(name, name)
 
 
-def load(card: ModelCard, weights: str, seed: int, device: torch.device, winograd: bool = True) -> Network:
+def load(card: ModelCard, weights: str, seed: int, device: torch.device, winograd: bool) -> Network:
     """Build a network with its weights: `pretrained`, `untrained` (seeded) or a file. Raises `WeightsError`."""
     module, identity = weight_files.load(card, weights, seed)
     return Network(card, module.to(device), identity, winograd)
