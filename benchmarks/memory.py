@@ -23,9 +23,11 @@ def status(key: str) -> int:
 
 
 def measure(model: str, layer: str, side: int) -> None:
+    from phosphene.allocation import begin_again, give_back, keep_freed
+
+    begin_again()
     import torch
 
-    from phosphene.allocation import keep_freed
     from phosphene.gradient import whole_image_gradient
     from phosphene.job import load_network
     from phosphene.memory import gradient_bytes
@@ -39,6 +41,7 @@ def measure(model: str, layer: str, side: int) -> None:
     gradient_of = whole_image_gradient(features, scoring)
     gradient_of(torch.rand(3, 128, 128), (0, 0))
     foretold, image = gradient_bytes(features, scoring, (side, side)), torch.rand(3, side, side)
+    give_back()  # as before a dream is planned
     Path("/proc/self/clear_refs").write_text("5")
     before = status("VmRSS")
     gradient_of(image, (0, 0))

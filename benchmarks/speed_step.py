@@ -65,7 +65,7 @@ def prepare(contestant: str, model: str) -> GradientFn:
         return plain(network, LAYERS[model])
     keep_freed()
     if contestant == "folded":
-        networks.freeze_convolutions = lambda *_: None
+        networks.freeze = lambda *_: None
     return ours(network, LAYERS[model], 512 if contestant == "tiled" else "none")
 
 

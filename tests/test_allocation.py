@@ -1,10 +1,13 @@
 """Memory that is freed is kept: counted by the pages that the system has to clear."""
 
+import os
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from phosphene.allocation import TUNABLES
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the settings")
 
@@ -44,6 +47,15 @@ print(before, left(), kept, in_use())
 """
 
 
+AGAIN = """
+import os, sys
+from phosphene.allocation import begin_again
+print("begun", flush=True)
+begin_again()
+print(os.environ["GLIBC_TUNABLES"], *sys.argv[1:])
+"""
+
+
 def printed(script, *arguments):
     return [int(word) for word in subprocess.check_output([sys.executable, "-c", script, *arguments]).split()]
 
@@ -52,6 +64,15 @@ def test_a_step_finds_the_memory_of_the_one_before():
     (given_back,), (kept,) = printed(STEPS, "given back"), printed(STEPS, "kept")
     assert given_back > 9 * ONE / 4096
     assert kept < ONE / 4096
+
+
+@pytest.mark.parametrize("chosen", [None, "glibc.malloc.perturb=0"])
+def test_a_process_begins_again_once_unless_its_user_has_chosen(chosen):
+    env = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    env |= {"GLIBC_TUNABLES": chosen} if chosen else {}
+    lines = subprocess.check_output([sys.executable, "-c", AGAIN, "two words"], env=env, text=True).splitlines()
+    begun, answer = lines.count("begun"), lines[-1]
+    assert (begun, answer) == ((1, f"{chosen} two words") if chosen else (2, f"{TUNABLES} two words"))
 
 
 def test_what_a_dream_has_freed_is_left_for_the_next():

@@ -29,6 +29,7 @@ LAYERS = [
     {"api"},
     {"studies"},
     {"cli", "studio"},
+    {"__main__"},
 ]
 STRANGERS = [
     ("render", "models"),
@@ -100,6 +101,15 @@ def test_help_does_not_import_torch(command):
     script = f"import sys; from phosphene.cli import run; run({command!r}); print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert answer.stdout.strip().endswith("False")
+
+
+def test_a_small_dream_loads_neither_a_compiler_nor_what_only_large_ones_need(tmp_path):
+    """They would take as long as the dream."""
+    command = ["dream", "sample:coffee", "-o", str(tmp_path / "dream.png"), "--size", "64", "--octaves", "1"]
+    heavy = ["torch._dynamo", "numba", "zarr", "ray", "matplotlib", "starlette"]
+    script = f"import sys; from phosphene.cli import run; print(run({command!r}), *sys.modules.keys() & {heavy!r})"
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert answer.stdout.split()[1:] == ["0"]
 
 
 def test_importing_phosphene_does_not_import_torch():

@@ -12,7 +12,18 @@ from phosphene.binding import tiling_of
 from phosphene.errors import SettingsError, UsageError
 from phosphene.gradient import whole_image_gradient
 from phosphene.job import load_network
-from phosphene.memory import SIDES, fitting_tile, halving_gradient, parse_bytes, spell_bytes, tile_bytes
+from phosphene.memory import (
+    SIDES,
+    fitting_tile,
+    gradient_bytes,
+    halving_gradient,
+    image_bytes,
+    most_bytes,
+    parse_bytes,
+    spell_bytes,
+    tile_bytes,
+)
+from phosphene.models.card import NAMED
 from phosphene.objective import Energy, Scoring
 from phosphene.preflight import plan_step
 from phosphene.settings import Recipe
@@ -134,7 +145,8 @@ def test_a_real_allocation_that_fails(tmp_path):
 
 PEAK = """
 import sys, torch
-from phosphene.allocation import keep_freed
+from phosphene.allocation import begin_again, give_back, keep_freed
+begin_again()
 keep_freed()
 torch.set_num_threads(1)
 from phosphene.job import load_network
@@ -151,6 +163,7 @@ def status(key):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(key))
 image = torch.rand(3, 1100, 1100)
 tiled_gradient(tiling)(torch.rand(3, 64, 64), (0, 0))
+give_back()
 open("/proc/self/clear_refs", "w").write("5")
 before = status("VmRSS")
 tiled_gradient(tiling)(image, (0, 0))
@@ -179,3 +192,14 @@ def test_tiles_may_be_looked_at_together(bound, photo):
         assert max(map(len, tiling.batches((150, 131)))) <= batch
         _, tiled = tiled_gradient(tiling)(image, (5, -9))
         assert (tiled - whole).abs().max() < 1e-5 * whole.abs().max()
+
+
+@pytest.mark.parametrize("card", NAMED, ids=lambda card: card.name)
+def test_no_step_of_our_networks_takes_more_than_the_most(card):
+    """With all of their layers at once, and with the last."""
+    network = load_network(card.name, "untrained", 0, "cpu", True)
+    for nodes in ((network.logits,), tuple(node for layer in card.layers for node in network.resolve(layer))):
+        scoring = Scoring(tuple(Energy(node) for node in nodes))
+        for side in (192, 512):
+            needed = image_bytes((side, side)) + gradient_bytes(network.features(nodes), scoring, (side, side))
+            assert needed < most_bytes((side, side))

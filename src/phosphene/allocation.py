@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sys
 from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -9,7 +10,22 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 NEVER = -1
 
+TUNABLES = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"
+"""Of glibc, for its environment: no free scraps are put aside."""
+
 _keeps = False
+
+
+def begin_again() -> None:
+    """Replace this process by itself with glibc's `TUNABLES`, which only a new process takes; else nothing happens.
+
+    PyTorch's blocks are aligned, which leaves scraps on both sides. Scraps that are put aside are not joined with the
+    block when it is freed, the next one of the same size does not fit there, and what is kept grows: without them the
+    peaks of whole processes were 12 to 27 % lower. Who has set `GLIBC_TUNABLES` keeps what is set.
+    """
+    if _of_glibc("mallopt") and "GLIBC_TUNABLES" not in os.environ and sys.executable:
+        os.environ["GLIBC_TUNABLES"] = TUNABLES
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def keep_freed() -> None:

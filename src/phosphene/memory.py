@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 SHARE = 0.7
 """Of the memory that is free, what a dream may take."""
 
-WORKSPACE = 1.5
+WORKSPACE = 1.6
 """What convolutions and the allocator take beside the tensors, in a process on the CPU that keeps what it frees; others
 take less. docs/size.md has what was measured."""
 
@@ -42,6 +42,9 @@ PIXEL = 12
 
 IMAGES = 12
 """Images of the whole size that are held at the height of a step in memory, the network's own aside."""
+
+MOST, MOST_PIXEL = 10**9, 2000
+"""Bytes that a step of our own networks takes at most without a guide, whatever is raised: at all, and for a pixel."""
 
 SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 64)
 """The tiles to choose from, in px."""
@@ -101,6 +104,11 @@ def tile_bytes(tiling: Tiling, size: Size) -> int:
 def image_bytes(size: Size) -> int:
     """Foretell the bytes of all images of the whole size, where they are held in memory."""
     return IMAGES * PIXEL * size[0] * size[1]
+
+
+def most_bytes(size: Size) -> int:
+    """Return the bytes that a step of our own networks, without a guide, does not take, images included."""
+    return MOST + image_bytes(size) + MOST_PIXEL * size[0] * size[1]
 
 
 def fitting_tile(tiling_of: Callable[[int], Tiling], size: Size, limit: int) -> int:

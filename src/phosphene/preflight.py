@@ -5,7 +5,16 @@ from functools import partial
 from typing import Literal
 
 from phosphene.binding import gradient_fn, tiling_of
-from phosphene.memory import fitting_tile, gradient_bytes, halving_gradient, image_bytes, spell_bytes, tile_bytes
+from phosphene.memory import (
+    fitting_tile,
+    gradient_bytes,
+    halving_gradient,
+    image_bytes,
+    most_bytes,
+    spell_bytes,
+    tile_bytes,
+)
+from phosphene.models.card import NAMED
 from phosphene.models.network import Network
 from phosphene.objective import Scoring
 from phosphene.settings import Recipe
@@ -41,6 +50,8 @@ def plan_step(network: Network, scoring: Scoring, recipe: Recipe, size: Size, al
         return Plan(recipe.tile, images + tile_bytes(bind(recipe.tile), size), allowed)
     smallest = network.card.min_side
     seen = (max(size[0], smallest), max(size[1], smallest))
+    if network.card in NAMED and recipe.guide is None and most_bytes(seen) <= allowed:
+        return Plan("none", most_bytes(seen), allowed)  # with room to spare; to foretell it takes a second
     whole = images + gradient_bytes(network.features(scoring.layers), scoring, seen)
     if recipe.tile == "none" or whole <= allowed:
         return Plan("none", whole, allowed)

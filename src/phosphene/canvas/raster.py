@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import zarr
 from jaxtyping import Float
 from torch import Tensor
-from zarr.codecs import Crc32cCodec
 
 from phosphene.errors import StoreError
 from phosphene.types import Shift, Size
@@ -66,6 +64,9 @@ def create(path: Path, shape: tuple[int, int, int], chunk: Size = (STRIP, CHUNK_
 
     What was never written is NaN, so that a chunk that is lost is found out. Chunks carry a checksum.
     """
+    import zarr
+    from zarr.codecs import Crc32cCodec
+
     with _as_store_error(path, "write"):
         remove(path)
         zarr.create_array(
@@ -104,6 +105,8 @@ def remove(path: Path) -> None:
 
 @lru_cache(maxsize=64)
 def _opened(path: Path) -> Any:
+    import zarr
+
     return zarr.open_array(path, mode="r+")
 
 

@@ -1,8 +1,8 @@
 """Convolutions with frozen weights, for networks of which only the gradient of the image is wanted.
 
 A frozen convolution is a linear map, and its gradient is the adjoint map: nothing but the shape of its input is needed
-on the way back. The clamp that follows it (ReLU, ReLU6) is taken along, and Winograd's filtering keeps
-only a mask of it, one byte a unit.
+on the way back. The clamp that follows it (ReLU, ReLU6) is taken along, and all that is kept of it is a mask, one byte
+a unit.
 
 On the CPU, in float32, a convolution is computed in the way that was found fastest (docs/performance.md): as a matrix
 product where the kernel is a single pixel, by Winograd's filtering where it is 3x3 and has channels enough, or else
@@ -16,9 +16,11 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from timm.layers.conv2d_same import Conv2dSame
-from timm.layers.padding import get_same_padding
 from torch import Tensor, nn
+
+from phosphene.models.clamping import UNCLAMPED, clamp_, masked
+from phosphene.models.libraries import Conv2dSame, get_same_padding
+from phosphene.models.tensors import are_plain, unread
 
 WORTHWHILE = 64 * 64
 """Channels in times channels out from which Winograd's filtering is the faster way."""
@@ -28,8 +30,6 @@ PADDINGS = list(product(range(3), repeat=2))
 
 FEW = 4
 """Channels of an input, such as an image's, for which the adjoint of a strided kernel is faster by phases."""
-
-UNCLAMPED = (-inf, inf)
 
 
 class FrozenConv(nn.Module):
@@ -53,7 +53,7 @@ class FrozenConv(nn.Module):
         self.low, self.high = low, high
         self.read_once = False
         self.direct: Way = Direct(self)
-        self.quickest = self.direct if _is_plain(weight) else self._quickest(winograd)
+        self.quickest = self.direct if are_plain(weight) else self._quickest(winograd)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve and clamp `[batch, channels, rows, columns]`."""
@@ -62,7 +62,7 @@ class FrozenConv(nn.Module):
 
     def way(self, x: Tensor) -> "Way":
         """The fastest way for `x`."""
-        return self.direct if _is_plain(x) else self.quickest
+        return self.direct if are_plain(x) else self.quickest
 
     def _quickest(self, winograd: bool) -> "Way":
         if (self.dilation, self.groups) != ((1, 1), 1):
@@ -99,15 +99,15 @@ class FrozenConv(nn.Module):
 class _Frozen(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, conv: FrozenConv) -> Tensor:
-        y, kept = conv.way(x).apply(x)
+        y, mask = conv.way(x).apply(x)
         ctx.conv, ctx.shape = conv, x.shape
-        ctx.save_for_backward(kept)
+        ctx.save_for_backward(mask)
         return y
 
     @staticmethod
     def backward(ctx: Any, y: Tensor) -> tuple[Tensor, None]:
-        (kept,) = ctx.saved_tensors
-        return ctx.conv.way(y).adjoint(y, kept, ctx.shape), None
+        (mask,) = ctx.saved_tensors
+        return ctx.conv.way(y).adjoint(y, mask, ctx.shape), None
 
 
 class Way(Protocol):
@@ -119,9 +119,9 @@ class Way(Protocol):
     grid: int
 
     def apply(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Convolve and clamp; return the result, and what `adjoint` has to know of it if there is a clamp."""
+        """Convolve and clamp; return the result, and a mask of what passed if there is a clamp."""
 
-    def adjoint(self, y: Tensor, kept: Tensor | None, shape: torch.Size) -> Tensor:
+    def adjoint(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
         """Return the gradient with respect to an input of `shape`, given the one with respect to the output."""
 
 
@@ -142,14 +142,14 @@ class Direct:
             y = y[:, :, down:, across:].contiguous(memory_format=torch.channels_last)
         return _clamped(conv, y)
 
-    def adjoint(self, y: Tensor, kept: Tensor | None, shape: torch.Size) -> Tensor:
-        """As `Way.adjoint`; PyTorch wants an input, and does not read it."""
+    def adjoint(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
+        """As `Way.adjoint`."""
         conv = self.conv
         padding, (down, across) = conv.margins(shape[2:])
-        y = _unclamped(conv, y, kept)
+        y = _unclamped(conv, y, mask)
         if down or across:
             y = F.pad(y, (across, 0, down, 0))
-        x = torch.empty(shape, dtype=y.dtype, device=y.device, memory_format=torch.channels_last)
+        x = unread(y, shape)
         found: Tensor = torch.ops.aten.convolution_backward(
             y, x, conv.weight, None, conv.stride, padding, conv.dilation, False, [0, 0], conv.groups,
             [True, False, False],
@@ -176,11 +176,11 @@ class Phased(Direct):
             .contiguous(memory_format=torch.channels_last)
         )
 
-    def adjoint(self, y: Tensor, kept: Tensor | None, shape: torch.Size) -> Tensor:
+    def adjoint(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
         """As `Way.adjoint`."""
         conv = self.conv
         padding, skipped = conv.margins(shape[2:])
-        y = F.conv2d(_unclamped(conv, y, kept), self.weight, None, 1, [tap - 1 for tap in self.taps])
+        y = F.conv2d(_unclamped(conv, y, mask), self.weight, None, 1, [tap - 1 for tap in self.taps])
         batch, _, rows, columns = y.shape
         (down, across), channels = conv.stride, shape[1]
         x = y.view(batch, channels, down, across, rows, columns).permute(0, 1, 4, 2, 5, 3)
@@ -205,15 +205,15 @@ class Product:
         y = torch.addmm(self.conv.bias, places.reshape(-1, x.shape[1]), self.transposed)
         return _clamped(self.conv, y.view(*places.shape[:3], -1).permute(0, 3, 1, 2))
 
-    def adjoint(self, y: Tensor, kept: Tensor | None, shape: torch.Size) -> Tensor:
+    def adjoint(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
         """As `Way.adjoint`."""
-        places = _unclamped(self.conv, y, kept).permute(0, 2, 3, 1)
+        places = _unclamped(self.conv, y, mask).permute(0, 2, 3, 1)
         seen = torch.mm(places.reshape(-1, y.shape[1]), self.weight)
         seen = seen.view(*places.shape[:3], -1).permute(0, 3, 1, 2)
         if self.conv.stride == (1, 1):
             return seen
         down, across = self.conv.stride
-        x = torch.empty(shape, dtype=y.dtype, device=y.device, memory_format=torch.channels_last).zero_()
+        x = unread(y, shape).zero_()
         x[:, :, ::down, ::across] = seen
         return x
 
@@ -235,23 +235,15 @@ class Winograd:
         conv = self.conv
         return self.convolve(x, self.spectrum, conv.bias, self.padding, conv.low, conv.high)
 
-    def adjoint(self, y: Tensor, kept: Tensor | None, shape: torch.Size) -> Tensor:
+    def adjoint(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
         """As `Way.adjoint`."""
-        return self.convolve(y, self.turned, self.nothing, self.turned_padding, passed=kept)[0]
-
-
-def _is_plain(x: Tensor) -> bool:
-    """Whether only PyTorch's own convolution will do: on a GPU, or in another precision."""
-    return x.dtype != torch.float32 or x.device.type != "cpu"
+        return self.convolve(y, self.turned, self.nothing, self.turned_padding, passed=mask)[0]
 
 
 def _clamped(conv: FrozenConv, y: Tensor) -> tuple[Tensor, Tensor | None]:
-    return (y.clamp_(conv.low, conv.high),) * 2 if conv.clamps else (y, None)
+    return clamp_(y, conv.low, conv.high) if conv.clamps else (y, None)
 
 
-def _unclamped(conv: FrozenConv, y: Tensor, clamped: Tensor | None) -> Tensor:
-    """The gradient in front of the clamp, given the one behind it, and the values there."""
-    if clamped is None:
-        return y
-    found = y if conv.read_once else torch.empty_like(y)
-    return torch.ops.aten.hardtanh_backward.grad_input(y, clamped, conv.low, conv.high, grad_input=found)  # type: ignore[no-any-return]
+def _unclamped(conv: FrozenConv, y: Tensor, mask: Tensor | None) -> Tensor:
+    """The gradient in front of the clamp, given the one behind it."""
+    return y if mask is None else masked(y, mask, conv.read_once)

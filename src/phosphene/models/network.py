@@ -11,7 +11,7 @@ from phosphene.errors import UnknownNameError
 from phosphene.models import weights as weight_files
 from phosphene.models.card import ModelCard
 from phosphene.models.convolution import FrozenConv
-from phosphene.models.folding import fold_batch_norms, freeze_convolutions
+from phosphene.models.folding import fold_batch_norms, freeze
 from phosphene.models.tracing import ONE_AT_A_TIME, cut, last_within, trace
 from phosphene.types import Activation
 
@@ -102,7 +102,7 @@ class Network:
         if key not in self._features:
             body = cut(self.module, self.graph, {name: self.nodes[name] for name in key})
             fold_batch_norms(body)
-            freeze_convolutions(body, self.winograd)
+            freeze(body, self.winograd)
             features = Features(body, self.card).to(self.device).eval().requires_grad_(False)
             self._features[key] = features.to(memory_format=torch.channels_last)
         return self._features[key]

@@ -8,7 +8,9 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from phosphene.errors import UnknownNameError, UsageError
 from phosphene.models.card import HALF, NAMED, TORCHVISION_LICENCE, ModelCard
@@ -32,7 +34,7 @@ def named() -> tuple[ModelCard, ...]:
 
 def known_names() -> list[str]:
     """Return the names that `card` takes, our own first. timm's come without their tags, which it takes too."""
-    import timm
+    from phosphene.models.libraries import timm
 
     ours = [c.name for c in NAMED]
     theirs = [name for name in _torchvision_names() if name not in ours]
@@ -55,21 +57,38 @@ def card(name: str) -> ModelCard:
 
 
 def build(card: ModelCard) -> nn.Module:
-    """Return the card's network as its constructor leaves it: initialised at random, in training mode.
-
-    Under `torch.device("meta")` it takes no memory and next to no time: tensors have shapes, and no values.
-    """
+    """Return the card's network as its constructor leaves it: initialised at random, in training mode."""
     if card.source == "torchvision":
-        from torchvision.models import get_model
+        from phosphene.models.libraries import torchvision
 
-        network: nn.Module = get_model(card.architecture, weights=None, **_OPTIONS.get(card.architecture, {}))
+        network: nn.Module = torchvision.models.get_model(
+            card.architecture, weights=None, **_OPTIONS.get(card.architecture, {})
+        )
         return network
     return build_timm(card.architecture)
 
 
+def skeleton(card: ModelCard) -> nn.Module:
+    """Return the card's network on the meta device, in no time and memory: tensors have shapes, and no values."""
+    with torch.device("meta"), _Uninitialised():
+        return build(card)
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Leaves tensors as they are made. Else PyTorch's compiler would be imported to initialise them on paper."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        keywords = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else keywords["tensor"]
+        return func(*args, **keywords)
+
+
 def build_timm(architecture: str, **options: Any) -> nn.Module:
     """Build a timm model, one that takes images of any size where it can be told to (vision transformers)."""
-    import timm
+    from phosphene.models.libraries import timm
 
     try:
         return timm.create_model(architecture, dynamic_img_size=True, **options)
@@ -82,9 +101,9 @@ def build_timm(architecture: str, **options: Any) -> nn.Module:
 @cache
 def categories() -> tuple[str, ...]:
     """Return the names of ImageNet's 1000 classes, in the order of the networks' logits."""
-    from torchvision.models import ResNet50_Weights
+    from phosphene.models.libraries import torchvision
 
-    return tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
+    return tuple(torchvision.models.ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
 
 
 def class_index(name_or_number: str) -> int:
@@ -107,15 +126,15 @@ def class_index(name_or_number: str) -> int:
 
 @cache
 def _torchvision_names() -> list[str]:
-    import torchvision
+    from phosphene.models.libraries import torchvision
 
     return list(torchvision.models.list_models(module=torchvision.models))
 
 
 def _torchvision_card(name: str) -> ModelCard:
-    from torchvision.models import get_model_weights
+    from phosphene.models.libraries import torchvision
 
-    weights = get_model_weights(name).DEFAULT
+    weights = torchvision.models.get_model_weights(name).DEFAULT
     preprocessing = weights.transforms()
     file = PurePosixPath(weights.url).name
     return ModelCard(
@@ -143,13 +162,13 @@ def _checksum_in(file: str) -> str:
 
 
 def _is_timm_model(name: str) -> bool:
-    import timm
+    from phosphene.models.libraries import timm
 
     return bool(timm.is_model_pretrained(name) if "." in name else timm.is_model(name))
 
 
 def _timm_card(name: str) -> ModelCard:
-    import timm
+    from phosphene.models.libraries import timm
 
     architecture = name.removeprefix("timm/")
     cfg: Any = timm.get_pretrained_cfg(architecture)

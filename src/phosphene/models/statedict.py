@@ -13,7 +13,7 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from phosphene.errors import WeightsError, WeightsMismatchError
 from phosphene.models.card import ModelCard
-from phosphene.models.registry import build, named
+from phosphene.models.registry import named, skeleton
 
 State = MutableMapping[str, Tensor]
 
@@ -152,8 +152,7 @@ def _suggestion(state: State) -> str:
 
 
 def _fits(state: State, card: ModelCard) -> bool:
-    with torch.device("meta"):
-        network = build(card)
+    network = skeleton(card)
     expected = network.state_dict()
     renamed = _renamed(state, network, card)
     return not any((*_differences(renamed, expected), _misshaped(renamed, expected)))

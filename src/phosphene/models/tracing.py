@@ -8,9 +8,9 @@ import operator
 import threading
 
 from torch import fx, nn
-from torchvision.models.feature_extraction import NodePathTracer
 
 from phosphene.errors import UsageError
+from phosphene.models.libraries import NodePathTracer, get_notrace_functions, get_notrace_modules
 
 IN_PLACE: dict[fx.node.Target, fx.node.Target] = {
     operator.iadd: operator.add,
@@ -29,8 +29,6 @@ def trace(module: nn.Module) -> tuple[fx.Graph, dict[str, fx.Node]]:
     A node that the next operation overwrote would be read as what came after it. Raises `UsageError` for the few
     networks whose course depends on their input.
     """
-    from timm.models._features_fx import get_notrace_functions, get_notrace_modules
-
     tracer = NodePathTracer(
         leaf_modules=tuple(get_notrace_modules()), autowrap_functions=tuple(get_notrace_functions())
     )

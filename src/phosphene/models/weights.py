@@ -8,7 +8,6 @@ moves it), Hugging Face's for timm (HF_HOME). A download is written under a temp
 import hashlib
 import re
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from socket import gaierror
 from urllib.error import HTTPError, URLError
@@ -18,7 +17,7 @@ from torch import nn
 
 from phosphene.errors import WeightsError, WeightsUnavailableError
 from phosphene.models.card import DEFAULT_MODEL, ModelCard
-from phosphene.models.registry import build, build_timm, named
+from phosphene.models.registry import build, build_timm, named, skeleton
 from phosphene.models.statedict import fill, read
 from phosphene.models.untrained import untrained
 
@@ -162,8 +161,7 @@ def _filled(card: ModelCard, file: Path) -> nn.Module:
     state = read(file)
     # Our own models are built without memory and then given the file's tensors: VGG19 takes seconds to initialise
     # at random. Others may hold tensors that no file has (Swin), or compute with some while being built (RegNet).
-    with torch.device("meta") if card in named() else nullcontext():
-        network = build(card)
+    network = skeleton(card) if card in named() else build(card)
     fill(network, state, card, file)
     return network
 

@@ -5,17 +5,16 @@ for each of the 36 frequencies, and the products transformed back to 4x4 places:
 products are PyTorch's; the transforms, which would go through memory many times if they were too, are compiled here.
 """
 
-import threading
-from collections.abc import Callable
-from functools import partial
 from math import inf
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import numba
 import numpy as np
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
+
+from phosphene.models.kernels import compiled, run
+from phosphene.models.tensors import channels_last
 
 SIDE, OWN = 6, 4
 """Rows and columns of a window, and of the places that it gives."""
@@ -38,35 +37,8 @@ KERNEL = torch.tensor(
 FEWEST, MOST, BLOCK = 128, 1024, 2_000_000
 """How many windows are transformed together: as many as make a block of so many numbers, which a cache may hold."""
 
-# No kernel is compiled with `fastmath`: how it is then contracted depends on whether it was compiled in this process or
-# came from Numba's cache, and a recipe must give the same bytes in both.
-
 CHANNELS = 64
 """Channels that are transformed together, so that a window stays in the first cache."""
-
-TURN = threading.Lock()
-"""Held while a kernel runs: not each of Numba's thread pools may be used from two threads at once."""
-
-
-def _start_threads() -> int:
-    """Let Numba start its threads, and return their number. Where the two share OpenMP, it sets PyTorch's too."""
-    threads = torch.get_num_threads()
-    started: int = numba.get_num_threads()
-    torch.set_num_threads(threads)
-    return started
-
-
-MOST_THREADS = _start_threads()
-
-
-def _compiled(function: Callable[..., None]) -> Any:
-    """Compile a kernel when it is first called; keep it for other processes, where there is a folder to keep it in."""
-    compile_with = partial(numba.njit, parallel=True, nogil=True, error_model="numpy")
-    try:
-        return compile_with(cache=True)(function)
-    except RuntimeError:  # neither the package's folder nor the user's can be written
-        return compile_with()(function)
-
 
 TWO, FOUR, FIVE, EIGHT = map(np.float32, (2, 4, 5, 8))
 
@@ -95,7 +67,7 @@ def convolve(
     _, channels, filters = spectrum.shape
     height, width = (side + 2 * pad - 2 for side, pad in zip(x.shape[2:], padding, strict=True))
     down, across = -(-height // OWN), -(-width // OWN)
-    x, mask = _channels_last(x), _channels_last(x if passed is None else passed)
+    x, mask = channels_last(x), channels_last(x if passed is None else passed)
     out = x.new_empty(len(x), height, width, filters)
     clamps = (low, high) != (-inf, inf)
     through = x.new_empty(out.shape if clamps else (1, 1, 1, 1), dtype=torch.bool)
@@ -104,25 +76,10 @@ def convolve(
     for first in range(0, windows, together):
         count = min(together, windows - first)
         seen = x.new_empty(FREQUENCIES, count, channels)
-        _run(_analyse, x, mask, passed is not None, padding, (down, across), first, seen)
+        run(_analyse, x, mask, passed is not None, padding, (down, across), first, seen)
         products = torch.bmm(seen, spectrum)
-        _run(_synthesise, products, (down, across), first, bias, (low, high), clamps, out, through)
+        run(_synthesise, products, (down, across), first, bias, (low, high), clamps, out, through)
     return out.permute(0, 3, 1, 2), through.permute(0, 3, 1, 2) if clamps else None
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.permute(0, 2, 3, 1).contiguous()
-
-
-def _run(kernel: object, *arguments: object) -> None:
-    """Run a kernel on tensors; where only shapes are asked for, there is nothing to run on."""
-    if any(isinstance(argument, FakeTensor) for argument in arguments):
-        return
-    arrays = [argument.detach().numpy() if isinstance(argument, Tensor) else argument for argument in arguments]
-    threads = min(torch.get_num_threads(), MOST_THREADS)
-    with TURN:
-        numba.set_num_threads(threads)
-        kernel(threads, *arrays)  # type: ignore[operator]
 
 
 @numba.njit(inline="always")
@@ -150,7 +107,7 @@ def _to_places(m0, m1, m2, m3, m4, m5, o0, o1, o2, o3):
         o3[c] = difference1 + EIGHT * difference2 + m5[c]
 
 
-@_compiled
+@compiled
 @no_type_check
 def _analyse(threads, x, mask, masked, padding, grid, first, seen):
     """Transform windows of x [batch, rows, columns, channels], `first` and on, into seen [36, windows, channels]."""
@@ -199,7 +156,7 @@ def _analyse_window(x, mask, masked, image, top, left, window, half, seen, t):
             )  # fmt: skip
 
 
-@_compiled
+@compiled
 @no_type_check
 def _synthesise(threads, products, grid, first, bias, limits, clamps, out, through):
     """Transform products [36, windows, filters] back, into their places of out [batch, rows, columns, filters]."""

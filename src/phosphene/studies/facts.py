@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
-import torch
 from torch import fx, nn
 
 from phosphene.models import registry
@@ -71,9 +70,7 @@ class Facts:
 def skeleton(model: str) -> Network:
     """Return a network whose tensors have shapes, and no values."""
     card = registry.card(model)
-    with torch.device("meta"):
-        module = registry.build(card)
-    return Network(card, module.eval().requires_grad_(False), "none")
+    return Network(card, registry.skeleton(card).eval().requires_grad_(False), "none")
 
 
 @lru_cache(maxsize=32)

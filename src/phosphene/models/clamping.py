@@ -1,0 +1,74 @@
+"""Clamps (ReLU, ReLU6) of which only the gradient is wanted: a mask of what they let through is all that is kept."""
+
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from phosphene.models.tensors import are_plain, channels_last
+
+UNCLAMPED = (-inf, inf)
+
+LARGE = 2**20
+"""Elements from which a compiled kernel is faster than several passes through a cache, and worth loading Numba for,
+which takes 0.8 s."""
+
+
+class FrozenClamp(nn.Module):
+    """A clamp to `low`..`high`, of a tensor or of the sum of two."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        """Clamp `x`, or `x + other`, of any shape."""
+        if other is not None and other.shape != x.shape:
+            x, other = x + other, None
+        y: Tensor = _Clamped.apply(x, other, self.low, self.high)
+        return y
+
+
+class _Clamped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, other: Tensor | None, low: float, high: float) -> Tensor:
+        ctx.both = other is not None
+        y, mask = clamp_(x.clone() if other is None else x + other, low, high)
+        ctx.save_for_backward(mask)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        (mask,) = ctx.saved_tensors
+        found = masked(slope, mask, False)
+        return found, found if ctx.both else None, None, None
+
+
+def clamp_(y: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
+    """Clamp `y` where it lies. Returns it and a mask of what was let through, one byte an element."""
+    if not _is_for_kernels(y):
+        mask = (y > low) & (y < high)
+        return y.clamp_(low, high), mask
+    from phosphene.models import kernels
+
+    places = channels_last(y)
+    mask = torch.empty_like(places, dtype=torch.bool)
+    kernels.clamp(places, mask, low, high)
+    return places.permute(0, 3, 1, 2), mask.permute(0, 3, 1, 2)
+
+
+def masked(slope: Tensor, mask: Tensor, overwrite: bool) -> Tensor:
+    """Return `slope` with zeros where `mask` is false; it may be overwritten if nobody else reads it."""
+    if not _is_for_kernels(slope):
+        return slope * mask
+    from phosphene.models import kernels
+
+    shared = slope.is_contiguous(memory_format=torch.channels_last) and not overwrite
+    places = channels_last(slope.clone() if shared else slope)
+    kernels.leave(places, channels_last(mask))
+    return places.permute(0, 3, 1, 2)
+
+
+def _is_for_kernels(x: Tensor) -> bool:
+    return x.ndim == 4 and x.numel() >= LARGE and not are_plain(x)

@@ -1,0 +1,126 @@
+"""Frozen clamps and pools against PyTorch's own, and what they keep for the way back."""
+
+from math import inf
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from phosphene.models.clamping import LARGE, FrozenClamp, clamp_, masked
+from phosphene.models.folding import freeze
+from phosphene.models.pooling import FrozenPool
+
+SHAPES = [(2, 5, 7, 9), (3, 1, 4, 4), (4, 10), (1, 70, 123, 125), (2, 1, 1024, 513)]
+LIMITS = [(0.0, inf), (0.0, 0.6), (-0.5, 0.5)]
+POOLS = [
+    nn.MaxPool2d(3, 2),
+    nn.MaxPool2d((2, 3), (1, 2), (1, 1), dilation=(2, 1)),
+    nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=True),
+    nn.AvgPool2d(3, 1, 1),
+    nn.AvgPool2d((3, 2), padding=(1, 0), count_include_pad=False),
+    nn.AvgPool2d(2, ceil_mode=True, divisor_override=3),
+]
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def saved_by(function, *inputs):
+    """What `function` gives, and the tensors that its way back keeps."""
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda kept: saved.append(kept) or kept, lambda kept: kept):
+        return function(*inputs), saved
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_clamp_is_that_of_pytorch(shape, limits, layout, dtype):
+    if len(shape) != 4 and layout == torch.channels_last:
+        pytest.skip("only images have channels")
+    x = random(*shape).to(dtype=dtype, memory_format=layout).requires_grad_(True)
+    slope = random(*shape, seed=1).to(dtype)
+    before = x.detach().clone()
+    found, saved = saved_by(FrozenClamp(*limits), x)
+    wanted = F.hardtanh(x, *limits)
+    assert torch.equal(found, wanted)
+    assert torch.equal(x, before)
+    assert torch.equal(*(torch.autograd.grad(y, x, slope)[0] for y in (found, wanted)))
+    assert [kept.dtype for kept in saved] == [torch.bool]
+
+
+@pytest.mark.parametrize("other", [(2, 5, 7, 9), (5, 1, 1)])
+def test_a_sum_is_clamped_as_one(other):
+    x, y = random(2, 5, 7, 9).requires_grad_(True), random(*other, seed=1).requires_grad_(True)
+    slope = random(2, 5, 7, 9, seed=2)
+    found, wanted = FrozenClamp(0.0, 6.0)(x, y), F.relu6(x + y)
+    assert torch.equal(found, wanted)
+    for term in (x, y):
+        mine, theirs = (torch.autograd.grad(total, term, slope, retain_graph=True)[0] for total in (found, wanted))
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("times", [1, LARGE])
+def test_what_is_not_a_number_is_not_hidden(times):
+    y, mask = clamp_(torch.tensor([torch.nan, 1.0, -inf, inf]).repeat(1, 1, times, 1), 0.0, 6.0)
+    assert y[0, 0].isnan().unique(dim=0).tolist() == [[True, False, False, False]]
+    assert mask[0, 0].unique(dim=0).tolist() == [[False, True, False, False]]
+
+
+@pytest.mark.parametrize("rows", [4, LARGE])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_gradient_is_overwritten_only_where_that_is_allowed(layout, rows):
+    slope, mask = random(1, 2, rows, 2).to(memory_format=layout), random(1, 2, rows, 2, seed=1) > 0
+    before = slope.clone()
+    assert torch.equal(masked(slope, mask, False), before * mask)
+    assert torch.equal(slope, before)
+    assert torch.equal(masked(slope, mask, True), before * mask)
+
+
+@pytest.mark.parametrize("pool", POOLS, ids=str)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_pool_is_that_of_pytorch_and_keeps_no_input(layout, pool):
+    x = random(2, 5, 9, 11).to(memory_format=layout).requires_grad_(True)
+    found, saved = saved_by(FrozenPool(pool), x)
+    wanted = pool(x)
+    assert torch.equal(found, wanted)
+    slope = random(*wanted.shape, seed=1)
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, slope)[0] for y in (found, wanted)))
+    assert sum(kept.nbytes for kept in saved) <= 4 * found.numel()
+
+
+class Everything(nn.Module):
+    """Clamps and pools as modules, functions and methods, with all that stands in the way of freezing them."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.pool, self.relu = nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.ReLU()
+        self.with_places = nn.MaxPool2d(2, return_indices=True)
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = F.relu(x + x.flip(2)) + F.relu6(torch.add(x, x.flip(3), alpha=2))
+        total = x + 1
+        x = self.relu(total) * total
+        x = F.relu(input=x - 1).relu() + (x + 0.5).relu()
+        x = F.avg_pool2d(self.pool(x), 2, 1, 0, True, False)
+        x = F.max_pool2d(x, kernel_size=3, stride=1, padding=1)
+        x = F.max_pool2d(x, 2, 1, 0, 1, True)
+        return self.with_places(x)[0]
+
+
+def test_all_that_can_be_frozen_is_and_the_rest_stays():
+    module = Everything().double().eval().requires_grad_(False)
+    frozen = fx.symbolic_trace(module)
+    freeze(frozen, winograd=True)
+    parts = [type(part) for part in frozen.modules()]
+    assert parts.count(FrozenClamp) == 6
+    assert parts.count(FrozenPool) == 3
+    x = random(1, 3, 16, 18).double().requires_grad_(True)
+    found, wanted = frozen(x), module(x)
+    torch.testing.assert_close(found, wanted)
+    slope = random(*wanted.shape, seed=1).double()
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, slope)[0] for y in (found, wanted)))
