@@ -2,8 +2,8 @@
 
 One step of one octave of efficientnet_lite0's blocks.1.1 with the default norm, and tiles of 512 px with their exact
 halo. Each measurement is a process of its own with one thread. Its peak is the process's (VmHWM), with Python, PyTorch
-and the network in it. Its times are the step's alone: by the clock, and of the processors (user and system), which
-depends less on what else runs. Streamed runs decode and encode a TIFF too: that is in their peak, and not in their
+and the network in it. Its times are the step's alone, Numba loaded before: by the clock, and of the processors (user
+and system), which depends less on what else runs. Streamed runs decode and encode a TIFF too: that is in their peak, and not in their
 times. Photographs are scikit-image's coffee, enlarged.
 
     python benchmarks/size.py size.json [whole|tiled|streamed MEGAPIXELS ...]
@@ -40,13 +40,17 @@ def photograph(megapixels: float, folder: str) -> str:
 
 def measure(kind: str, megapixels: float) -> None:
     """Run in a process of its own, and print the result."""
+    from phosphene.allocation import begin_again, keep_freed
+
+    begin_again()
     import torch
 
-    from phosphene.allocation import keep_freed
+    from phosphene.models.clamping import LARGE, clamp_, masked
     from phosphene.settings import Recipe
 
     torch.set_num_threads(1)
     keep_freed()
+    masked(*clamp_(torch.rand(1, 1, LARGE, 1), 0, 1), overwrite=True)  # loads Numba
     times: list[tuple[float, float]] = []
 
     def used() -> float:
