@@ -2,9 +2,9 @@
 
 One step of one octave of efficientnet_lite0's blocks.1.1 with the default norm, and tiles of 512 px with their exact
 halo. Each measurement is a process of its own with one thread. Its peak is the process's (VmHWM), with Python, PyTorch
-and the network in it. Its times are the step's alone, Numba loaded before: by the clock, and of the processors (user
-and system), which depends less on what else runs. Streamed runs decode and encode a TIFF too: that is in their peak, and not in their
-times. Photographs are scikit-image's coffee, enlarged.
+and the network in it. Its times are the step's alone, with Numba loaded before: by the clock, and of the processors
+(user and system), which depends less on what else runs. Streamed runs decode and encode a TIFF too: that is in their
+peak, and not in their times. Photographs are scikit-image's coffee, enlarged.
 
     python benchmarks/size.py size.json [whole|tiled|streamed MEGAPIXELS ...]
     python benchmarks/size.py --plot size.json docs/size.svg      (needs matplotlib)
