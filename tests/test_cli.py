@@ -18,7 +18,7 @@ from phosphene import imagefile
 from phosphene.cli import run
 
 QUICK = ["--layer", "blocks.2.1", "--octaves", "1", "--steps", "2", "--size", "64"]
-PROCESS = [sys.executable, "-c", "from phosphene.cli import main; main()"]
+PROCESS = [sys.executable, "-m", "phosphene"]
 LONG = ["--layer", "blocks.4.2", "--octaves", "1", "--steps", "5000", "--size", "64"]
 
 

@@ -1,11 +1,14 @@
 """The `phosphene` command, and `python -m phosphene`."""
 
+import sys
+
 from phosphene.allocation import begin_again
 
 
 def main() -> None:
     """Begin again with settings that a process can only have from its beginning, and run the command line."""
-    begin_again()
+    if sys.argv[1:2] != ["studio"]:  # which lives long, and rests
+        begin_again()
     from phosphene.cli import main as command_line
 
     command_line()

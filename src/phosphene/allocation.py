@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -12,6 +13,9 @@ NEVER = -1
 
 TUNABLES = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"
 """Of glibc, for its environment: no free scraps are put aside."""
+
+BEGUN = "PHOSPHENE_BEGUN"
+"""A variable that is set in the new process, should the system remove the other."""
 
 _keeps = False
 
@@ -23,9 +27,10 @@ def begin_again() -> None:
     block when it is freed, the next one of the same size does not fit there, and what is kept grows: without them the
     peaks of whole processes were 12 to 27 % lower. Who has set `GLIBC_TUNABLES` keeps what is set.
     """
-    if _of_glibc("mallopt") and "GLIBC_TUNABLES" not in os.environ and sys.executable:
-        os.environ["GLIBC_TUNABLES"] = TUNABLES
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    if _of_glibc("mallopt") and not os.environ.keys() & {"GLIBC_TUNABLES", BEGUN}:
+        settings = {"GLIBC_TUNABLES": TUNABLES, BEGUN: "1"}
+        with suppress(OSError):  # no interpreter to be found: go on as it is
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | settings)
 
 
 def keep_freed() -> None:

@@ -31,8 +31,9 @@ SHARE = 0.7
 """Of the memory that is free, what a dream may take."""
 
 WORKSPACE = 1.6
-"""What convolutions and the allocator take beside the tensors, in a process on the CPU that keeps what it frees; others
-take less. docs/size.md has what was measured."""
+"""What convolutions and the allocator take beside the tensors, in a process on the CPU of the command line. One that
+gives back what it frees takes less, one that keeps it without `allocation.TUNABLES` more. docs/size.md has what was
+measured."""
 
 FRAGMENTED = 1.2
 """What windows of several sizes take more than the largest, since memory that is freed is reused only in part."""
@@ -44,10 +45,13 @@ IMAGES = 12
 """Images of the whole size that are held at the height of a step in memory, the network's own aside."""
 
 MOST, MOST_PIXEL = 10**9, 2000
-"""Bytes that a step of our own networks takes at most without a guide, whatever is raised: at all, and for a pixel."""
+"""Bytes that a step of our own networks takes at most without a guide: at all, and for a pixel and layer raised."""
 
 SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 64)
 """The tiles to choose from, in px."""
+
+STARVED = ("can't allocate memory", "could not create a primitive")
+"""What PyTorch's allocator says when memory runs out, and what oneDNN, which computes its convolutions, says then."""
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -106,9 +110,9 @@ def image_bytes(size: Size) -> int:
     return IMAGES * PIXEL * size[0] * size[1]
 
 
-def most_bytes(size: Size) -> int:
-    """Return the bytes that a step of our own networks, without a guide, does not take, images included."""
-    return MOST + image_bytes(size) + MOST_PIXEL * size[0] * size[1]
+def most_bytes(size: Size, layers: int) -> int:
+    """Return the bytes, images included, within which a step of our own networks stays if no guide is given."""
+    return MOST + image_bytes(size) + MOST_PIXEL * layers * size[0] * size[1]
 
 
 def fitting_tile(tiling_of: Callable[[int], Tiling], size: Size, limit: int) -> int:
@@ -147,7 +151,7 @@ def halving_gradient(build: Callable[[int], G], first: G, tile: int) -> G:
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether an allocation failed: PyTorch says so in a class of its own on a GPU, and in words on the CPU."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in STARVED)
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]

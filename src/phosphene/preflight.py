@@ -15,6 +15,7 @@ from phosphene.memory import (
     tile_bytes,
 )
 from phosphene.models.card import NAMED
+from phosphene.models.clamping import make_ready
 from phosphene.models.network import Network
 from phosphene.objective import Scoring
 from phosphene.settings import Recipe
@@ -23,7 +24,7 @@ from phosphene.types import GradientFn, Size
 
 @dataclass(frozen=True)
 class Plan:
-    """The tile of a dream's last octave, the bytes foretold for a step beside what is in use, and those allowed."""
+    """The tile of a dream's last octave, the bytes that a step takes, about or at most, and those that it may take."""
 
     tile: int | Literal["none"]
     needed: int
@@ -50,8 +51,9 @@ def plan_step(network: Network, scoring: Scoring, recipe: Recipe, size: Size, al
         return Plan(recipe.tile, images + tile_bytes(bind(recipe.tile), size), allowed)
     smallest = network.card.min_side
     seen = (max(size[0], smallest), max(size[1], smallest))
-    if network.card in NAMED and recipe.guide is None and most_bytes(seen) <= allowed:
-        return Plan("none", most_bytes(seen), allowed)  # with room to spare; to foretell it takes a second
+    most = most_bytes(seen, len(scoring.layers))
+    if network.card in NAMED and recipe.guide is None and most <= allowed:
+        return Plan("none", most, allowed)  # with room to spare; to foretell it takes a second
     whole = images + gradient_bytes(network.features(scoring.layers), scoring, seen)
     if recipe.tile == "none" or whole <= allowed:
         return Plan("none", whole, allowed)
@@ -61,6 +63,7 @@ def plan_step(network: Network, scoring: Scoring, recipe: Recipe, size: Size, al
 
 def patient_gradient_fn(network: Network, scoring: Scoring, recipe: Recipe, size: Size) -> GradientFn:
     """Build the gradient that a recipe asks for, and let it halve its tiles if memory runs out nevertheless."""
+    make_ready(size)
     first = gradient_fn(network, scoring, recipe)
     tile = recipe.tile if isinstance(recipe.tile, int) else max(size)
 

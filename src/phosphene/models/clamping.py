@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from phosphene.models.tensors import are_plain, channels_last
+from phosphene.models.tensors import channels_last, needs_pytorch
 
 UNCLAMPED = (-inf, inf)
 
@@ -23,8 +23,8 @@ class FrozenClamp(nn.Module):
         self.low, self.high = low, high
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
-        """Clamp `x`, or `x + other`, of any shape."""
-        if other is not None and other.shape != x.shape:
+        """Clamp `x`, or `x + other`, of any shape; one of the two may be a number."""
+        if other is not None and not (isinstance(x, Tensor) and isinstance(other, Tensor) and x.shape == other.shape):
             x, other = x + other, None
         y: Tensor = _Clamped.apply(x, other, self.low, self.high)
         return y
@@ -43,6 +43,15 @@ class _Clamped(torch.autograd.Function):
         (mask,) = ctx.saved_tensors
         found = masked(slope, mask, False)
         return found, found if ctx.both else None, None, None
+
+
+def make_ready(size: tuple[int, int]) -> None:
+    """Load Numba for an image of `size`, if it is so large that memory may be short when it is needed.
+
+    A process that runs out of memory while Numba is loaded may end there.
+    """
+    if size[0] * size[1] >= LARGE // 4:
+        masked(*clamp_(torch.zeros(1, 1, LARGE, 1), 0, 1), overwrite=True)
 
 
 def clamp_(y: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
@@ -71,4 +80,4 @@ def masked(slope: Tensor, mask: Tensor, overwrite: bool) -> Tensor:
 
 
 def _is_for_kernels(x: Tensor) -> bool:
-    return x.ndim == 4 and x.numel() >= LARGE and not are_plain(x)
+    return x.ndim == 4 and x.numel() >= LARGE and not needs_pytorch(x)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from phosphene.models.clamping import UNCLAMPED, clamp_, masked
 from phosphene.models.libraries import Conv2dSame, get_same_padding
-from phosphene.models.tensors import are_plain, unread
+from phosphene.models.tensors import needs_pytorch, unread
 
 WORTHWHILE = 64 * 64
 """Channels in times channels out from which Winograd's filtering is the faster way."""
@@ -53,7 +53,7 @@ class FrozenConv(nn.Module):
         self.low, self.high = low, high
         self.read_once = False
         self.direct: Way = Direct(self)
-        self.quickest = self.direct if are_plain(weight) else self._quickest(winograd)
+        self.quickest = self.direct if needs_pytorch(weight) else self._quickest(winograd)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve and clamp `[batch, channels, rows, columns]`."""
@@ -62,7 +62,7 @@ class FrozenConv(nn.Module):
 
     def way(self, x: Tensor) -> "Way":
         """The fastest way for `x`."""
-        return self.direct if are_plain(x) else self.quickest
+        return self.direct if needs_pytorch(x) else self.quickest
 
     def _quickest(self, winograd: bool) -> "Way":
         if (self.dilation, self.groups) != ((1, 1), 1):

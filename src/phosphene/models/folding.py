@@ -37,7 +37,7 @@ POOLS: dict[object, Callable[..., nn.MaxPool2d | nn.AvgPool2d]] = {
 }
 
 MOST_SETTINGS = 5
-"""Of a pool's arguments, those that its module takes in the same order as its function."""
+"""A pool's input, and the settings that its module takes in the same order as its function."""
 
 KNOWN = (nn.Conv2d, Conv2dSame)
 """Convolutions that can be frozen; other subclasses may do anything in front of them."""
@@ -101,7 +101,7 @@ def _freeze_clamp(network: fx.GraphModule, node: fx.Node) -> None:
     if not limits or not node.args:
         return
     (source,) = node.all_input_nodes
-    is_sum = source.target in SUMS and len(source.users) == 1 and not source.kwargs
+    is_sum = source.op != "call_module" and source.target in SUMS and len(source.users) == 1 and not source.kwargs
     if is_sum and all(isinstance(term, fx.Node) for term in source.args):
         _call(network, node, FrozenClamp(*limits), source.args)
         network.graph.erase_node(source)

@@ -13,6 +13,7 @@ import numba
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 TURN = threading.Lock()
 """Held while a kernel runs: not each of Numba's thread pools may be used from two threads at once."""
@@ -43,8 +44,8 @@ def run(kernel: object, *arguments: object) -> None:
 
     A kernel gets the number of threads first. It shares its work among as many, in `numba.prange`.
     """
-    if any(isinstance(argument, Tensor) and type(argument) is not Tensor for argument in arguments):
-        return  # a FakeTensor
+    if any(isinstance(argument, FakeTensor) for argument in arguments):
+        return
     arrays = [argument.detach().numpy() if isinstance(argument, Tensor) else argument for argument in arguments]
     threads = min(torch.get_num_threads(), MOST_THREADS)
     with TURN:

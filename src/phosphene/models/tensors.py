@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 
-def are_plain(*tensors: Tensor) -> bool:
-    """Whether no kernel can be used: on a GPU, or in another precision."""
-    return any(tensor.dtype != torch.float32 or tensor.device.type != "cpu" for tensor in tensors)
+def needs_pytorch(x: Tensor) -> bool:
+    """Whether none of our own kernels can be used: on a GPU, or in another precision."""
+    return x.dtype != torch.float32 or x.device.type != "cpu"
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -16,4 +16,5 @@ def channels_last(x: Tensor) -> Tensor:
 
 def unread(slope: Tensor, shape: torch.Size) -> Tensor:
     """Stand for an operation's input of `shape`, where PyTorch wants one to know its layout and does not read it."""
-    return torch.empty(shape, dtype=slope.dtype, device=slope.device, memory_format=torch.channels_last)
+    layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    return torch.empty(shape, dtype=slope.dtype, device=slope.device, memory_format=layout)
