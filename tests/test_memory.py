@@ -117,10 +117,11 @@ torch.set_num_threads(1)
 from phosphene.job import prepare, run
 from phosphene.memory import in_use
 from phosphene.settings import Recipe
-job = prepare("noise:1100x1100", Recipe(layers=("blocks.2.1",), octaves=1, steps=1, size="full", tile="none"), "cpu")
+RECIPE = Recipe(layers=("blocks.2.1",), octaves=1, steps=1, size="full", tile="none", norm="std")
+job = prepare("noise:1500x1500", RECIPE, "cpu")
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 if sys.argv[1] == "starved":
-    resource.setrlimit(resource.RLIMIT_AS, (used + 450_000_000,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (used + 720_000_000,) * 2)
 torch.save(run(job).image, sys.argv[2])
 """
 
