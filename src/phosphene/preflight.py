@@ -63,7 +63,8 @@ def plan_step(network: Network, scoring: Scoring, recipe: Recipe, size: Size, al
 
 def patient_gradient_fn(network: Network, scoring: Scoring, recipe: Recipe, size: Size) -> GradientFn:
     """Build the gradient that a recipe asks for, and let it halve its tiles if memory runs out nevertheless."""
-    make_ready(size)
+    if network.device.type == "cpu":
+        make_ready(size)
     first = gradient_fn(network, scoring, recipe)
     tile = recipe.tile if isinstance(recipe.tile, int) else max(size)
 

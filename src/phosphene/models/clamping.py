@@ -12,7 +12,7 @@ UNCLAMPED = (-inf, inf)
 
 LARGE = 2**20
 """Elements from which a compiled kernel is faster than several passes through a cache, and worth loading Numba for,
-which takes 0.8 s."""
+which takes a second."""
 
 
 class FrozenClamp(nn.Module):
