@@ -49,11 +49,23 @@ CASES = [
 SIZES = [(9, 23), (16, 8), (5, 6)]
 
 
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch):
+    """The ways of a processor without AVX-512, whichever runs the tests."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+
+
 def exact(conv, x, low, high):
     """The clamped convolution of `x` and its gradient, in float64, where it is clamped as the result in float32 was."""
     x = x.double().requires_grad_(True)
     y = copy.deepcopy(conv).double()(x)
     return x, y, y.clamp(low, high)
+
+
+@pytest.mark.parametrize(("capability", "way"), [("AVX512", Direct), ("AVX2", Product), ("DEFAULT", Product)])
+def test_a_kernel_of_one_pixel_is_a_product_where_pytorch_is_slower(monkeypatch, capability, way):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert type(FrozenConv(nn.Conv2d(5, 7, 1).requires_grad_(False)).quickest) is way
 
 
 def relative(found, wanted):

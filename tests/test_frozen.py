@@ -1,5 +1,6 @@
 """Frozen clamps and pools against PyTorch's own, and what they keep for the way back."""
 
+import sys
 from math import inf
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from phosphene.models.clamping import LARGE, FrozenClamp, clamp_, masked
+from phosphene.models import clamping, kernels
+from phosphene.models.clamping import FrozenClamp, clamp_, masked
 from phosphene.models.folding import freeze
 from phosphene.models.pooling import FrozenPool
 
@@ -34,6 +36,26 @@ def saved_by(function, *inputs):
         return function(*inputs), saved
 
 
+@pytest.fixture(params=["passes", "kernels"], autouse=True)
+def way(request, monkeypatch):
+    """Clamps by PyTorch's operations, or by the compiled kernels."""
+    monkeypatch.setattr(clamping, "LARGE", inf)
+    if request.param == "kernels":
+        assert clamping.KERNELS in sys.modules
+    else:
+        monkeypatch.delitem(sys.modules, clamping.KERNELS)
+        for name in ("clamp", "clamp_sum", "leave", "let_through"):
+            monkeypatch.delattr(kernels, name)
+    return request.param
+
+
+def test_kernels_are_taken_once_they_are_loaded(way, monkeypatch):
+    taken = []
+    monkeypatch.setattr(kernels, "run", lambda *arguments: taken.append(arguments))
+    clamp_(random(1, 2, 3, 4), 0.0, 1.0)
+    assert bool(taken) == (way == "kernels")
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("limits", LIMITS)
@@ -53,32 +75,44 @@ def test_a_clamp_is_that_of_pytorch(shape, limits, layout, dtype):
     assert [kept.dtype for kept in saved] == [torch.bool]
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("other", [(2, 5, 7, 9), (5, 1, 1)])
-def test_a_sum_is_clamped_as_one(other):
-    x, y = random(2, 5, 7, 9).requires_grad_(True), random(*other, seed=1).requires_grad_(True)
+def test_a_sum_is_clamped_as_one(other, layout):
+    x, y = ((8 * random(*shape, seed=seed)).round() / 8 for seed, shape in enumerate([(2, 5, 7, 9), other]))
+    x = x.to(memory_format=layout).requires_grad_(True)
+    y.requires_grad_(True)
     slope = random(2, 5, 7, 9, seed=2)
-    found, wanted = FrozenClamp(0.0, 6.0)(x, y), F.relu6(x + y)
+    before = x.detach().clone(), y.detach().clone()
+    found, wanted = FrozenClamp(0.0, 1.0)(x, y), F.hardtanh(x + y, 0.0, 1.0)
     assert torch.equal(found, wanted)
+    assert torch.equal(x, before[0])
+    assert torch.equal(y, before[1])
     for term in (x, y):
         mine, theirs = (torch.autograd.grad(total, term, slope, retain_graph=True)[0] for total in (found, wanted))
         torch.testing.assert_close(mine, theirs)
 
 
-@pytest.mark.parametrize("times", [1, LARGE])
-def test_what_is_not_a_number_is_not_hidden(times):
-    y, mask = clamp_(torch.tensor([torch.nan, 1.0, -inf, inf]).repeat(1, 1, times, 1), 0.0, 6.0)
+@pytest.mark.parametrize("clamp", [clamp_, lambda x, *limits: clamping._clamped_sum(x, torch.zeros_like(x), *limits)])
+def test_what_is_not_a_number_is_not_hidden(clamp):
+    y, mask = clamp(torch.tensor([torch.nan, 1.0, -inf, inf]).repeat(1, 1, 3, 1), 0.0, 6.0)
     assert y[0, 0].isnan().unique(dim=0).tolist() == [[True, False, False, False]]
     assert mask[0, 0].unique(dim=0).tolist() == [[False, True, False, False]]
 
 
-@pytest.mark.parametrize("rows", [4, LARGE])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_a_gradient_is_overwritten_only_where_that_is_allowed(layout, rows):
-    slope, mask = random(1, 2, rows, 2).to(memory_format=layout), random(1, 2, rows, 2, seed=1) > 0
+def test_a_gradient_is_overwritten_only_where_that_is_allowed(layout):
+    slope, mask = random(1, 2, 400, 2).to(memory_format=layout), random(1, 2, 400, 2, seed=1) > 0
     before = slope.clone()
     assert torch.equal(masked(slope, mask, False), before * mask)
     assert torch.equal(slope, before)
     assert torch.equal(masked(slope, mask, True), before * mask)
+
+
+def test_a_part_of_a_gradient_is_masked_alone():
+    whole, mask = random(1, 6, 5, 7).to(memory_format=torch.channels_last), random(1, 3, 5, 7, seed=1) > 0
+    before = whole.clone()
+    assert torch.equal(masked(whole[:, 2:5], mask, False), before[:, 2:5] * mask)
+    assert torch.equal(whole, before)
 
 
 @pytest.mark.parametrize("pool", POOLS, ids=str)

@@ -1,5 +1,6 @@
 """Clamps (ReLU, ReLU6) of which only the gradient is wanted: a mask of what they let through is all that is kept."""
 
+import sys
 from math import inf
 from typing import Any
 
@@ -11,8 +12,9 @@ from phosphene.models.tensors import channels_last, needs_pytorch
 UNCLAMPED = (-inf, inf)
 
 LARGE = 2**20
-"""Elements from which a compiled kernel is faster than several passes through a cache, and worth loading Numba for,
-which takes a second."""
+"""Elements from which the compiled kernels are worth loading Numba for, which takes a second."""
+
+KERNELS = "phosphene.models.kernels"
 
 
 class FrozenClamp(nn.Module):
@@ -34,7 +36,7 @@ class _Clamped(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, other: Tensor | None, low: float, high: float) -> Tensor:
         ctx.both = other is not None
-        y, mask = clamp_(x.clone() if other is None else x + other, low, high)
+        y, mask = clamp_(x.clone(), low, high) if other is None else _clamped_sum(x, other, low, high)
         ctx.save_for_backward(mask)
         return y
 
@@ -67,17 +69,33 @@ def clamp_(y: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
     return places.permute(0, 3, 1, 2), mask.permute(0, 3, 1, 2)
 
 
+def _clamped_sum(x: Tensor, other: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
+    """Clamp the sum of two tensors, and return it and the mask."""
+    if not _is_for_kernels(x):
+        return clamp_(x + other, low, high)
+    from phosphene.models import kernels
+
+    x, other = channels_last(x), channels_last(other)
+    total, mask = torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
+    kernels.clamp_sum(x, other, total, mask, low, high)
+    return total.permute(0, 3, 1, 2), mask.permute(0, 3, 1, 2)
+
+
 def masked(slope: Tensor, mask: Tensor, overwrite: bool) -> Tensor:
     """Return `slope` with zeros where `mask` is false; it may be overwritten if nobody else reads it."""
     if not _is_for_kernels(slope):
         return slope * mask
     from phosphene.models import kernels
 
-    shared = slope.is_contiguous(memory_format=torch.channels_last) and not overwrite
-    places = channels_last(slope.clone() if shared else slope)
-    kernels.leave(places, channels_last(mask))
-    return places.permute(0, 3, 1, 2)
+    places, through = channels_last(slope), channels_last(mask)
+    if overwrite or not slope.is_contiguous(memory_format=torch.channels_last):
+        kernels.leave(places, through)
+        return places.permute(0, 3, 1, 2)
+    left = torch.empty_like(places)
+    kernels.let_through(places, through, left)
+    return left.permute(0, 3, 1, 2)
 
 
 def _is_for_kernels(x: Tensor) -> bool:
-    return x.ndim == 4 and x.numel() >= LARGE and not needs_pytorch(x)
+    """Whether a kernel is the faster way: always, once the kernels are loaded."""
+    return x.ndim == 4 and not needs_pytorch(x) and (x.numel() >= LARGE or KERNELS in sys.modules)

@@ -5,9 +5,10 @@ on the way back. The clamp that follows it (ReLU, ReLU6) is taken along, and all
 a unit.
 
 On the CPU, in float32, a convolution is computed in the way that was found fastest (docs/performance.md): as a matrix
-product where the kernel is a single pixel, by Winograd's filtering where it is 3x3 and has channels enough, or else
-directly; the gradient of a strided stem goes by phases. The way depends on the convolution and the recipe alone and is
-never measured on the spot: a recipe must give the same bytes each time.
+product where the kernel is a single pixel and there is no AVX-512, by Winograd's filtering where it is 3x3 and has
+channels enough, or else directly; the gradient of a strided stem goes by phases. The way depends on the convolution,
+the recipe and the kind of processor alone and is never measured on the spot: a recipe must give the same bytes each
+time.
 """
 
 from itertools import product
@@ -69,7 +70,7 @@ class FrozenConv(nn.Module):
             return self.direct
         kernel = self.weight.shape[2:]
         if kernel == (1, 1) and self.padding == (0, 0) and not self.same:
-            return Product(self)
+            return self.direct if torch.backends.cpu.get_cpu_capability() == "AVX512" else Product(self)
         if self.stride != (1, 1):
             return Phased(self) if self.weight.shape[1] <= FEW and min(kernel) > 3 else self.direct
         wide = winograd and self.weight[:, :, 0, 0].numel() >= WORTHWHILE

@@ -58,9 +58,19 @@ def clamp(values: Tensor, mask: Tensor, low: float, high: float) -> None:
     run(_clamp, values.view(-1), mask.view(-1), low, high)
 
 
+def clamp_sum(x: Tensor, other: Tensor, total: Tensor, mask: Tensor, low: float, high: float) -> None:
+    """Set `total` to the clamped sum of two tensors, and note in `mask` what was let through; all lie alike."""
+    run(_clamp_sum, x.view(-1), other.view(-1), total.view(-1), mask.view(-1), low, high)
+
+
 def leave(values: Tensor, mask: Tensor) -> None:
     """Set `values` to zero where `mask` is false; both lie next to each other."""
     run(_leave, values.view(-1), mask.view(-1))
+
+
+def let_through(values: Tensor, mask: Tensor, left: Tensor) -> None:
+    """Set `left` to `values` where `mask` is true, or else to zero; all lie alike."""
+    run(_let_through, values.view(-1), mask.view(-1), left.view(-1))
 
 
 @compiled
@@ -78,9 +88,32 @@ def _clamp(threads, y, mask, low, high):
 
 @compiled
 @no_type_check
+def _clamp_sum(threads, x, other, y, mask, low, high):
+    least, most = np.float32(low), np.float32(high)
+    for thread in numba.prange(threads):
+        first, last = thread * y.size // threads, (thread + 1) * y.size // threads
+        one, two, values, through = x[first:last], other[first:last], y[first:last], mask[first:last]
+        for i in range(values.size):
+            value = one[i] + two[i]
+            values[i] = min(max(value, least), most)
+            through[i] = (value > least) & (value < most)
+
+
+@compiled
+@no_type_check
 def _leave(threads, y, mask):
     for thread in numba.prange(threads):
         first, last = thread * y.size // threads, (thread + 1) * y.size // threads
         values, through = y[first:last], mask[first:last]
         for i in range(values.size):
             values[i] *= through[i]
+
+
+@compiled
+@no_type_check
+def _let_through(threads, y, mask, left):
+    for thread in numba.prange(threads):
+        first, last = thread * y.size // threads, (thread + 1) * y.size // threads
+        values, through, into = y[first:last], mask[first:last], left[first:last]
+        for i in range(values.size):
+            into[i] = values[i] * through[i]
