@@ -112,8 +112,10 @@ def plot(path: Path, target: Path) -> None:
         rows = sorted((row["megapixels"], row["processor"], row["peak"]) for row in measured)
         left.plot([m for m, _, _ in rows], [s / m for m, s, _ in rows], "o-", label=kind)
         right.plot([m for m, _, _ in rows], [peak / 1e9 for _, _, peak in rows], "o-", label=kind)
-    for axes, label in ((left, "processor seconds a megapixel and step"), (right, "peak memory of the process, GB")):
+    for axes, label in ((left, "processor seconds a megapixel"), (right, "peak memory, GB")):
         axes.set(xscale="log", xlabel="megapixels", ylabel=label, ylim=(0, None))
+        axes.set_xticks(SIZES["streamed"], map("{:g}".format, SIZES["streamed"]), minor=False)
+        axes.minorticks_off()
         axes.legend()
     figure.tight_layout()
     figure.savefig(target)
