@@ -34,23 +34,23 @@ class Division:
     sums: Callable[[Band, int], list[SegmentSums]]
     size: Callable[[Sequence[float]], float]
 
-    def sizes(self, gradient: Image) -> list[float]:
+    def sizes(self, parts: list[Band]) -> list[float]:
         """Measure the parts of a whole gradient."""
         return [
             self.size([total([found.tolist()]) / part.numel() for found in self.sums(part, SEGMENT >> level)])
-            for level, part in enumerate(self.split(gradient))
+            for level, part in enumerate(parts)
         ]
 
-    def divide(self, gradient: Image, sizes: Sequence[float]) -> Image:
-        """Divide the parts of a gradient, or of a block of one."""
-        parts = self.split(gradient)
+    def divide(self, parts: list[Band], sizes: Sequence[float]) -> Image:
+        """Divide the parts of a gradient, or of a block of one, and put them together."""
         return self.merge([part / max(size, TINY) for part, size in zip(parts, sizes, strict=True)])
 
 
 def normalise(gradient: Image, divisions: Sequence[Division]) -> Image:
     """Divide a gradient as its norm says."""
     for division in divisions:
-        gradient = division.divide(gradient, division.sizes(gradient))
+        parts = division.split(gradient)
+        gradient = division.divide(parts, division.sizes(parts))
     return gradient
 
 

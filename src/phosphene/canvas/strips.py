@@ -113,7 +113,7 @@ class Slope:
         """The gradient, blurred and divided as far as `sizes` are known; right but for `margin` at its edges."""
         gradient = blur(self.scoring.weigh(self.terms(window), self.squares), self.settings.blur)
         for division, sizes in zip(NORMS[self.settings.norm], self.sizes, strict=False):
-            gradient = division.divide(gradient, sizes)
+            gradient = division.divide(division.split(gradient), sizes)
         return gradient
 
     def with_sizes(self, sizes: tuple[float, ...]) -> "Slope":
