@@ -70,10 +70,17 @@ def _resize(image: Tensor, size: Size) -> Tensor:
 
 def _upsample(image: Tensor, like: Tensor) -> Tensor:
     """Bilinear; sample k lies on pixel 2k, where the reduction took it from."""
-    padded = F.pad(image[None], (0, 1, 0, 1), mode="replicate")
-    size = (2 * image.shape[1] + 1, 2 * image.shape[2] + 1)
-    larger = F.interpolate(padded, size=size, mode="bilinear", align_corners=True)[0]
-    return larger[:, : like.shape[1], : like.shape[2]]
+    return _upsample_along(_upsample_along(image, 1, like.shape[1]), 2, like.shape[2])
+
+
+def _upsample_along(image: Tensor, dim: int, size: int) -> Tensor:
+    """Put the mean of each two neighbours between them, and repeat the last one as far as `size`."""
+    larger = image.new_empty([*image.shape[:dim], size, *image.shape[dim + 1 :]])
+    given, found = image.movedim(dim, 0), larger.movedim(dim, 0)
+    found[::2] = given
+    found[1 : 2 * len(given) - 2 : 2] = (given[:-1] + given[1:]) / 2
+    found[2 * len(given) - 1 :] = given[-1:]
+    return larger
 
 
 def _convolve_separably(image: Tensor, kernel: Sequence[float], every: int = 1) -> Tensor:
