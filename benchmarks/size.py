@@ -8,11 +8,14 @@ peak, and not in their times. Photographs are scikit-image's coffee, enlarged.
 
     python benchmarks/size.py size.json [whole|tiled|streamed MEGAPIXELS ...]
     python benchmarks/size.py --plot size.json docs/size.svg      (needs matplotlib)
+
+Measurements are added to those of the file, and plotted by their medians.
 """
 
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -103,15 +106,19 @@ def collect(path: Path, chosen: dict[str, tuple[float, ...]]) -> None:
             )
 
 
+def median(rows: list[dict], kind: str, megapixels: float, column: str) -> float:
+    chosen = [row[column] for row in rows if (row["kind"], row["megapixels"]) == (kind, megapixels)]
+    return statistics.median(chosen)
+
+
 def plot(path: Path, target: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
-    for kind in SIZES:
-        measured = [row for row in json.loads(path.read_text()) if row["kind"] == kind]
-        rows = sorted((row["megapixels"], row["processor"], row["peak"]) for row in measured)
-        left.plot([m for m, _, _ in rows], [s / m for m, s, _ in rows], "o-", label=kind)
-        right.plot([m for m, _, _ in rows], [peak / 1e9 for _, _, peak in rows], "o-", label=kind)
+    rows = json.loads(path.read_text())
+    for kind, sizes in SIZES.items():
+        left.plot(sizes, [median(rows, kind, size, "processor") / size for size in sizes], "o-", label=kind)
+        right.plot(sizes, [median(rows, kind, size, "peak") / 1e9 for size in sizes], "o-", label=kind)
     for axes, label in ((left, "processor seconds a megapixel"), (right, "peak memory, GB")):
         axes.set(xscale="log", xlabel="megapixels", ylabel=label, ylim=(0, None))
         axes.set_xticks(SIZES["streamed"], map("{:g}".format, SIZES["streamed"]), minor=False)

@@ -17,7 +17,7 @@ from phosphene.resample import resize
 from phosphene.settings import Recipe
 
 pytest.importorskip("ray")
-from phosphene.distribute import cluster_map
+from phosphene.distribute import PORTIONS, cluster_map, portions
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray leaves sockets and files open
 
@@ -93,8 +93,17 @@ def test_an_error_in_a_worker_is_ours(over, photograph, tmp_path):
         run(reopen(huge.folder), over=over)
 
 
-def test_results_come_in_order(over):
-    assert list(over(torch.tensor, range(20))) == list(range(20))
+@pytest.mark.parametrize("count", [0, 1, 20, 100])
+def test_results_come_in_order(over, count):
+    assert list(over(torch.tensor, range(count))) == list(range(count))
+
+
+@pytest.mark.parametrize(("count", "workers"), [(0, 2), (5, 2), (100, 2), (4001, 64)])
+def test_portions_are_all_of_it_and_enough_to_share(count, workers):
+    found = portions(range(count), workers)
+    assert [item for portion in found for item in portion] == list(range(count))
+    assert len(found) >= min(count, PORTIONS * workers)
+    assert len(found) <= 2 * PORTIONS * workers
 
 
 def test_no_cluster_there():

@@ -39,7 +39,7 @@ class Raster:
         """Read a part. `StoreError` where a chunk is missing or damaged."""
         with _as_store_error(self.path, "read"):
             numbers = torch.from_numpy(_opened(self.path)[:, rows, columns])
-        if torch.isnan(numbers).any():
+        if numbers.amax().isnan():
             raise StoreError(
                 f"{self.path} misses a chunk in rows {rows.start} to {rows.stop}; start the dream again from its input"
             )

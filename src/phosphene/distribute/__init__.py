@@ -1,7 +1,8 @@
 """Strips and tiles over a Ray cluster: a `map` whose function is applied by actors. No dream mathematics.
 
 The store is on storage that all machines share, and the actors read and write it; only numbers come back. An actor
-keeps the network that its first tile has loaded. One that dies is started again, and does its tile once more.
+keeps the network that its first tile has loaded. One that dies is started again, and does once more what it had in
+hand.
 """
 
 import logging
@@ -17,6 +18,10 @@ from phosphene.errors import UsageError
 
 STORE_BYTES = 100_000_000
 """Ray's own shared memory on this machine; no pixel goes through it."""
+
+PORTIONS = 16
+"""What is handed out to a worker in a step, if there is so much: to hand out takes the driver a millisecond, and what a
+worker holds when it dies is lost."""
 
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
@@ -38,7 +43,8 @@ def cluster_map(address: str, device: str, workers: int | None = None) -> Iterat
         def over(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
             kept = ray.put(function)
             try:
-                yield from pool.map(lambda worker, item: worker.apply.remote(kept, item), items)
+                for found in pool.map(lambda worker, part: worker.apply.remote(kept, part), portions(items, count)):
+                    yield from found
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
 
@@ -54,9 +60,16 @@ class Worker:
         torch.set_num_threads(1)
         keep_freed()
 
-    def apply(self, function: Callable[[Any], Any], item: Any) -> Any:
-        """Apply a function to a strip or a batch of tiles."""
-        return function(item)
+    def apply(self, function: Callable[[Any], Any], portion: list[Any]) -> list[Any]:
+        """Apply a function to some strips or batches of tiles."""
+        return [function(item) for item in portion]
+
+
+def portions(items: Iterable[Any], workers: int) -> list[list[Any]]:
+    """Cut items into portions that are handed out one at a time: `PORTIONS` or more for each worker, all alike."""
+    items = list(items)
+    each = max(1, len(items) // (workers * PORTIONS))
+    return [items[first : first + each] for first in range(0, len(items), each)]
 
 
 def _connected(address: str) -> Any:
