@@ -1,9 +1,10 @@
 """How large a halo must be: the error of a tile's gradient against halo and cost, for the layers of our models' cards.
 
-The photograph is scikit-image's coffee, enlarged to 1152 x 1152 px. Three tiles of 128 px, at least 384 px from its
-edges, are looked at with growing halos. The error is the root mean square deviation from the whole image's gradient
-over the tiles, relative to that gradient's own root mean square: the error of a step, but for the norm. Larger tiles
-have smaller errors. Writes a JSON file, and prints for each layer the exact halo, the last halo tried and its error.
+The photograph is scikit-image's coffee, enlarged to 1152 x 1152 px and mirrored at its edges to 1664 x 1664. Three
+tiles of 128 px, at least 640 px from its edges, are looked at with growing halos. The error is the root mean square
+deviation from the whole image's gradient over the tiles, relative to that gradient's own root mean square: the error of
+a step, but for the norm. Larger tiles have smaller errors. Writes a JSON file, and prints for each layer the exact
+halo, the last halo tried and its error.
 
     python benchmarks/halo.py halo.json [MODEL ...]
 """
@@ -23,9 +24,10 @@ from phosphene.objective import Energy, Scoring
 from phosphene.resample import resize
 from phosphene.settings import Recipe
 
-TILE, SIZE, LIMIT = 128, (1152, 1152), 0.01
-PLACES = ((4, 4), (3, 4), (4, 3))
-HALOS = (*range(0, 128, 16), *range(128, 385, 32))
+TILE, ENLARGED, MIRRORED, LIMIT = 128, (1152, 1152), 256, 0.01
+SIZE = (ENLARGED[0] + 2 * MIRRORED, ENLARGED[1] + 2 * MIRRORED)
+PLACES = ((6, 6), (5, 6), (6, 5))
+HALOS = (*range(0, 128, 16), *range(128, 641, 32))
 
 
 def errors(network, layer: str, image: torch.Tensor) -> dict[int, float]:
@@ -57,7 +59,8 @@ def error_at(network, scoring, image, whole, halo: int) -> float:
 
 
 def main(path: Path, models: list[str]) -> None:
-    image = resize(imagefile.read("sample:coffee").image, SIZE)
+    enlarged = resize(imagefile.read("sample:coffee").image, ENLARGED)
+    image = torch.nn.functional.pad(enlarged[None], (MIRRORED,) * 4, mode="reflect")[0]
     table = json.loads(path.read_text()) if path.exists() else {}
     for card in named():
         if models and card.name not in models:
