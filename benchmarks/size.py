@@ -116,7 +116,8 @@ def plot(path: Path, target: Path) -> None:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
     rows = json.loads(path.read_text())
-    for kind, sizes in SIZES.items():
+    for kind in SIZES:
+        sizes = sorted({row["megapixels"] for row in rows if row["kind"] == kind})
         left.plot(sizes, [median(rows, kind, size, "processor") / size for size in sizes], "o-", label=kind)
         right.plot(sizes, [median(rows, kind, size, "peak") / 1e9 for size in sizes], "o-", label=kind)
     for axes, label in ((left, "processor seconds a megapixel"), (right, "peak memory, GB")):

@@ -60,7 +60,9 @@ def test_a_cluster_makes_the_same_bytes(over, photograph, alone, tmp_path):
     assert target.read_bytes() == alone
 
 
-def test_workers_that_are_killed_cost_nothing_else(over, photograph, alone, tmp_path):
+@pytest.mark.parametrize("at_a_time", [1, PORTIONS])
+def test_workers_that_are_killed_cost_nothing_else(over, photograph, alone, tmp_path, monkeypatch, at_a_time):
+    monkeypatch.setattr("phosphene.distribute.PORTIONS", at_a_time)
     target, chance, killed, done = tmp_path / "out.tif", random.Random(0), [], threading.Event()
 
     def kill():

@@ -1,5 +1,6 @@
 """Frozen clamps and pools against PyTorch's own, and what they keep for the way back."""
 
+import subprocess
 import sys
 from math import inf
 
@@ -36,13 +37,12 @@ def saved_by(function, *inputs):
         return function(*inputs), saved
 
 
-@pytest.fixture(params=["passes", "kernels"], autouse=True)
+@pytest.fixture(params=["passes", "kernels", "large"], autouse=True)
 def way(request, monkeypatch):
-    """Clamps by PyTorch's operations, or by the compiled kernels."""
-    monkeypatch.setattr(clamping, "LARGE", inf)
-    if request.param == "kernels":
-        assert clamping.KERNELS in sys.modules
-    else:
+    """Clamps by PyTorch's operations, or by the compiled kernels: because they are loaded, or tensors are large."""
+    monkeypatch.setattr(clamping, "LARGE", 0 if request.param == "large" else inf)
+    assert clamping.KERNELS in sys.modules
+    if request.param == "passes":
         monkeypatch.delitem(sys.modules, clamping.KERNELS)
         for name in ("clamp", "clamp_sum", "leave", "let_through"):
             monkeypatch.delattr(kernels, name)
@@ -52,8 +52,36 @@ def way(request, monkeypatch):
 def test_kernels_are_taken_once_they_are_loaded(way, monkeypatch):
     taken = []
     monkeypatch.setattr(kernels, "run", lambda *arguments: taken.append(arguments))
-    clamp_(random(1, 2, 3, 4), 0.0, 1.0)
-    assert bool(taken) == (way == "kernels")
+    clamp_(random(1, 2, 3, 4).to(memory_format=torch.channels_last), 0.0, 1.0)
+    assert bool(taken) == (way != "passes")
+
+
+def test_large_tensors_load_the_kernels(monkeypatch):
+    monkeypatch.setattr(clamping, "LARGE", 24)
+    monkeypatch.delitem(sys.modules, clamping.KERNELS, raising=False)
+    assert clamping._is_for_kernels(torch.zeros(1, 2, 3, 4))
+    assert not clamping._is_for_kernels(torch.zeros(1, 2, 3, 3))
+
+
+def test_a_small_clamp_leaves_channels_where_they_are(way):
+    if way == "large":
+        pytest.skip("large tensors always get their channels last")
+    x, other = random(1, 5, 7, 9), random(1, 5, 7, 9, seed=1)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        y, mask = clamping._clamped_sum(x.to(memory_format=layout), other.to(memory_format=layout), 0.0, 1.0)
+        for found in (y, mask, masked(y, mask, False), clamp_(y, 0.0, 0.5)[0]):
+            assert found.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.slow
+def test_all_kernels_can_be_made_ready():
+    script = """
+from phosphene.models.clamping import make_ready
+make_ready((1024, 1024))
+from phosphene.models import kernels
+assert all(kernel.signatures for kernel in (kernels._clamp, kernels._clamp_sum, kernels._leave, kernels._let_through))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

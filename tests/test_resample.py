@@ -112,6 +112,23 @@ def test_bands_merge_to_the_image(photo, size, bands):
     np.testing.assert_allclose(merged, image, atol=1e-13)
 
 
+@pytest.mark.parametrize("smooth", [lambda image: blur(image, 1.5), lambda image: laplacian_bands(image, 2)[0]])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_window_has_the_same_bits(photo, smooth, threads):
+    """What streams looks at windows, and has to find what the whole picture has (decision 0021)."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        image = photo(211, 307, torch.float32)
+        whole = smooth(image)
+        for top, left, height, width in [(2, 4, 33, 40), (16, 32, 129, 101), (100, 130, 77, 177), (190, 8, 21, 22)]:
+            window = smooth(image[:, top : top + height, left : left + width].contiguous())
+            inner = whole[:, top : top + height, left : left + width][:, 6:-6, 6:-6]
+            assert torch.equal(window[:, 6:-6, 6:-6], inner)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_slope_has_no_fine_band():
     """Linear interpolation keeps a slope, if its samples are put back where they were taken."""
     slope = torch.arange(40.0, dtype=torch.float64).expand(3, 40, 40)

@@ -20,8 +20,8 @@ STORE_BYTES = 100_000_000
 """Ray's own shared memory on this machine; no pixel goes through it."""
 
 PORTIONS = 16
-"""What is handed out to a worker in a step, if there is so much: to hand out takes the driver a millisecond, and what a
-worker holds when it dies is lost."""
+"""Portions for each worker of what is mapped at a time, if it is so much: each costs the driver a few milliseconds at
+most, and what a worker holds when it dies is lost."""
 
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 

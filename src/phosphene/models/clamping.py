@@ -53,7 +53,10 @@ def make_ready(size: tuple[int, int]) -> None:
     A process that runs out of memory while Numba is loaded may end there.
     """
     if size[0] * size[1] >= LARGE // 4:
-        masked(*clamp_(torch.zeros(1, 1, LARGE, 1), 0, 1), overwrite=True)
+        units = torch.zeros(1, 1, LARGE, 1)
+        total, mask = _clamped_sum(units, units, 0, 1)
+        masked(total, mask, overwrite=False)
+        masked(*clamp_(total, 0, 1), overwrite=True)
 
 
 def clamp_(y: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
@@ -71,7 +74,7 @@ def clamp_(y: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
 
 def _clamped_sum(x: Tensor, other: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
     """Clamp the sum of two tensors, and return it and the mask."""
-    if not _is_for_kernels(x):
+    if not (_is_for_kernels(x) and _is_for_kernels(other)):
         return clamp_(x + other, low, high)
     from phosphene.models import kernels
 
@@ -97,5 +100,11 @@ def masked(slope: Tensor, mask: Tensor, overwrite: bool) -> Tensor:
 
 
 def _is_for_kernels(x: Tensor) -> bool:
-    """Whether a kernel is the faster way: always, once the kernels are loaded."""
-    return x.ndim == 4 and not needs_pytorch(x) and (x.numel() >= LARGE or KERNELS in sys.modules)
+    """Whether a kernel is the faster way: always, once the kernels are loaded.
+
+    The kernels put channels last, and PyTorch's passes leave them where they are. Smaller tensors are given to kernels
+    only where that is the same, or else what a process did before could decide in which order numbers are added later.
+    """
+    if x.ndim != 4 or needs_pytorch(x):
+        return False
+    return x.numel() >= LARGE or (KERNELS in sys.modules and x.stride(1) == 1)

@@ -1,7 +1,7 @@
 """Halos that keep the error of a step under 1 %, in px, by model and layer; `benchmarks/halo.py` measured them.
 
-Layers that are not here need as much as exact tiles do: their halo is the exact one. All but the default network had
-random weights.
+Layers that are not here have not been measured, or need as much as exact tiles do: their halo is the exact one. All but
+the default network had random weights.
 """
 
 from collections.abc import Mapping
