@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 SHARE = 0.7
 """Of the memory that is free, what a dream may take."""
 
-WORKSPACE = 1.6
+WORKSPACE = 1.7
 """What convolutions and the allocator take beside the tensors, in a process on the CPU of the command line. One that
 gives back what it frees takes less, one that keeps it without `allocation.TUNABLES` more. docs/size.md has what was
 measured."""

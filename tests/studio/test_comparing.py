@@ -142,8 +142,7 @@ def test_a_comparison_is_stopped_gone_on_with_and_found_again(page, studio, phot
     page.wait_for_selector("#compare-view >> text=0 of 2 dreamed", timeout=60_000)
     page.click("text=Another comparison")
     page.click(f".earlier >> text={name}")
-    page.wait_for_selector("#compare-view h2")
-    assert page.inner_text("#compare-view h2") == name
+    page.wait_for_selector(f"#compare-view h2:text-is('{name}')")
     assert studio.ask("GET", "/api/dreams")[1] == []
 
 

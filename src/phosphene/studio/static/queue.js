@@ -16,7 +16,8 @@ function show(tasks) {
   const waiting = tasks.filter((task) => task.state === "waiting").length;
   const dreaming = tasks.length - waiting;
   $("queue").hidden = tasks.length === 0;
-  $("queue-summary").textContent = `${dreaming} dreaming${waiting ? `, ${waiting} waiting` : ""}`;
+  const said = `${dreaming} dreaming${waiting ? `, ${waiting} waiting` : ""}`;
+  $("queue-summary").replaceChildren(h("span", { className: "said" }, said), h("span", { className: "count", "aria-hidden": "true" }, tasks.length));
   $("queue-list").replaceChildren(...tasks.map((task, place) => h("li", {}, h("a", { href: task.order.comparison ? `#compare/${encodeURIComponent(task.order.comparison)}` : `#dream/${task.id}` }, task.title, h("span", {}, place_of(task, place))))));
 }
 
