@@ -148,6 +148,17 @@ def test_drive_and_step_size_move_together(page, photographs):
     until(page, "document.querySelector('#set-drive').value === '0.6'")
 
 
+def test_an_answer_leaves_what_is_being_typed(page, photographs):
+    choose(page, photographs["coffee"])
+    page.click("#show-settings")
+    page.route("**/api/recipe", lambda route: (page.fill("#set-steps", "23"), route.continue_()))
+    with page.expect_response("**/api/recipe"):
+        page.fill("#set-seed", "7")
+        page.press("#set-seed", "Tab")
+    page.wait_for_selector(".field.changed #set-seed")
+    assert page.input_value("#set-steps") == "23"
+
+
 def test_settings_come_from_their_classes(page):
     for name, field in Recipe.model_fields.items():
         assert page.text_content(f"#set-{name}-help") == field.description

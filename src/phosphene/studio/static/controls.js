@@ -3,13 +3,21 @@
 import * as api from "./api.js";
 import { h } from "./dom.js";
 
+/** Set a field's value, but not while a person types into it: the answer to an earlier change would undo that. */
+function setter(element) {
+  let typing = false;
+  element.addEventListener("input", () => (typing = true));
+  for (const end of ["change", "blur"]) element.addEventListener(end, () => (typing = false));
+  return (value) => { if (!typing) element.value = value; };
+}
+
 /** A number in its range. */
 export function number(change, { type, minimum, maximum, exclusiveMinimum }) {
   const element = h("input", {
     type: "number", step: type === "integer" ? 1 : "any", min: minimum ?? exclusiveMinimum ?? "", max: maximum ?? "", required: true,
     onchange: () => element.value !== "" && change(Number(element.value)),
   });
-  return { element, set: (value) => (element.value = value) };
+  return { element, set: setter(element) };
 }
 
 /** On or off. */
@@ -30,7 +38,7 @@ export function suggestion(change, words, listId) {
   document.body.append(list);
   const element = h("input", { type: "text", spellcheck: false, onchange: () => element.value && change(element.value.trim()) });
   element.setAttribute("list", list.id);
-  return { element, set: (value) => (element.value = value) };
+  return { element, set: setter(element) };
 }
 
 /** A number, or a word in its place, as "full"; nothing is the default. */
@@ -39,7 +47,7 @@ export function wordOrNumber(change, usual) {
     type: "text", spellcheck: false, placeholder: usual,
     onchange: () => { const text = element.value.trim() || String(usual); change(/^\d+$/.test(text) ? Number(text) : text); },
   });
-  return { element, set: (value) => (element.value = value) };
+  return { element, set: setter(element) };
 }
 
 /** Several terms, NAME:WEIGHT each, with a weight of their own; `browse` opens a browser to pick them from. */
