@@ -7,7 +7,6 @@ which the workers load the network, is left out. "commit" is what no worker shar
 journal. "driver" is the processor time of the driver, which hands out strips and tiles and sums what comes back.
 """
 
-import resource
 import statistics
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from size import photograph
+from size import photograph, processor_seconds
 
 from phosphene.allocation import keep_freed
 from phosphene.distribute import cluster_map
@@ -26,11 +25,6 @@ from phosphene.huge.order import begin
 from phosphene.settings import Recipe
 
 STEPS = 4
-
-
-def processor_seconds() -> float:
-    spent = resource.getrusage(resource.RUSAGE_SELF)
-    return spent.ru_utime + spent.ru_stime
 
 
 def measure(source: str, folder: Path, workers: int) -> list[tuple[float, float, float]]:

@@ -21,6 +21,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from peak import peak
+
 SIZES = {"whole": (0.25, 1, 4), "tiled": (0.25, 1, 4, 16), "streamed": (0.25, 1, 4, 16, 100)}
 SETTINGS = {"layers": ("blocks.1.1",), "octaves": 1, "steps": 1, "size": "full"}
 
@@ -41,6 +43,11 @@ def photograph(megapixels: float, folder: str) -> str:
     return str(path)
 
 
+def processor_seconds() -> float:
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    return spent.ru_utime + spent.ru_stime
+
+
 def measure(kind: str, megapixels: float) -> None:
     """Run in a process of its own, and print the result."""
     from phosphene.allocation import begin_again, keep_freed
@@ -56,10 +63,6 @@ def measure(kind: str, megapixels: float) -> None:
     make_ready((1024, 1024))
     times: list[tuple[float, float]] = []
 
-    def used() -> float:
-        spent = resource.getrusage(resource.RUSAGE_SELF)
-        return spent.ru_utime + spent.ru_stime
-
     with tempfile.TemporaryDirectory(dir=os.environ.get("SCRATCH")) as folder:
         source, recipe = sys.argv[4], Recipe(**SETTINGS, tile="none" if kind == "whole" else 512)
         if kind == "streamed":
@@ -71,21 +74,19 @@ def measure(kind: str, megapixels: float) -> None:
 
             def decoding(*arguments) -> None:
                 decode(*arguments)
-                started.append(used())
+                started.append(processor_seconds())
 
             streaming._decode = decoding
-            streaming.run(huge, lambda step: times.append((step.seconds, used() - started[0])))
+            streaming.run(huge, lambda step: times.append((step.seconds, processor_seconds() - started[0])))
         else:
             from phosphene.job import prepare, run
 
             job = prepare(source, recipe, "cpu")
-            start = used()
-            run(job, lambda step: times.append((step.seconds, used() - start)))
-    status = Path("/proc/self/status").read_text().splitlines()
-    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+            start = processor_seconds()
+            run(job, lambda step: times.append((step.seconds, processor_seconds() - start)))
     (seconds, processor), load = times[0], os.getloadavg()[0]
     row = {"kind": kind, "megapixels": megapixels, "seconds": seconds, "processor": processor}
-    print(json.dumps(row | {"peak": peak * 1024, "load": load}))
+    print(json.dumps(row | {"peak": round(peak() * 1e9), "load": load}))
 
 
 def collect(path: Path, chosen: dict[str, tuple[float, ...]]) -> None:

@@ -49,7 +49,7 @@ CASES = [
 SIZES = [(9, 23), (16, 8), (5, 6)]
 
 
-@pytest.fixture(params=["AVX2", "AVX512"], autouse=True)
+@pytest.fixture(params=["AVX2", "AVX512"])
 def processor(request, monkeypatch):
     """The ways of a processor, whichever runs the tests."""
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: request.param)
@@ -88,6 +88,7 @@ def test_the_map_and_its_gradient_are_those_of_a_convolution(way, conv, size, pr
     assert relative(torch.autograd.grad(found, images, slope)[0], wanted) < 1e-5
 
 
+@pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize("limits", [(0.0, torch.inf), (0.0, 0.4)])
 @pytest.mark.parametrize(("way", "conv"), CASES, ids=lambda value: str(value).removeprefix("Conv2d"))
 def test_nothing_passes_where_it_is_clamped(way, conv, limits):

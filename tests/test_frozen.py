@@ -37,7 +37,7 @@ def saved_by(function, *inputs):
         return function(*inputs), saved
 
 
-@pytest.fixture(params=["passes", "kernels", "large"], autouse=True)
+@pytest.fixture(params=["passes", "kernels", "large"])
 def way(request, monkeypatch):
     """Clamps by PyTorch's operations, or by the compiled kernels: because they are loaded, or tensors are large."""
     monkeypatch.setattr(clamping, "LARGE", 0 if request.param == "large" else inf)
@@ -84,6 +84,7 @@ assert all(kernel.signatures for kernel in (kernels._clamp, kernels._clamp_sum, 
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("limits", LIMITS)
@@ -103,6 +104,7 @@ def test_a_clamp_is_that_of_pytorch(shape, limits, layout, dtype):
     assert [kept.dtype for kept in saved] == [torch.bool]
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("other", [(2, 5, 7, 9), (5, 1, 1)])
 def test_a_sum_is_clamped_as_one(other, layout):
@@ -120,6 +122,7 @@ def test_a_sum_is_clamped_as_one(other, layout):
         torch.testing.assert_close(mine, theirs)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("clamp", [clamp_, lambda x, *limits: clamping._clamped_sum(x, torch.zeros_like(x), *limits)])
 def test_what_is_not_a_number_is_not_hidden(clamp):
     y, mask = clamp(torch.tensor([torch.nan, 1.0, -inf, inf]).repeat(1, 1, 3, 1), 0.0, 6.0)
@@ -127,6 +130,7 @@ def test_what_is_not_a_number_is_not_hidden(clamp):
     assert mask[0, 0].unique(dim=0).tolist() == [[False, True, False, False]]
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_a_gradient_is_overwritten_only_where_that_is_allowed(layout):
     slope, mask = random(1, 2, 400, 2).to(memory_format=layout), random(1, 2, 400, 2, seed=1) > 0
@@ -136,6 +140,7 @@ def test_a_gradient_is_overwritten_only_where_that_is_allowed(layout):
     assert torch.equal(masked(slope, mask, True), before * mask)
 
 
+@pytest.mark.usefixtures("way")
 def test_a_part_of_a_gradient_is_masked_alone():
     whole, mask = random(1, 6, 5, 7).to(memory_format=torch.channels_last), random(1, 3, 5, 7, seed=1) > 0
     before = whole.clone()

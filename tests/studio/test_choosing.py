@@ -144,8 +144,10 @@ def test_drive_and_step_size_move_together(page, photographs):
     choose(page, photographs["coffee"])
     set_to(page, drive=0.3)
     until(page, "document.querySelector('#set-step_size').value === '0.02'")
+    assert page.input_value("#set-drive") == "0.3"
     set_to(page, steps=30)
     until(page, "document.querySelector('#set-drive').value === '0.6'")
+    assert page.input_value("#set-step_size") == "0.02"
 
 
 def test_an_answer_leaves_what_is_being_typed(page, photographs):

@@ -15,6 +15,7 @@ LARGE = 2**20
 """Elements from which the compiled kernels are worth loading Numba for, which takes a second."""
 
 KERNELS = "phosphene.models.kernels"
+"""The module that loads Numba; it is not imported for its name."""
 
 
 class FrozenClamp(nn.Module):
