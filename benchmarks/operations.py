@@ -1,13 +1,38 @@
 """Counts multiplications and additions: those that are done, by whichever convolution does them."""
 
+from contextlib import ExitStack
+from unittest.mock import patch
+
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from phosphene.models.winograd import Spectrum
+
 
 class Operations(TorchDispatchMode):
-    """Counts those of convolutions and matrix products; PyTorch's own counter does not go through a gradient."""
+    """Counts those of convolutions and matrix products, PyTorch's and ours. PyTorch's own counter does not go through a
+    gradient.
+    """
 
     total = 0
+
+    def __enter__(self):
+        convolve = Spectrum.convolve
+
+        def counted(spectrum, *arguments, **options):
+            found, mask = convolve(spectrum, *arguments, **options)
+            windows = spectrum.windows(found.permute(0, 2, 3, 1).shape)
+            self.total += 2 * spectrum.points * windows * spectrum.channels * spectrum.filters
+            return found, mask
+
+        with ExitStack() as stack:
+            stack.enter_context(patch.object(Spectrum, "convolve", counted))
+            self.exit = stack.pop_all()
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        self.exit.close()
+        return super().__exit__(*error)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))

@@ -5,14 +5,14 @@ on the way back. The clamp that follows it (ReLU, ReLU6) is taken along, and all
 a unit.
 
 On the CPU, in float32, a convolution is computed in the way that was found fastest (docs/performance.md): as a matrix
-product where the kernel is a single pixel and there is no AVX-512, by Winograd's filtering where it is 3x3 and has
+product where the kernel is a single pixel and there is no AVX-512, by Winograd's filtering where it is larger and has
 channels enough, or else directly; the gradient of a strided stem goes by phases. The way depends on the convolution,
 the recipe and the kind of processor alone and is never measured on the spot: a recipe must give the same bytes each
 time.
 """
 
-from itertools import product
-from math import ceil, inf
+import platform
+from math import ceil, inf, lcm
 from typing import Any, Protocol
 
 import torch
@@ -20,14 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from phosphene.models.clamping import UNCLAMPED, clamp_, masked
+from phosphene.models.filtering import PLACES, can_filter
 from phosphene.models.libraries import Conv2dSame, get_same_padding
 from phosphene.models.tensors import needs_pytorch, unread
 
-WORTHWHILE = 64 * 64
-"""Channels in times channels out from which Winograd's filtering is the faster way."""
-
-PADDINGS = list(product(range(3), repeat=2))
-"""Those of a 3x3 kernel of which the adjoint is a convolution with padding too."""
+FEWEST = 16
+"""Channels in and out from which Winograd's filtering is the faster way, and of a vector at most."""
 
 FEW = 4
 """Channels of an input, such as an image's, for which the adjoint of a strided kernel is faster by phases."""
@@ -73,10 +71,12 @@ class FrozenConv(nn.Module):
             return self.direct if torch.backends.cpu.get_cpu_capability() == "AVX512" else Product(self)
         if self.stride != (1, 1):
             return Phased(self) if self.weight.shape[1] <= FEW and min(kernel) > 3 else self.direct
-        wide = winograd and self.weight[:, :, 0, 0].numel() >= WORTHWHILE
-        if wide and kernel == (3, 3) and self.padding in PADDINGS and not self.same:
-            return Winograd(self, (self.padding[0], self.padding[1]))
-        return self.direct
+        return Winograd(self) if winograd and self._can_be_filtered() else self.direct
+
+    def _can_be_filtered(self) -> bool:
+        (down, across), (top, left) = self.weight.shape[2:], self.padding
+        wide = min(self.weight.shape[:2]) >= FEWEST and not self.same and multiplies_vectors()
+        return wide and can_filter(down, across) and top < down and left < across
 
     @property
     def clamps(self) -> bool:
@@ -95,6 +95,11 @@ class FrozenConv(nn.Module):
         total = [get_same_padding(*axis) for axis in zip(size, kernel, stride, self.dilation, strict=True)]
         padding = [pad // 2 + pad % 2 * step for pad, step in zip(total, stride, strict=True)]
         return padding, (total[0] % 2, total[1] % 2)
+
+
+def multiplies_vectors() -> bool:
+    """Whether the processor adds products with one rounding, without which the compiled kernels would be slow."""
+    return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or platform.machine() in ("arm64", "aarch64")
 
 
 class _Frozen(torch.autograd.Function):
@@ -220,25 +225,27 @@ class Product:
 
 
 class Winograd:
-    """A 3x3 kernel with stride 1: minimal filtering. The adjoint is the kernel turned by half, its channels swapped."""
+    """A kernel with stride 1: minimal filtering. The adjoint is the kernel turned by half, its channels swapped."""
 
-    def __init__(self, conv: FrozenConv, padding: tuple[int, int]) -> None:
+    def __init__(self, conv: FrozenConv) -> None:
         from phosphene.models import winograd
 
-        self.conv, self.convolve, self.grid = conv, winograd.convolve, winograd.OWN
+        self.conv = conv
         self.spectrum = winograd.spectrum_of(conv.weight)
         self.turned = winograd.spectrum_of(conv.weight.flip(2, 3).transpose(0, 1))
-        self.padding, self.turned_padding = padding, (2 - padding[0], 2 - padding[1])
+        (down, across), (top, left) = conv.weight.shape[2:], conv.padding
+        self.grid = lcm(PLACES[down], PLACES[across])
+        self.padding, self.turned_padding = (top, left), (down - 1 - top, across - 1 - left)
         self.nothing = conv.bias.new_zeros(conv.weight.shape[1])
 
     def apply(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """As `Way.apply`."""
         conv = self.conv
-        return self.convolve(x, self.spectrum, conv.bias, self.padding, conv.low, conv.high)
+        return self.spectrum.convolve(x, conv.bias, self.padding, conv.low, conv.high)
 
     def adjoint(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
         """As `Way.adjoint`."""
-        return self.convolve(y, self.turned, self.nothing, self.turned_padding, passed=mask)[0]
+        return self.turned.convolve(y, self.nothing, self.turned_padding, passed=mask)[0]
 
 
 def _clamped(conv: FrozenConv, y: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -3,6 +3,7 @@
 import fnmatch
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import lcm
 
 import torch
 from torch import Tensor, fx, nn
@@ -41,7 +42,7 @@ class Features(nn.Module):
     @property
     def grid(self) -> int:
         """How many units of a layer are computed together, on a side: see `convolution.Way`."""
-        return max((part.quickest.grid for part in self.modules() if isinstance(part, FrozenConv)), default=1)
+        return lcm(*(part.quickest.grid for part in self.modules() if isinstance(part, FrozenConv)))
 
     def forward(self, images: Tensor) -> Mapping[str, Activation]:
         """Run the network as far as the deepest layer."""

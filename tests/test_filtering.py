@@ -1,0 +1,124 @@
+"""Minimal filtering against the filter itself, and the vectors of kernels against numpy."""
+
+import numba
+import numpy as np
+import pytest
+
+from phosphene.models.filtering import PLACES, can_filter, filtering
+from phosphene.models.vectors import (
+    LANES,
+    PANEL,
+    ROWS,
+    linear_map,
+    load,
+    load_where,
+    multiply,
+    store,
+    store_clamped,
+    store_shifted,
+)
+
+RANDOM = np.random.default_rng(0)
+
+
+def numbers(*shape):
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("taps", PLACES)
+def test_few_multiplications_give_the_filters_outputs(taps):
+    matrices, places = filtering(taps), PLACES[taps]
+    kernel, inputs = RANDOM.standard_normal(taps), RANDOM.standard_normal(places + taps - 1)
+    found = matrices.synthesis @ ((matrices.kernel @ kernel) * (matrices.analysis @ inputs))
+    np.testing.assert_allclose(found, np.correlate(inputs, kernel, "valid"), rtol=1e-10, atol=1e-12)
+    assert len(matrices.analysis) == places + taps - 1
+
+
+def test_three_taps_have_the_matrices_of_lavin_and_gray():
+    """Section 4.2; there rows of G and B are scaled, and kernel and inputs multiply to the same."""
+    scale = np.array([4, -6, -6, 24, 24, 1])
+    kernel = [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6]]
+    np.testing.assert_allclose(filtering(3).kernel[:3], kernel)
+    np.testing.assert_allclose(1 / filtering(3).kernel[[0, 1, 2, 5], [0, 0, 0, 2]], scale[[0, 1, 2, 5]])
+    synthesis = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
+    np.testing.assert_array_equal(filtering(3).synthesis, synthesis)
+
+
+@pytest.mark.parametrize(
+    ("taps", "can"),
+    [((3, 3), True), ((5, 5), True), ((1, 7), True), ((3, 7), False), ((1, 1), False), ((7, 7), False), ((2, 3), False)],
+)
+def test_kernels_that_can_be_filtered(taps, can):
+    assert can_filter(*taps) is can
+
+
+MATRICES = {
+    1: np.array([[1.0]]),
+    2: np.array([[0.5, -1.0, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, -3.0]]),
+    3: np.array([[2.0, 1.0, 1.0, 0.0], [-1.0, 2.0, -2.0, 0.25]]),
+    4: RANDOM.standard_normal((5, 7)),
+    5: filtering(7).analysis,
+    6: filtering(7).synthesis,
+}
+
+
+@pytest.mark.parametrize("key", MATRICES)
+def test_vectors_are_multiplied_by_a_matrix(key):
+    mapped, count = linear_map(MATRICES.__getitem__), MATRICES[key].shape[1]
+
+    @numba.njit
+    def kernel(source, found):
+        store(found, 0, LANES, mapped(key, load(source, 0, LANES, count)))
+
+    source, found = numbers(count, LANES), np.empty((len(MATRICES[key]), LANES), np.float32)
+    kernel(source.ravel(), found.ravel())
+    np.testing.assert_allclose(found, MATRICES[key] @ source.astype(np.float64), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("depth", [1, 3, 4, 5, 18])
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_block_of_a_product(width, depth):
+    @numba.njit
+    def kernel(a, b, out):
+        multiply(a, 2, depth + 1, b, 1, depth, out, 3, PANEL + 5, width)
+
+    a, b = numbers(ROWS, depth + 1), numbers(depth, width * LANES)
+    out = np.zeros((ROWS, PANEL + 5), np.float32)
+    wanted = out.copy()
+    wanted[:, : width * LANES] = a[:, :depth] @ b
+    outer = np.zeros(3 + out.size, np.float32)
+    kernel(np.concatenate([numbers(2), a.ravel()]), np.concatenate([numbers(1), b.ravel()]), outer)
+    np.testing.assert_allclose(outer[3:].reshape(out.shape), wanted, rtol=1e-4, atol=1e-5)
+    assert not outer[:3].any()
+
+
+def test_numbers_outside_a_mask_are_zero():
+    @numba.njit
+    def kernel(source, mask, found):
+        store(found, 1, LANES + 1, load_where(source, mask, 2, LANES, 2))
+
+    source, mask = numbers(2 + 2 * LANES), RANDOM.random(2 + 2 * LANES) < 0.5
+    source[~mask] = np.nan
+    found = np.zeros(2 + 2 * LANES, np.float32)
+    kernel(source, mask, found)
+    kept = np.where(mask, source, 0)[2:]
+    np.testing.assert_array_equal(found, np.concatenate([[0], kept[:LANES], [0], kept[LANES:]]))
+
+
+def test_a_sum_is_clamped_and_what_passed_is_noted():
+    @numba.njit
+    def kernel(values, shift, out, mask, plain):
+        store_clamped(values, 0, shift, 1, np.float32(0), np.float32(2), out, mask, 1)
+        store_shifted(values, 0, shift, 1, plain, 0)
+
+    values, shift = numbers(LANES), numbers(LANES + 1)
+    shift[1:5] = [-values[0], 2 - values[1], 9, -9]
+    values[4] = np.nan
+    out, mask = np.full(LANES + 1, 7, np.float32), np.ones(LANES + 1, bool)
+    plain = np.empty(LANES, np.float32)
+    kernel(values, shift, out, mask, plain)
+    total = values + shift[1:]
+    np.testing.assert_array_equal(plain, total)
+    np.testing.assert_array_equal(out, [7, *np.clip(total, 0, 2)])
+    np.testing.assert_array_equal(mask, [True, *((total > 0) & (total < 2))])
+    assert np.isnan(out[5])
