@@ -55,7 +55,7 @@ def measure(kind: str, megapixels: float) -> None:
     begin_again()
     import torch
 
-    from phosphene.models.clamping import make_ready
+    from phosphene.models.tensors import make_ready
     from phosphene.settings import Recipe
 
     torch.set_num_threads(1)

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import pytest
 
-from phosphene.models.filtering import PLACES, can_filter, filtering
+from phosphene.models.filtering import MOST_TAPS, adjoint, beyond, can_filter, filtering, places_of
 from phosphene.models.vectors import (
     LANES,
     PANEL,
@@ -25,31 +25,58 @@ def numbers(*shape):
     return RANDOM.standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("taps", PLACES)
-def test_few_multiplications_give_the_filters_outputs(taps):
-    matrices, places = filtering(taps), PLACES[taps]
-    kernel, inputs = RANDOM.standard_normal(taps), RANDOM.standard_normal(places + taps - 1)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("taps", range(1, MOST_TAPS + 1))
+def test_few_multiplications_give_the_filters_outputs(taps, stride):
+    matrices, places = filtering(taps, stride), places_of(taps, stride)
+    kernel, inputs = RANDOM.standard_normal(taps), RANDOM.standard_normal(matrices.analysis.shape[1])
     found = matrices.synthesis @ ((matrices.kernel @ kernel) * (matrices.analysis @ inputs))
-    np.testing.assert_allclose(found, np.correlate(inputs, kernel, "valid"), rtol=1e-10, atol=1e-12)
-    assert len(matrices.analysis) == places + taps - 1
+    wanted = [inputs[start : start + taps] @ kernel for start in range(0, places * stride, stride)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-11)
+    assert matrices.step == places * stride
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("taps", range(1, MOST_TAPS + 1))
+def test_the_adjoint_hands_each_output_to_what_it_saw(taps, stride):
+    matrices, places, before = adjoint(taps, stride), places_of(taps, stride), beyond(taps, stride)
+    kernel, slopes = RANDOM.standard_normal(taps), RANDOM.standard_normal(before + 2 * places)
+    handed = np.zeros(stride * (before + 2 * places) + taps)
+    for place, slope in enumerate(slopes):
+        handed[stride * place : stride * place + taps] += slope * kernel
+    for window in range(2):
+        seen = slopes[window * matrices.step :][: places + before]
+        found = matrices.synthesis @ ((matrices.kernel @ kernel) * (matrices.analysis @ seen))
+        wanted = handed[stride * (before + window * places) :][: stride * places]
+        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-11)
+
+
+def test_multiplications_of_a_window():
+    """3 taps: 6 in place of 12, and with stride 2 the even taps' 3 and the odd one's 2, in place of 6."""
+    found = {(taps, stride): len(filtering(taps, stride).kernel) for taps in (1, 3, 5, 7) for stride in (1, 2)}
+    assert found == {(1, 1): 1, (1, 2): 1, (3, 1): 6, (3, 2): 5, (5, 1): 8, (5, 2): 7, (7, 1): 10, (7, 2): 9}
 
 
 def test_three_taps_have_the_matrices_of_lavin_and_gray():
-    """Section 4.2; there rows of G and B are scaled, and kernel and inputs multiply to the same."""
-    scale = np.array([4, -6, -6, 24, 24, 1])
+    """Section 4.2."""
     kernel = [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6]]
-    np.testing.assert_allclose(filtering(3).kernel[:3], kernel)
-    np.testing.assert_allclose(1 / filtering(3).kernel[[0, 1, 2, 5], [0, 0, 0, 2]], scale[[0, 1, 2, 5]])
+    kernel += [[1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]
+    analysis = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0]]
+    analysis += [[0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]
     synthesis = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
-    np.testing.assert_array_equal(filtering(3).synthesis, synthesis)
+    np.testing.assert_allclose(filtering(3, 1).kernel, kernel)
+    np.testing.assert_array_equal(filtering(3, 1).analysis, analysis)
+    np.testing.assert_array_equal(filtering(3, 1).synthesis, synthesis)
 
 
-@pytest.mark.parametrize(
-    ("taps", "can"),
-    [((3, 3), True), ((5, 5), True), ((1, 7), True), ((3, 7), False), ((1, 1), False), ((7, 7), False), ((2, 3), False)],
-)
-def test_kernels_that_can_be_filtered(taps, can):
-    assert can_filter(*taps) is can
+@pytest.mark.parametrize("taps", [(3, 3), (2, 3), (5, 5), (1, 7), (2, 1)])
+def test_kernels_that_are_filtered(taps):
+    assert can_filter(*taps)
+
+
+@pytest.mark.parametrize("taps", [(1, 1), (3, 7), (7, 7), (1, 8)])
+def test_kernels_that_are_not_filtered(taps):
+    assert not can_filter(*taps)
 
 
 MATRICES = {
@@ -57,8 +84,9 @@ MATRICES = {
     2: np.array([[0.5, -1.0, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, -3.0]]),
     3: np.array([[2.0, 1.0, 1.0, 0.0], [-1.0, 2.0, -2.0, 0.25]]),
     4: RANDOM.standard_normal((5, 7)),
-    5: filtering(7).analysis,
-    6: filtering(7).synthesis,
+    5: filtering(7, 1).analysis,
+    6: filtering(7, 1).synthesis,
+    7: adjoint(1, 2).synthesis,
 }
 
 

@@ -15,8 +15,8 @@ from phosphene.memory import (
     tile_bytes,
 )
 from phosphene.models.card import NAMED
-from phosphene.models.clamping import make_ready
 from phosphene.models.network import Network
+from phosphene.models.tensors import make_ready
 from phosphene.objective import Scoring
 from phosphene.settings import Recipe
 from phosphene.types import GradientFn, Size

@@ -1,21 +1,14 @@
 """Clamps (ReLU, ReLU6) of which only the gradient is wanted: a mask of what they let through is all that is kept."""
 
-import sys
 from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from phosphene.models.tensors import channels_last, needs_pytorch
+from phosphene.models.tensors import channels_last, is_for_kernels
 
 UNCLAMPED = (-inf, inf)
-
-LARGE = 2**20
-"""Elements from which the compiled kernels are worth loading Numba for, which takes a second."""
-
-KERNELS = "phosphene.models.kernels"
-"""The module that loads Numba; it is not imported for its name."""
 
 
 class FrozenClamp(nn.Module):
@@ -48,21 +41,9 @@ class _Clamped(torch.autograd.Function):
         return found, found if ctx.both else None, None, None
 
 
-def make_ready(size: tuple[int, int]) -> None:
-    """Load Numba for an image of `size`, if it is so large that memory may be short when it is needed.
-
-    A process that runs out of memory while Numba is loaded may end there.
-    """
-    if size[0] * size[1] >= LARGE // 4:
-        units = torch.zeros(1, 1, LARGE, 1)
-        total, mask = _clamped_sum(units, units, 0, 1)
-        masked(total, mask, overwrite=False)
-        masked(*clamp_(total, 0, 1), overwrite=True)
-
-
 def clamp_(y: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
     """Clamp `y` where it lies. Returns it and a mask of what was let through, one byte an element."""
-    if not _is_for_kernels(y):
+    if not is_for_kernels(y):
         mask = (y > low) & (y < high)
         return y.clamp_(low, high), mask
     from phosphene.models import kernels
@@ -75,7 +56,7 @@ def clamp_(y: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
 
 def _clamped_sum(x: Tensor, other: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
     """Clamp the sum of two tensors, and return it and the mask."""
-    if not (_is_for_kernels(x) and _is_for_kernels(other)):
+    if not (is_for_kernels(x) and is_for_kernels(other)):
         return clamp_(x + other, low, high)
     from phosphene.models import kernels
 
@@ -87,7 +68,7 @@ def _clamped_sum(x: Tensor, other: Tensor, low: float, high: float) -> tuple[Ten
 
 def masked(slope: Tensor, mask: Tensor, overwrite: bool) -> Tensor:
     """Return `slope` with zeros where `mask` is false; it may be overwritten if nobody else reads it."""
-    if not _is_for_kernels(slope):
+    if not is_for_kernels(slope):
         return slope * mask
     from phosphene.models import kernels
 
@@ -98,14 +79,3 @@ def masked(slope: Tensor, mask: Tensor, overwrite: bool) -> Tensor:
     left = torch.empty_like(places)
     kernels.let_through(places, through, left)
     return left.permute(0, 3, 1, 2)
-
-
-def _is_for_kernels(x: Tensor) -> bool:
-    """Whether a kernel is the faster way: always, once the kernels are loaded.
-
-    The kernels put channels last, and PyTorch's passes leave them where they are. Smaller tensors are given to kernels
-    only where that is the same, or else what a process did before could decide in which order numbers are added later.
-    """
-    if x.ndim != 4 or needs_pytorch(x):
-        return False
-    return x.numel() >= LARGE or (KERNELS in sys.modules and x.stride(1) == 1)

@@ -12,7 +12,8 @@ time.
 """
 
 import platform
-from math import ceil, inf, lcm
+from collections.abc import Iterable
+from math import ceil, inf
 from typing import Any, Protocol
 
 import torch
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from phosphene.models.clamping import UNCLAMPED, clamp_, masked
-from phosphene.models.filtering import PLACES, can_filter
+from phosphene.models.filtering import beyond, can_filter, places_of
 from phosphene.models.libraries import Conv2dSame, get_same_padding
 from phosphene.models.tensors import needs_pytorch, unread
 
@@ -46,8 +47,8 @@ class FrozenConv(nn.Module):
         weight = conv.weight.detach()
         self.register_buffer("weight", weight)
         self.register_buffer("bias", weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach())
-        self.stride, self.dilation, self.groups = conv.stride, conv.dilation, conv.groups
-        self.padding = tuple(map(int, conv.padding))
+        self.stride, self.padding = _pair(conv.stride), _pair(conv.padding)
+        self.dilation, self.groups = conv.dilation, conv.groups
         self.same = isinstance(conv, Conv2dSame)
         self.low, self.high = low, high
         self.read_once = False
@@ -69,14 +70,13 @@ class FrozenConv(nn.Module):
         kernel = self.weight.shape[2:]
         if kernel == (1, 1) and self.padding == (0, 0) and not self.same:
             return self.direct if torch.backends.cpu.get_cpu_capability() == "AVX512" else Product(self)
-        if self.stride != (1, 1):
-            return Phased(self) if self.weight.shape[1] <= FEW and min(kernel) > 3 else self.direct
+        if self.weight.shape[1] <= FEW and self.stride != (1, 1) and min(kernel) > 3:
+            return Phased(self)
         return Winograd(self) if winograd and self._can_be_filtered() else self.direct
 
     def _can_be_filtered(self) -> bool:
-        (down, across), (top, left) = self.weight.shape[2:], self.padding
-        wide = min(self.weight.shape[:2]) >= FEWEST and not self.same and multiplies_vectors()
-        return wide and can_filter(down, across) and top < down and left < across
+        wide = min(self.weight.shape[:2]) >= FEWEST and not self.same
+        return wide and can_filter(*self.weight.shape[2:]) and multiplies_vectors()
 
     @property
     def clamps(self) -> bool:
@@ -225,27 +225,35 @@ class Product:
 
 
 class Winograd:
-    """A kernel with stride 1: minimal filtering. The adjoint is the kernel turned by half, its channels swapped."""
+    """A larger kernel: minimal filtering."""
 
     def __init__(self, conv: FrozenConv) -> None:
         from phosphene.models import winograd
 
         self.conv = conv
-        self.spectrum = winograd.spectrum_of(conv.weight)
-        self.turned = winograd.spectrum_of(conv.weight.flip(2, 3).transpose(0, 1))
-        (down, across), (top, left) = conv.weight.shape[2:], conv.padding
-        self.grid = lcm(PLACES[down], PLACES[across])
-        self.padding, self.turned_padding = (top, left), (down - 1 - top, across - 1 - left)
+        self.forth = winograd.spectrum_of(conv.weight, conv.stride, back=False)
+        self.back = winograd.spectrum_of(conv.weight, conv.stride, back=True)
+        self.grid = max(map(places_of, conv.weight.shape[2:], conv.stride))
+        axes = list(zip(conv.weight.shape[2:], conv.stride, conv.padding, strict=True))
+        self.before = _pair(beyond(taps, step) - pad // step for taps, step, pad in axes)
+        self.left_out = _pair(pad % step for _, step, pad in axes)
         self.nothing = conv.bias.new_zeros(conv.weight.shape[1])
 
     def apply(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """As `Way.apply`."""
         conv = self.conv
-        return self.spectrum.convolve(x, conv.bias, self.padding, conv.low, conv.high)
+        axes = zip(x.shape[2:], conv.padding, conv.weight.shape[2:], conv.stride, strict=True)
+        size = _pair((side + 2 * pad - taps) // step + 1 for side, pad, taps, step in axes)
+        return self.forth.convolve(x, conv.bias, size, conv.padding, (0, 0), conv.low, conv.high)
 
     def adjoint(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
         """As `Way.adjoint`."""
-        return self.turned.convolve(y, self.nothing, self.turned_padding, passed=mask)[0]
+        return self.back.convolve(y, self.nothing, shape[2:], self.before, self.left_out, passed=mask)[0]
+
+
+def _pair(sides: Iterable[int | str]) -> tuple[int, int]:
+    rows, columns = map(int, sides)
+    return rows, columns
 
 
 def _clamped(conv: FrozenConv, y: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -2,7 +2,10 @@
 Computations", chapter V; the algorithm of Toom and Cook, as Lavin and Gray 2016, arXiv:1509.09308, use it).
 
 A filter of r taps and m places is a polynomial product: both are evaluated at m + r - 1 points, multiplied there, and
-the product's coefficients found again.
+the product's coefficients found again. A filter with a stride s is s filters, of every s-th tap, and their sum; its
+adjoint is s filters too, and their results take turns.
+
+Numba keeps a kernel until the file that it is written in changes: touch `winograd.py` after a change here.
 """
 
 from dataclasses import dataclass
@@ -14,39 +17,89 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
 
-PLACES = {1: 1, 3: 4, 5: 4, 7: 4}
-"""How many places are computed together, by the taps of a filter."""
-
-MOST_TAPS = 5
-"""Of a kernel with more than one row and column; longer ones would round to worse than 1e-5."""
-
 POINTS = (0, 1, -1, 2, -2, Fraction(1, 2), -Fraction(1, 2), Fraction(4, 3), -Fraction(4, 3))
 """Where polynomials are evaluated, besides infinity: the first of these that are needed
 (docs/decisions/0010-frozen-convolutions.md)."""
+
+MOST_TAPS, MOST_SQUARE = 7, 5
+"""Of a kernel with one row or column, and of others; longer ones would round to worse than 1e-5."""
 
 
 def can_filter(down: int, across: int) -> bool:
     """Whether a kernel of so many rows and columns of taps is worth filtering."""
     shorter, longer = sorted((down, across))
-    return shorter in PLACES and longer in PLACES and longer > 1 and (shorter == 1 or longer <= MOST_TAPS)
+    return 1 < longer <= (MOST_TAPS if shorter == 1 else MOST_SQUARE)
+
+
+def places_of(taps: int, stride: int) -> int:
+    """How many outputs of a filter are computed together; more would be fewer multiplications, but larger kernels."""
+    if taps == 1:
+        return 1
+    return 4 if stride == 1 else 2
+
+
+def beyond(taps: int, stride: int) -> int:
+    """How many inputs in front of its own an output of the adjoint sees."""
+    return -(-taps // stride) - 1
 
 
 @dataclass(frozen=True)
 class Filtering:
-    """The matrices of Lavin and Gray: the outputs are `synthesis @ ((kernel @ taps) * (analysis @ inputs))`."""
+    """Outputs of a window are `synthesis @ ((kernel @ taps) * (analysis @ inputs))`: B transposed, G and A transposed
+    of Lavin and Gray, where the stride is 1.
+    """
 
     analysis: Matrix
-    """B transposed [points, inputs], square."""
+    """[points, inputs]"""
     kernel: Matrix
-    """G [points, taps]."""
+    """[points, taps]"""
     synthesis: Matrix
-    """A transposed [places, points]."""
+    """[places, points]"""
+    step: int
+    """Inputs from one window to the next; the outputs follow each other."""
 
 
 @cache
-def filtering(taps: int) -> Filtering:
-    """Return the filtering of so many taps, one of those in `PLACES`."""
-    places = PLACES[taps]
+def filtering(taps: int, stride: int) -> Filtering:
+    """Return how to filter: an output sees `taps` inputs from `stride` times its place."""
+    places = places_of(taps, stride)
+    phases = _phases(taps, stride)
+    inputs = max(phase + stride * (len(part.analysis) - 1) + 1 for phase, part in enumerate(phases))
+    points = sum(len(part.analysis) for part in phases)
+    analysis, kernel, synthesis = np.zeros((points, inputs)), np.zeros((points, taps)), np.zeros((places, points))
+    start = 0
+    for phase, part in enumerate(phases):
+        own = slice(start, start := start + len(part.analysis))
+        analysis[own, phase::stride][:, : len(part.analysis)] = part.analysis
+        kernel[own, phase::stride], synthesis[:, own] = part.kernel, part.synthesis
+    return Filtering(analysis, kernel, synthesis, places * stride)
+
+
+@cache
+def adjoint(taps: int, stride: int) -> Filtering:
+    """Return how to apply the adjoint of `filtering`. The first window begins `beyond` in front of its input."""
+    places = places_of(taps, stride)
+    phases = _phases(taps, stride)
+    before = beyond(taps, stride)
+    points = sum(len(part.analysis) for part in phases)
+    analysis, kernel = np.zeros((points, places + before)), np.zeros((points, taps))
+    synthesis = np.zeros((places * stride, points))
+    start = 0
+    for phase, part in enumerate(phases):
+        own = slice(start, start := start + len(part.analysis))
+        analysis[own, places + before - len(part.analysis) :] = part.analysis
+        kernel[own, phase::stride], synthesis[phase::stride, own] = part.kernel[:, ::-1], part.synthesis
+    return Filtering(analysis, kernel, synthesis, places)
+
+
+def _phases(taps: int, stride: int) -> list[Filtering]:
+    """Return the filters of every `stride`-th tap."""
+    places = places_of(taps, stride)
+    return [_minimal(places, len(range(phase, taps, stride))) for phase in range(min(taps, stride))]
+
+
+def _minimal(places: int, taps: int) -> Filtering:
+    """Return the filtering with stride 1."""
     points = [Fraction(point) for point in POINTS[: places + taps - 2]]
     others = [[other for other in points if other != point] for point in points]
     analysis = [[*_with_roots(roots), Fraction(0)] for roots in others] + [_with_roots(points)]
@@ -54,7 +107,8 @@ def filtering(taps: int) -> Filtering:
     kernel = [[point**k / weight for k in range(taps)] for point, weight in zip(points, weights, strict=True)]
     synthesis = [[*(point**k for point in points), Fraction(k == places - 1)] for k in range(places)]
     kernel.append([Fraction(k == taps - 1) for k in range(taps)])
-    return Filtering(*(np.array(rows, dtype=np.float64) for rows in (analysis, kernel, synthesis)))
+    b, g, a = (np.array(rows, dtype=np.float64) for rows in (analysis, kernel, synthesis))
+    return Filtering(b, g, a, places)
 
 
 def _with_roots(roots: list[Fraction]) -> list[Fraction]:

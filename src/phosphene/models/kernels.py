@@ -7,7 +7,7 @@ came from Numba's cache, and a recipe must give the same bytes in both.
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, no_type_check
+from typing import Any, NamedTuple, no_type_check
 
 import numba
 import numpy as np
@@ -73,6 +73,39 @@ def let_through(values: Tensor, mask: Tensor, left: Tensor) -> None:
     run(_let_through, values.view(-1), mask.view(-1), left.view(-1))
 
 
+class Window(NamedTuple):
+    """What a place of a pool sees, each of rows and columns."""
+
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+
+
+def largest(x: Tensor, window: Window, y: Tensor, spots: Tensor) -> None:
+    """Set `y` [batch, rows, columns, channels] to the maxima of windows of `x`, and note in `spots` where in its window
+    each lies, as a byte: the first of several, and a NaN before all.
+    """
+    run(_largest, x, *window, y, spots)
+
+
+def largest_back(slope: Tensor, spots: Tensor, window: Window, x: Tensor) -> None:
+    """Set `x` to the gradient of `largest`, given the one of its maxima."""
+    run(_largest_back, slope, spots, *window, x)
+
+
+def load_all() -> None:
+    """Compile all kernels, or load what was kept of them."""
+    places, spots = torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1, dtype=torch.uint8)
+    mask, window = spots.bool(), Window((1, 1), (1, 1), (0, 0), (1, 1))
+    clamp(places, mask, 0, 1)
+    clamp_sum(places, places, places.clone(), mask, 0, 1)
+    leave(places, mask)
+    let_through(places, mask, places.clone())
+    largest(places, window, places.clone(), spots)
+    largest_back(places, spots, window, places.clone())
+
+
 @compiled
 @no_type_check
 def _clamp(threads, y, mask, low, high):
@@ -117,3 +150,60 @@ def _let_through(threads, y, mask, left):
         values, through, into = y[first:last], mask[first:last], left[first:last]
         for i in range(values.size):
             into[i] = values[i] * through[i]
+
+
+@compiled
+@no_type_check
+def _largest(threads, x, size, stride, padding, dilation, y, spots):
+    images, height, width, channels = x.shape
+    _, rows, columns, _ = y.shape
+    lines = images * rows
+    for thread in numba.prange(threads):
+        for line in range(thread * lines // threads, (thread + 1) * lines // threads):
+            image, i = line // rows, line % rows
+            for j in range(columns):
+                most, at = y[image, i, j], spots[image, i, j]
+                most[:] = -np.inf
+                first = True
+                for k in range(size[0]):
+                    row = i * stride[0] - padding[0] + k * dilation[0]
+                    if row < 0 or row >= height:
+                        continue
+                    for m in range(size[1]):
+                        column = j * stride[1] - padding[1] + m * dilation[1]
+                        if column < 0 or column >= width:
+                            continue
+                        values, spot = x[image, row, column], np.uint8(k * size[1] + m)
+                        if first:
+                            at[:] = spot
+                            first = False
+                        for c in range(channels):
+                            more = (values[c] > most[c]) | (values[c] != values[c])
+                            most[c] = values[c] if more else most[c]
+                            at[c] = spot if more else at[c]
+
+
+@compiled
+@no_type_check
+def _largest_back(threads, slope, spots, size, stride, padding, dilation, x):
+    images, height, width, channels = x.shape
+    _, rows, columns, _ = slope.shape
+    lines = images * height
+    for thread in numba.prange(threads):
+        for line in range(thread * lines // threads, (thread + 1) * lines // threads):
+            image, row = line // height, line % height
+            x[image, row] = 0
+            for k in range(size[0] - 1, -1, -1):
+                i = row + padding[0] - k * dilation[0]
+                if i < 0 or i % stride[0] or i // stride[0] >= rows:
+                    continue
+                i //= stride[0]
+                for j in range(columns):
+                    for m in range(size[1]):
+                        column = j * stride[1] - padding[1] + m * dilation[1]
+                        if column < 0 or column >= width:
+                            continue
+                        values, at, spot = slope[image, i, j], spots[image, i, j], np.uint8(k * size[1] + m)
+                        into = x[image, row, column]
+                        for c in range(channels):
+                            into[c] += values[c] if at[c] == spot else np.float32(0)

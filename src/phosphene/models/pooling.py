@@ -1,13 +1,17 @@
 """Pools of which only the gradient is wanted. None keeps its input, and a maximum pool keeps where its maxima were."""
 
-from typing import Any, cast
+from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from phosphene.models.tensors import unread
+from phosphene.models.tensors import channels_last, is_for_kernels, unread
+
+MOST_SPOTS = 256
+"""Places of a window that can be numbered in a byte."""
 
 
 class FrozenPool(nn.Module):
@@ -33,16 +37,31 @@ class FrozenPool(nn.Module):
 class _Largest(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, settings: Any) -> Tensor:
-        y, places = torch.ops.aten.max_pool2d_with_indices(x, *settings)
         ctx.settings, ctx.shape = settings, x.shape
-        ctx.save_for_backward(places.int())
-        return cast(Tensor, y)
+        *window, _ = settings
+        if is_for_kernels(x) and prod(window[0]) <= MOST_SPOTS:
+            from phosphene.models import kernels
+
+            y = unread(x, torch.ops.aten.max_pool2d_with_indices(x.to("meta"), *settings)[0].shape)
+            spots = torch.empty_like(y, dtype=torch.uint8)
+            kernels.largest(channels_last(x), kernels.Window(*window), channels_last(y), channels_last(spots))
+        else:
+            y, places = torch.ops.aten.max_pool2d_with_indices(x, *settings)
+            spots = places.int()
+        ctx.save_for_backward(spots)
+        return y
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
-        (places,) = ctx.saved_tensors
+        (spots,) = ctx.saved_tensors
         x = unread(slope, ctx.shape)
-        return torch.ops.aten.max_pool2d_with_indices_backward(slope, x, *ctx.settings, places.long()), None
+        if spots.dtype != torch.uint8:
+            return torch.ops.aten.max_pool2d_with_indices_backward(slope, x, *ctx.settings, spots.long()), None
+        from phosphene.models import kernels
+
+        *window, _ = ctx.settings
+        kernels.largest_back(channels_last(slope), channels_last(spots), kernels.Window(*window), channels_last(x))
+        return x, None
 
 
 class _Mean(torch.autograd.Function):

@@ -1,7 +1,39 @@
-"""How tensors lie in memory, where a network is only asked for the gradient of its image."""
+"""How tensors lie in memory where a network is only asked for the gradient of its image, and which of them the compiled
+kernels take.
+"""
+
+import sys
 
 import torch
 from torch import Tensor
+
+LARGE = 2**20
+"""Elements from which the compiled kernels are worth loading Numba for, which takes half a second."""
+
+KERNELS = "phosphene.models.kernels"
+"""The module that loads Numba; it is not imported for its name."""
+
+
+def make_ready(size: tuple[int, int]) -> None:
+    """Load Numba for an image of `size`, if it is so large that memory may be short when it is needed.
+
+    A process that runs out of memory while Numba is loaded may end there.
+    """
+    if size[0] * size[1] >= LARGE // 4:
+        from phosphene.models import kernels
+
+        kernels.load_all()
+
+
+def is_for_kernels(x: Tensor) -> bool:
+    """Whether a kernel is the faster way: always, once the kernels are loaded.
+
+    The kernels put channels last, and PyTorch's passes leave them where they are. Smaller tensors are given to kernels
+    only where that is the same, or else what a process did before could decide in which order numbers are added later.
+    """
+    if x.ndim != 4 or needs_pytorch(x):
+        return False
+    return x.numel() >= LARGE or (KERNELS in sys.modules and x.stride(1) == 1)
 
 
 def needs_pytorch(x: Tensor) -> bool:

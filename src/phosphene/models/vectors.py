@@ -6,6 +6,8 @@ cannot tell that they do not overlap; and it does not keep a block of a matrix p
 operations that nearly all of a step consists of are written out here, in LLVM's own language. Products are added with
 one rounding (fma), in the same order on every processor.
 
+Numba keeps a kernel until the file that it is written in changes: touch `winograd.py` after a change here.
+
 Arrays are flat. Wherever a place in one is asked for, it is the index of the first number of a vector.
 """
 
@@ -14,6 +16,8 @@ from itertools import chain, combinations
 from typing import Any, no_type_check
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from llvmlite import ir
 from llvmlite.ir import Constant, IRBuilder, Value
 from numba import types
@@ -21,6 +25,7 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, register_model
 from numpy.typing import NDArray
+from torch import Tensor
 
 Matrix = NDArray[np.float64]
 
@@ -39,6 +44,15 @@ VECTOR, BYTES = ir.VectorType(FLOAT, LANES), ir.VectorType(BYTE, LANES)
 NOTHING = Constant(VECTOR, [0.0] * LANES)
 
 
+def pack(factors: Tensor) -> Tensor:
+    """Lay out factors [products, depth, columns] for `multiply`: [products, panels, depth, columns of a panel], flat.
+
+    There are zeros where there are no more columns; the last panel has one vector if they end there.
+    """
+    padded = F.pad(factors, (0, -factors.shape[2] % LANES))
+    return torch.cat([panel.flatten(1) for panel in padded.split(PANEL, dim=2)], dim=1).flatten()
+
+
 class VectorType(types.Type):
     """Numba's type of a vector."""
 
@@ -55,7 +69,7 @@ class _VectorModel(models.PrimitiveModel):
 vector = VectorType()
 
 
-def linear_map(matrix_of: Callable[[int], Matrix]) -> Any:
+def linear_map(matrix_of: Callable[[Any], Matrix]) -> Any:
     """Return a function of kernels `(key, vectors) -> vectors` that multiplies by the matrix of a constant key.
 
     Vectors whose coefficients are alike up to sign in each row are added and subtracted first, and rows that are alike
@@ -223,6 +237,8 @@ def _combined(builder: IRBuilder, coefficients: Matrix, vectors: list[Value]) ->
     """Return a sum of vectors, each times its coefficient; those with coefficient 1 come first."""
     terms = [(float(c), v) for c, v in zip(coefficients, vectors, strict=True) if c]
     terms.sort(key=lambda term: term[0] != 1)
+    if not terms:
+        return NOTHING
     coefficient, total = terms[0]
     if coefficient != 1:
         total = builder.fmul(_constant(coefficient), total)

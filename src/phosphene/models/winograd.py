@@ -1,8 +1,8 @@
-"""Convolutions with stride 1 by minimal filtering, on the CPU in float32.
+"""Convolutions by minimal filtering, on the CPU in float32.
 
 The image is cut into windows that overlap, windows and kernel are transformed, multiplied over the channels at each
 point of the transform, and the products transformed back: for a kernel of 3x3 and 4x4 places at once, 36
-multiplications in place of 144. A kernel of one pixel is the same without transforms: a matrix product.
+multiplications in place of 144.
 
 A thread takes a few windows at a time through all of this, so that what lies between stays in its cache.
 """
@@ -15,10 +15,9 @@ from typing import Any, no_type_check
 import numba
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from phosphene.models.filtering import PLACES, filtering
+from phosphene.models.filtering import Filtering, adjoint, filtering
 from phosphene.models.kernels import compiled, run
 from phosphene.models.tensors import channels_last
 from phosphene.models.vectors import (
@@ -29,67 +28,73 @@ from phosphene.models.vectors import (
     load,
     load_where,
     multiply,
+    pack,
     store,
     store_clamped,
     store_shifted,
-)  # fmt: skip
+)
 
-analysed = linear_map(lambda taps: filtering(taps).analysis)
-synthesised = linear_map(lambda taps: filtering(taps).synthesis)
+analysed = linear_map(lambda key: _filtering_of(key).analysis)
+synthesised = linear_map(lambda key: _filtering_of(key).synthesis)
 
 BLOCK, LARGE, MANY = 130_000, 4_000_000, 4
 """Numbers between the transforms that a thread's cache holds; and how many times ROWS windows are taken together at
 least where the transformed kernel is so large that it comes from memory each time."""
+
+Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Spectrum:
     """A transformed kernel."""
 
-    taps: tuple[int, int]
+    keys: tuple[str, str]
+    """Of the filterings of rows and columns."""
     channels: int
     filters: int
     packed: Tensor
-    """[points, panels of filters, channels, filters of a panel], zeros where there are no more filters; flat. The last
-    panel has one vector if the filters end there."""
+    """The products' second factors, of each point, laid out as `pack` does."""
 
     def convolve(
         self,
         x: Tensor,
         bias: Tensor,
-        padding: tuple[int, int],
+        size: torch.Size | Pair,
+        before: Pair,
+        left_out: Pair,
         low: float = -inf,
         high: float = inf,
         passed: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Convolve `x` [batch, channels, rows, columns], float32 on the CPU, and clamp the result to `low`..`high`.
 
-        `passed`, a mask of `x`, sets to zero where it is false. Returns the result and, where there is a clamp, a mask
-        of what it let through.
+        The result has `size` rows and columns. The first window begins `before` rows and columns in front of `x`, and
+        the first `left_out` of what comes out are not part of the result. `passed`, a mask of `x`, sets to zero where
+        it is false. Returns the result and, where there is a clamp, a mask of what it let through.
         """
-        sides = zip(x.shape[2:], padding, self.taps, strict=True)
-        height, width = (side + 2 * pad - taps + 1 for side, pad, taps in sides)
         x, unused = channels_last(x), x.new_empty(0, dtype=torch.bool)
         mask = unused if passed is None else channels_last(passed)
-        out = x.new_empty(len(x), height, width, self.filters)
+        out = x.new_empty(len(x), *size, self.filters)
         clamps = (low, high) != (-inf, inf)
         through = torch.empty_like(out, dtype=torch.bool) if clamps else unused
+        grid = self.grid(size, left_out)
         run(
-            _kernel_of(*self.taps), x.view(-1), mask.view(-1), tuple(x.shape), padding, self.packed, bias,
-            (np.float32(low), np.float32(high)), out.view(-1), through.view(-1), tuple(out.shape),
-            self._together(self.windows(out.shape)),
+            _kernel_of(*self.keys), x.view(-1), mask.view(-1), tuple(x.shape), before, self.packed, bias,
+            (np.float32(low), np.float32(high)), out.view(-1), through.view(-1), tuple(out.shape), left_out, grid,
+            self._together(len(x) * prod(grid)),
         )  # fmt: skip
         return out.permute(0, 3, 1, 2), through.permute(0, 3, 1, 2) if clamps else None
 
     @property
     def points(self) -> int:
         """How many numbers a window has of each channel, and multiplications of each channel and filter."""
-        return prod(PLACES[taps] + taps - 1 for taps in self.taps)
+        return prod(len(_filtering_of(key).analysis) for key in self.keys)
 
-    def windows(self, shape: torch.Size) -> int:
-        """How many windows give a result of `shape` [batch, rows, columns, filters]."""
-        sides = zip(shape[1:3], self.taps, strict=True)
-        return shape[0] * prod(-(-side // PLACES[taps]) for side, taps in sides)
+    def grid(self, size: torch.Size | Pair, left_out: Pair) -> Pair:
+        """How many rows and columns of windows give a result of `size`."""
+        places = [len(_filtering_of(key).synthesis) for key in self.keys]
+        down, across = (-(-(side + out) // own) for side, out, own in zip(size, left_out, places, strict=True))
+        return down, across
 
     def _together(self, windows: int) -> int:
         """How many windows a thread takes at once, a multiple of ROWS."""
@@ -98,33 +103,47 @@ class Spectrum:
         return ROWS * max(1, min(max(fit, least), -(-windows // ROWS)))
 
 
-def spectrum_of(weight: Tensor) -> Spectrum:
-    """Transform a kernel [filters, channels, rows, columns]."""
+def spectrum_of(weight: Tensor, stride: Pair, back: bool) -> Spectrum:
+    """Transform a kernel [filters, channels, rows, columns], or its adjoint, to go back."""
     filters, channels, *taps = weight.shape
-    down, across = (torch.from_numpy(filtering(side).kernel) for side in taps)
-    values = (torch.kron(down, across) @ weight.permute(2, 3, 1, 0).reshape(prod(taps), -1).double()).float()
-    padded = F.pad(values.view(-1, channels, filters), (0, -filters % LANES))
-    panels = [panel.flatten(1) for panel in padded.split(PANEL, dim=2)]
-    return Spectrum((taps[0], taps[1]), channels, filters, torch.cat(panels, dim=1).flatten())
+    down, across = (_key(side, step, back) for side, step in zip(taps, stride, strict=True))
+    transform = torch.kron(*(torch.from_numpy(_filtering_of(key).kernel) for key in (down, across)))
+    order, pair = ((2, 3, 0, 1), (filters, channels)) if back else ((2, 3, 1, 0), (channels, filters))
+    values = (transform @ weight.permute(order).reshape(prod(taps), -1).double()).float()
+    return Spectrum((down, across), *pair, pack(values.view(-1, *pair)))
+
+
+def _key(taps: int, stride: int, back: bool) -> str:
+    """Name a filtering. Kernels are kept by this name, so it means the same in each process."""
+    return f"{taps} {stride} {'back' if back else 'forth'}"
+
+
+def _filtering_of(key: str) -> Filtering:
+    taps, stride, way = key.split()
+    return (adjoint if way == "back" else filtering)(int(taps), int(stride))
 
 
 @cache
-def _kernel_of(down_taps: int, across_taps: int) -> Any:
-    """Return the kernel for so many rows and columns of taps, which are constants in it."""
-    down, across = PLACES[down_taps], PLACES[across_taps]
-    rows, columns = down + down_taps - 1, across + across_taps - 1
-    points = rows * columns
+def _kernel_of(down: str, across: str) -> Any:
+    """Return the kernel for the filterings of rows and columns, which are constants in it."""
+    one, other = _filtering_of(down), _filtering_of(across)
+    (high, rows), (wide, columns) = one.analysis.shape, other.analysis.shape
+    below, beside = len(one.synthesis), len(other.synthesis)
+    down_step, across_step = one.step, other.step
+    points = high * wide
+    scratch = max(high, rows, below) * max(wide, columns, beside) * LANES
 
     @compiled
     @no_type_check
-    def convolve_windows(threads, x, mask, shape, padding, packed, bias, limits, out, through, result, together):
+    def convolve_windows(
+        threads, x, mask, shape, before, packed, bias, limits, out, through, result, left_out, grid, together
+    ):  # fmt: skip
         channels, filters = shape[3], result[3]
         padded = -(-filters // LANES) * LANES
-        high, wide = -(-result[1] // down), -(-result[2] // across)
-        windows = result[0] * high * wide
+        windows = result[0] * grid[0] * grid[1]
         units = -(-windows // ROWS)
         for thread in numba.prange(threads):
-            window, half = np.empty(points * LANES, np.float32), np.empty(points * LANES, np.float32)
+            window, half = np.empty(scratch, np.float32), np.empty(scratch, np.float32)
             seen = np.empty(points * together * channels, np.float32)
             products = np.empty(points * together * padded, np.float32)
             start, stop = thread * units // threads * ROWS, (thread + 1) * units // threads * ROWS
@@ -132,11 +151,11 @@ def _kernel_of(down_taps: int, across_taps: int) -> Any:
                 count = min(together, stop - first)
                 for t in range(count):
                     place = min(first + t, windows - 1)
-                    image, i, j = place // (high * wide), place // wide % high, place % wide
-                    top, left = i * down - padding[0], j * across - padding[1]
+                    image, i, j = place // (grid[0] * grid[1]), place // grid[1] % grid[0], place % grid[1]
+                    top, left = i * down_step - before[0], j * across_step - before[1]
                     _analyse(
                         x, mask, shape, image, top, left, window, half, seen, together, t,
-                        rows, columns, down_taps, across_taps,
+                        rows, columns, high, down, across,
                     )  # fmt: skip
                 for point in range(points):
                     for column in range(0, padded, PANEL):
@@ -150,10 +169,11 @@ def _kernel_of(down_taps: int, across_taps: int) -> Any:
                                 multiply(seen, at, channels, packed, panel, channels, products, to, padded, 1)
                 for t in range(min(count, windows - first)):
                     place = first + t
-                    image, i, j = place // (high * wide), place // wide % high, place % wide
+                    image, i, j = place // (grid[0] * grid[1]), place // grid[1] % grid[0], place % grid[1]
+                    top, left = i * below - left_out[0], j * beside - left_out[1]
                     _synthesise(
-                        products, together, t, bias, limits, window, half, out, through, result, image, i * down,
-                        j * across, rows, columns, down, across, down_taps, across_taps,
+                        products, together, t, bias, limits, window, half, out, through, result, image, top, left,
+                        high, wide, below, beside, down, across,
                     )  # fmt: skip
 
     return convolve_windows
@@ -162,12 +182,13 @@ def _kernel_of(down_taps: int, across_taps: int) -> Any:
 @numba.njit(inline="always")
 @no_type_check
 def _analyse(
-    x, mask, shape, image, top, left, window, half, seen, windows, t, rows, columns, down_taps, across_taps
+    x, mask, shape, image, top, left, window, half, seen, windows, t, rows, columns, high, down, across
 ):  # fmt: skip
     """Transform a window of x [batch, rows, columns, channels] into window `t` of seen [points, windows, channels]."""
     _, height, width, channels = shape
     inside = top >= 0 and left >= 0 and top + rows <= height and left + columns <= width
     corner = ((image * height + top) * width + left) * channels
+    points = seen.size // (high * windows * channels)
     for group in range(0, channels, LANES):
         c = min(group, channels - LANES)
         if not inside:
@@ -179,10 +200,10 @@ def _analyse(
                 pixels = load_where(x, mask, corner + j * channels + c, width * channels, rows)
             else:
                 pixels = load(x, corner + j * channels + c, width * channels, rows)
-            store(half, j * LANES, columns * LANES, analysed(down_taps, pixels))
-        for i in range(rows):
-            line = analysed(across_taps, load(half, i * columns * LANES, LANES, columns))
-            store(seen, (i * columns * windows + t) * channels + c, windows * channels, line)
+            store(half, j * LANES, columns * LANES, analysed(down, pixels))
+        for i in range(high):
+            line = analysed(across, load(half, i * columns * LANES, LANES, columns))
+            store(seen, (i * points * windows + t) * channels + c, windows * channels, line)
 
 
 @numba.njit(inline="always")
@@ -201,20 +222,20 @@ def _copy(x, mask, shape, image, top, left, c, window, rows, columns):
 @no_type_check
 def _synthesise(
     products, windows, t, bias, limits, line, half, out, through, shape, image, top, left,
-    rows, columns, down, across, down_taps, across_taps,
+    high, wide, below, beside, down, across,
 ):  # fmt: skip
     """Transform window `t` of products [points, windows, panels] back, into its places of `out`, and clamp it."""
     _, height, width, filters = shape
-    stride = products.size // (rows * columns * windows)
+    stride = products.size // (high * wide * windows)
     for group in range(0, filters, LANES):
         c = min(group, filters - LANES)
-        for j in range(columns):
-            values = load(products, (j * windows + t) * stride + c, columns * windows * stride, rows)
-            store(half, j * LANES, columns * LANES, synthesised(down_taps, values))
-        for i in range(min(down, height - top)):
-            store(line, 0, LANES, synthesised(across_taps, load(half, i * columns * LANES, LANES, columns)))
+        for j in range(wide):
+            values = load(products, (j * windows + t) * stride + c, wide * windows * stride, high)
+            store(half, j * LANES, wide * LANES, synthesised(down, values))
+        for i in range(max(0, -top), min(below, height - top)):
+            store(line, 0, LANES, synthesised(across, load(half, i * wide * LANES, LANES, wide)))
             at = ((image * height + top + i) * width + left) * filters + c
-            for j in range(min(across, width - left)):
+            for j in range(max(0, -left), min(beside, width - left)):
                 if through.size:
                     store_clamped(line, j * LANES, bias, c, limits[0], limits[1], out, through, at + j * filters)
                 else:
