@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from math import inf
 
 import pytest
@@ -200,3 +201,50 @@ def test_all_that_can_be_frozen_is_and_the_rest_stays():
     torch.testing.assert_close(found, wanted)
     slope = random(*wanted.shape, seed=1).double()
     torch.testing.assert_close(*(torch.autograd.grad(y, x, slope)[0] for y in (found, wanted)))
+
+
+class Branches(nn.Module):
+    """What an inception block does, with all that stands in the way of joining its branches."""
+
+    def __init__(self):
+        super().__init__()
+        names = ("one", "two", "three", "bare", "strided", "wide", "pooled", "padded", "unbiased", "same", "more")
+        options = {"strided": {"stride": 2}, "unbiased": {"bias": False}, "padded": {"padding": 1}}
+        for channels, name in enumerate(names, 2):
+            kernel = 3 if name == "wide" else 1
+            setattr(self, name, nn.Conv2d(12, 14 if name == "more" else channels, kernel, **options.get(name, {})))
+
+    def forward(self, x):
+        x = x.sin()
+        pool = partial(F.avg_pool2d, kernel_size=3, stride=1, padding=1)
+        branches = [self.one(x).relu(), self.two(x).relu(), F.relu6(self.three(x)), self.bare(x)]
+        branches += [self.pooled(pool(x)).relu(), self.unbiased(pool(x, count_include_pad=False))]
+        branches += [self.more(pool(x)), self.padded(pool(x, padding=0)).relu()]
+        shared, skipped = pool(x), F.avg_pool2d(x, 2)
+        branches += [self.same(shared), shared]
+        return torch.cat(branches, 1), self.strided(x).relu(), self.wide(x).relu(), self.same(skipped)
+
+
+def test_branches_that_read_the_same_are_joined():
+    module = Branches().double().eval().requires_grad_(False)
+    frozen = fx.symbolic_trace(module)
+    freeze(frozen, winograd=True)
+    joined = [(name, conv.low, len(conv.bias)) for name, conv in frozen.named_modules() if name.startswith("joined")]
+    assert sorted(size for _, _, size in joined) == [2 + 3, 5 + 8 + 10]
+    x = random(2, 12, 9, 8).double().requires_grad_(True)
+    found, wanted = frozen(x), module(x)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+    slopes = [random(*y.shape, seed=k).double() for k, y in enumerate(wanted)]
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, slopes)[0] for y in (found, wanted)))
+
+
+def test_pools_read_no_more_channels_than_the_kernel_behind_them_gives():
+    frozen = fx.symbolic_trace(Branches().eval().requires_grad_(False))
+    freeze(frozen, winograd=True)
+    channels = []
+    for part in frozen.modules():
+        if isinstance(part, FrozenPool):
+            part.register_forward_hook(lambda _, inputs, __: channels.append(inputs[0].shape[1]))
+    frozen(random(1, 12, 9, 8))
+    assert sorted(channels) == [8, 10, 12, 12, 12, 12]

@@ -35,8 +35,8 @@ FEW = 4
 class FrozenConv(nn.Module):
     """A convolution whose weights are never trained, and the clamp to `low`..`high` that follows it.
 
-    `read_once`: the only reader of the output is another `FrozenConv`, so the gradient that comes back is a tensor of
-    its own, and may be overwritten.
+    `read_once`: the gradient that comes back is a tensor of its own, since the only reader of the output hands back
+    such a one, and may be overwritten.
     """
 
     weight: Tensor
@@ -65,11 +65,11 @@ class FrozenConv(nn.Module):
         return self.direct if needs_pytorch(x) else self.quickest
 
     def _quickest(self, winograd: bool) -> "Way":
+        kernel = self.weight.shape[2:]
+        if self.is_pointwise:
+            return self.direct if torch.backends.cpu.get_cpu_capability() == "AVX512" else Product(self)
         if (self.dilation, self.groups) != ((1, 1), 1):
             return self.direct
-        kernel = self.weight.shape[2:]
-        if kernel == (1, 1) and self.padding == (0, 0) and not self.same:
-            return self.direct if torch.backends.cpu.get_cpu_capability() == "AVX512" else Product(self)
         if self.weight.shape[1] <= FEW and self.stride != (1, 1) and min(kernel) > 3:
             return Phased(self)
         return Winograd(self) if winograd and self._can_be_filtered() else self.direct
@@ -77,6 +77,11 @@ class FrozenConv(nn.Module):
     def _can_be_filtered(self) -> bool:
         wide = min(self.weight.shape[:2]) >= FEWEST and not self.same
         return wide and can_filter(*self.weight.shape[2:]) and multiplies_vectors()
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether an output sees one place."""
+        return self.weight.shape[2:] == (1, 1) and self.padding == (0, 0) and self.groups == 1 and not self.same
 
     @property
     def clamps(self) -> bool:

@@ -8,7 +8,8 @@ from math import inf
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx, nn
+from torch.nn.modules.utils import _pair
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from phosphene.models.clamping import UNCLAMPED, FrozenClamp
@@ -69,15 +70,42 @@ def fold_batch_norms(network: fx.GraphModule) -> None:
 
 def freeze(network: fx.GraphModule, winograd: bool) -> None:
     """Keep nothing for the way back that only weights' gradients need, nor more of clamps and pools than they need."""
-    for freeze_one in (partial(_freeze_convolution, winograd=winograd), _freeze_clamp, _freeze_pool):
+    freeze_convolution = partial(_freeze_convolution, winograd=winograd)
+    for freeze_one in (_pool_fewer_channels, freeze_convolution, _freeze_clamp, _freeze_pool):
         for node in list(network.graph.nodes):
             freeze_one(network, node)
+    for node in list(network.graph.nodes):
+        _join_readers(network, node, winograd)
     for node in network.graph.nodes:
         conv, readers = _module_of(network, node), list(node.users)
         if isinstance(conv, FrozenConv):
-            conv.read_once = len(readers) == 1 and isinstance(_module_of(network, readers[0]), FrozenConv)
+            conv.read_once = len(readers) == 1 and _takes_alone(network, readers[0])
     network.delete_all_unused_submodules()
     network.recompile()
+
+
+def _pool_fewer_channels(network: fx.GraphModule, node: fx.Node) -> None:
+    """Let a kernel of one pixel read what an average pool in front of it reads, and the pool its fewer channels.
+
+    Both are linear. The bias is added behind: the pool pads with zeros, not with biases.
+    """
+    conv, source = _module_of(network, node), node.args[0] if node.args else None
+    if type(conv) is not nn.Conv2d or conv.out_channels >= conv.in_channels or not isinstance(source, fx.Node):
+        return
+    pool = _pool_of(network, source)
+    if not isinstance(pool, nn.AvgPool2d) or len(source.users) > 1 or _pair(pool.stride) != (1, 1):
+        return
+    if (conv.kernel_size, conv.stride, conv.groups) != ((1, 1), (1, 1), 1) or conv.padding not in ("valid", (0, 0)):
+        return
+    network.add_submodule(f"linear_{node.name}", _convolution(conv.weight.detach()))
+    with network.graph.inserting_before(source):
+        fewer = network.graph.call_module(f"linear_{node.name}", source.args[:1])
+    source.update_arg(0, fewer)
+    bias = conv.weight.new_zeros(1) if conv.bias is None else conv.bias.detach().view(-1, 1, 1)
+    network.register_buffer(f"bias_{node.name}", bias)
+    with network.graph.inserting_before(node):
+        shift = network.graph.get_attr(f"bias_{node.name}")
+    node.op, node.target, node.args, node.kwargs = "call_function", operator.add, (source, shift), {}
 
 
 def _freeze_convolution(network: fx.GraphModule, node: fx.Node, winograd: bool) -> None:
@@ -93,6 +121,49 @@ def _freeze_convolution(network: fx.GraphModule, node: fx.Node, winograd: bool) 
     if limits:
         clamp.replace_all_uses_with(node)
         network.graph.erase_node(clamp)
+
+
+def _join_readers(network: fx.GraphModule, node: fx.Node, winograd: bool) -> None:
+    """Make one convolution of the kernels of one pixel that read a node and are clamped alike.
+
+    The node is read once, and the gradient comes back in one piece in place of several to be added.
+    """
+    alike: dict[tuple[float, float], dict[fx.Node, FrozenConv]] = {}
+    for reader in node.users:
+        conv = _module_of(network, reader)
+        if isinstance(conv, FrozenConv) and conv.is_pointwise and conv.stride == (1, 1):
+            alike.setdefault((conv.low, conv.high), {})[reader] = conv
+    for limits, convs in alike.items():
+        if len(convs) > 1:
+            _join(network, node, convs, FrozenConv(_stacked(list(convs.values())), *limits, winograd=winograd))
+
+
+def _join(network: fx.GraphModule, node: fx.Node, convs: dict[fx.Node, FrozenConv], joined: FrozenConv) -> None:
+    name = f"joined_{node.name}_{joined.low}_{joined.high}".replace(".", "_").replace("-", "_")
+    network.add_submodule(name, joined)
+    with network.graph.inserting_before(next(reader for reader in network.graph.nodes if reader in convs)):
+        whole = network.graph.call_module(name, (node,))
+        sizes = [len(conv.bias) for conv in convs.values()]
+        parts = network.graph.call_function(torch.split, (whole, sizes, 1))
+        found = [network.graph.call_function(operator.getitem, (parts, k)) for k in range(len(sizes))]
+    for reader, part in zip(convs, found, strict=True):
+        reader.replace_all_uses_with(part)
+        network.graph.erase_node(reader)
+
+
+def _stacked(convs: list[FrozenConv]) -> nn.Conv2d:
+    """Return a convolution with the filters of several."""
+    weight, bias = (torch.cat([getattr(conv, name) for conv in convs]) for name in ("weight", "bias"))
+    return _convolution(weight, bias)
+
+
+def _convolution(weight: Tensor, bias: Tensor | None = None) -> nn.Conv2d:
+    """Return the convolution of a kernel [filters, channels, 1, 1]."""
+    filters, channels, _, _ = weight.shape
+    conv = nn.Conv2d(channels, filters, 1, bias=False, device="meta")
+    conv.weight = nn.Parameter(weight, requires_grad=False)
+    conv.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+    return conv
 
 
 def _freeze_clamp(network: fx.GraphModule, node: fx.Node) -> None:
@@ -111,12 +182,22 @@ def _freeze_clamp(network: fx.GraphModule, node: fx.Node) -> None:
 
 def _freeze_pool(network: fx.GraphModule, node: fx.Node) -> None:
     """Make it a `FrozenPool`, if its settings are known."""
+    pool = _pool_of(network, node)
+    if pool is not None and not getattr(pool, "return_indices", False):
+        _call(network, node, FrozenPool(pool), node.args[:1])
+
+
+def _pool_of(network: fx.GraphModule, node: fx.Node) -> nn.MaxPool2d | nn.AvgPool2d | None:
+    """Return the pool that a node calls, as a module or a function, if its settings are known."""
     kind, pool = POOLS.get(_operation(network, node)), _module_of(network, node)
     if kind is None or not node.args or len(node.args) > MOST_SETTINGS or len(node.all_input_nodes) > 1:
-        return
-    known = pool if isinstance(pool, nn.MaxPool2d | nn.AvgPool2d) else kind(*node.args[1:], **node.kwargs)
-    if not getattr(known, "return_indices", False):
-        _call(network, node, FrozenPool(known), node.args[:1])
+        return None
+    return pool if isinstance(pool, nn.MaxPool2d | nn.AvgPool2d) else kind(*node.args[1:], **node.kwargs)
+
+
+def _takes_alone(network: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether the gradient that a node hands back is a tensor of its own."""
+    return node.target is torch.split or isinstance(_module_of(network, node), FrozenConv)
 
 
 def _call(network: fx.GraphModule, node: fx.Node, module: nn.Module, arguments: tuple[fx.node.Argument, ...]) -> None:
