@@ -30,13 +30,12 @@ logger = logging.getLogger(__name__)
 SHARE = 0.7
 """Of the memory that is free, what a dream may take."""
 
-WORKSPACE = 1.7
-"""What convolutions and the allocator take beside the tensors, in a process on the CPU of the command line. One that
-gives back what it frees takes less, one that keeps it without `allocation.TUNABLES` more. docs/size.md has what was
-measured."""
+WORKSPACE = 1.42
+"""What the allocator takes for the tensors' bytes, in a process on the CPU of the command line. One that gives back
+what it frees takes less, one that keeps it without `allocation.TUNABLES` more. docs/size.md has what was measured."""
 
-FRAGMENTED = 1.2
-"""What windows of several sizes take more than the largest, since memory that is freed is reused only in part."""
+COPYING = (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
+"""Operations that take about as much memory as what they read and write, while they run."""
 
 PIXEL = 12
 """Bytes of a pixel: three float32."""
@@ -101,8 +100,7 @@ def tile_bytes(tiling: Tiling, size: Size) -> int:
         max(tiling.min_side, *(height for height, _ in windows)),
         max(tiling.min_side, *(width for _, width in windows)),
     )
-    needed = gradient_bytes(tiling.features, tiling.scoring, window, min(tiling.batch, len(windows)))
-    return int(FRAGMENTED * needed) if len(windows) > 1 else needed
+    return gradient_bytes(tiling.features, tiling.scoring, window, min(tiling.batch, len(windows)))
 
 
 def image_bytes(size: Size) -> int:
@@ -167,6 +165,9 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         tree_map_only(Tensor, self._note, result)
+        if func._overloadpacket in COPYING:
+            made = result[0] if isinstance(result, tuple) else result
+            self.peak = max(self.peak, self.live + args[0].nbytes + made.nbytes)
         return result
 
     def _note(self, tensor: Tensor) -> None:
