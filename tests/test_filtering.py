@@ -69,14 +69,18 @@ def test_three_taps_have_the_matrices_of_lavin_and_gray():
     np.testing.assert_array_equal(filtering(3, 1).synthesis, synthesis)
 
 
-@pytest.mark.parametrize("taps", [(3, 3), (2, 3), (5, 5), (1, 7), (2, 1)])
-def test_kernels_that_are_filtered(taps):
-    assert can_filter(*taps)
+@pytest.mark.parametrize(
+    ("taps", "stride"), [((3, 3), (1, 1)), ((2, 5), (1, 1)), ((1, 7), (1, 1)), ((7, 7), (2, 2)), ((2, 1), (2, 2))]
+)
+def test_kernels_that_are_filtered(taps, stride):
+    assert can_filter(taps, stride)
 
 
-@pytest.mark.parametrize("taps", [(1, 1), (3, 7), (7, 7), (1, 8)])
-def test_kernels_that_are_not_filtered(taps):
-    assert not can_filter(*taps)
+@pytest.mark.parametrize(
+    ("taps", "stride"), [((1, 1), (1, 1)), ((1, 1), (2, 2)), ((3, 7), (1, 1)), ((7, 7), (1, 2)), ((1, 8), (1, 1))]
+)
+def test_kernels_that_are_not_filtered(taps, stride):
+    assert not can_filter(taps, stride)
 
 
 MATRICES = {

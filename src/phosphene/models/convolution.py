@@ -5,15 +5,15 @@ on the way back. The clamp that follows it (ReLU, ReLU6) is taken along, and all
 a unit.
 
 On the CPU, in float32, a convolution is computed in the way that was found fastest (docs/performance.md): as a matrix
-product where the kernel is a single pixel and there is no AVX-512, by Winograd's filtering where it is larger and has
-channels enough, or else directly; the gradient of a strided stem goes by phases. The way depends on the convolution,
+product where the kernel is a single pixel and there is no AVX-512, by Winograd's filtering where it is larger and reads
+channels enough, or else directly. The way depends on the convolution,
 the recipe and the kind of processor alone and is never measured on the spot: a recipe must give the same bytes each
 time.
 """
 
 import platform
 from collections.abc import Iterable
-from math import ceil, inf
+from math import inf
 from typing import Any, Protocol
 
 import torch
@@ -26,10 +26,10 @@ from phosphene.models.libraries import Conv2dSame, get_same_padding
 from phosphene.models.tensors import needs_pytorch, unread
 
 FEWEST = 16
-"""Channels in and out from which Winograd's filtering is the faster way, and of a vector at most."""
+"""Channels that are read from which filtering is the faster way; a vector has no more."""
 
-FEW = 4
-"""Channels of an input, such as an image's, for which the adjoint of a strided kernel is faster by phases."""
+FEWEST_ALONE = 64
+"""The same, where it is the way back only."""
 
 
 class FrozenConv(nn.Module):
@@ -65,18 +65,14 @@ class FrozenConv(nn.Module):
         return self.direct if needs_pytorch(x) else self.quickest
 
     def _quickest(self, winograd: bool) -> "Way":
-        kernel = self.weight.shape[2:]
         if self.is_pointwise:
             return self.direct if torch.backends.cpu.get_cpu_capability() == "AVX512" else Product(self)
-        if (self.dilation, self.groups) != ((1, 1), 1):
-            return self.direct
-        if self.weight.shape[1] <= FEW and self.stride != (1, 1) and min(kernel) > 3:
-            return Phased(self)
         return Winograd(self) if winograd and self._can_be_filtered() else self.direct
 
     def _can_be_filtered(self) -> bool:
-        wide = min(self.weight.shape[:2]) >= FEWEST and not self.same
-        return wide and can_filter(*self.weight.shape[2:]) and multiplies_vectors()
+        filters, channels, *taps = self.weight.shape
+        wide = filters >= (FEWEST if channels >= FEWEST else FEWEST_ALONE) and self.groups == 1
+        return wide and self.dilation == (1, 1) and can_filter(_pair(taps), self.stride) and multiplies_vectors()
 
     @property
     def is_pointwise(self) -> bool:
@@ -168,38 +164,6 @@ class Direct:
         return found
 
 
-class Phased(Direct):
-    """A kernel with a stride that reads few channels: the input's pixels fall into phases, as many as the stride has
-    steps, and the gradients of all phases are the channels of one convolution with stride 1 (Shi et al. 2016,
-    arXiv:1609.07009).
-    """
-
-    def __init__(self, conv: FrozenConv) -> None:
-        super().__init__(conv)
-        filters, channels, *kernel = conv.weight.shape
-        self.taps = [ceil(side / step) for side, step in zip(kernel, conv.stride, strict=True)]
-        (down, across), (rows, columns) = conv.stride, self.taps
-        whole = F.pad(conv.weight, (0, across * columns - kernel[1], 0, down * rows - kernel[0]))
-        phases = whole.view(filters, channels, rows, down, columns, across).flip(2, 4)
-        self.weight = (
-            phases.permute(1, 3, 5, 0, 2, 4)
-            .reshape(-1, filters, rows, columns)
-            .contiguous(memory_format=torch.channels_last)
-        )
-
-    def adjoint(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
-        """As `Way.adjoint`."""
-        conv = self.conv
-        padding, skipped = conv.margins(shape[2:])
-        y = F.conv2d(_unclamped(conv, y, mask), self.weight, None, 1, [tap - 1 for tap in self.taps])
-        batch, _, rows, columns = y.shape
-        (down, across), channels = conv.stride, shape[1]
-        x = y.view(batch, channels, down, across, rows, columns).permute(0, 1, 4, 2, 5, 3)
-        x = x.reshape(batch, channels, rows * down, columns * across)
-        top, left = (pad - skip * step for pad, skip, step in zip(padding, skipped, conv.stride, strict=True))
-        return F.pad(x, (-left, shape[3] + left - x.shape[3], -top, shape[2] + top - x.shape[2]))
-
-
 class Product:
     """A kernel of one pixel: a matrix product over all places."""
 
@@ -229,31 +193,36 @@ class Product:
         return x
 
 
-class Winograd:
-    """A larger kernel: minimal filtering."""
+class Winograd(Direct):
+    """A larger kernel: minimal filtering. Few channels, such as an image's, are filtered on the way back only."""
 
     def __init__(self, conv: FrozenConv) -> None:
         from phosphene.models import winograd
 
-        self.conv = conv
-        self.forth = winograd.spectrum_of(conv.weight, conv.stride, back=False)
-        self.back = winograd.spectrum_of(conv.weight, conv.stride, back=True)
+        super().__init__(conv)
         self.grid = max(map(places_of, conv.weight.shape[2:], conv.stride))
-        axes = list(zip(conv.weight.shape[2:], conv.stride, conv.padding, strict=True))
-        self.before = _pair(beyond(taps, step) - pad // step for taps, step, pad in axes)
-        self.left_out = _pair(pad % step for _, step, pad in axes)
-        self.nothing = conv.bias.new_zeros(conv.weight.shape[1])
+        self.back = winograd.spectrum_of(conv.weight, conv.stride, back=True)
+        self.nothing = conv.bias.new_zeros(max(FEWEST, conv.weight.shape[1]))
+        few = conv.weight.shape[1] < FEWEST
+        self.forth = None if few else winograd.spectrum_of(conv.weight, conv.stride, back=False)
 
     def apply(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """As `Way.apply`."""
         conv = self.conv
-        axes = zip(x.shape[2:], conv.padding, conv.weight.shape[2:], conv.stride, strict=True)
-        size = _pair((side + 2 * pad - taps) // step + 1 for side, pad, taps, step in axes)
-        return self.forth.convolve(x, conv.bias, size, conv.padding, (0, 0), conv.low, conv.high)
+        if self.forth is None:
+            return super().apply(x)
+        padding, skipped = conv.margins(x.shape[2:])
+        axes = zip(x.shape[2:], conv.weight.shape[2:], conv.stride, padding, skipped, strict=True)
+        size = _pair((side + 2 * pad - taps) // step + 1 - skip for side, taps, step, pad, skip in axes)
+        before = _pair(pad - skip * step for step, pad, skip in zip(conv.stride, padding, skipped, strict=True))
+        return self.forth.convolve(x, conv.bias, size, before, (0, 0), conv.low, conv.high)
 
     def adjoint(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
         """As `Way.adjoint`."""
-        return self.back.convolve(y, self.nothing, shape[2:], self.before, self.left_out, passed=mask)[0]
+        axes = list(zip(self.conv.weight.shape[2:], self.conv.stride, *self.conv.margins(shape[2:]), strict=True))
+        before = _pair(beyond(taps, step) - pad // step + skip for taps, step, pad, skip in axes)
+        left_out = _pair(pad % step for _, step, pad, _ in axes)
+        return self.back.convolve(y, self.nothing, shape[2:], before, left_out, passed=mask)[0]
 
 
 def _pair(sides: Iterable[int | str]) -> tuple[int, int]:

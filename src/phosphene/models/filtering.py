@@ -22,13 +22,13 @@ POINTS = (0, 1, -1, 2, -2, Fraction(1, 2), -Fraction(1, 2), Fraction(4, 3), -Fra
 (docs/decisions/0010-frozen-convolutions.md)."""
 
 MOST_TAPS, MOST_SQUARE = 7, 5
-"""Of a kernel with one row or column, and of others; longer ones would round to worse than 1e-5."""
+"""Taps, of every `stride`-th, of a kernel with one row or column, and of others: more round to worse than 1e-5."""
 
 
-def can_filter(down: int, across: int) -> bool:
+def can_filter(taps: tuple[int, int], stride: tuple[int, int]) -> bool:
     """Whether a kernel of so many rows and columns of taps is worth filtering."""
-    shorter, longer = sorted((down, across))
-    return 1 < longer <= (MOST_TAPS if shorter == 1 else MOST_SQUARE)
+    shorter, longer = sorted(-(-side // step) for side, step in zip(taps, stride, strict=True))
+    return max(taps) > 1 and longer <= (MOST_TAPS if shorter == 1 else MOST_SQUARE)
 
 
 def places_of(taps: int, stride: int) -> int:

@@ -224,11 +224,14 @@ def _synthesise(
     products, windows, t, bias, limits, line, half, out, through, shape, image, top, left,
     high, wide, below, beside, down, across,
 ):  # fmt: skip
-    """Transform window `t` of products [points, windows, panels] back, into its places of `out`, and clamp it."""
+    """Transform window `t` of products [points, windows, panels] back, into its places of `out`, and clamp it.
+
+    Results of less than a vector are gradients, which have no bias and are not clamped.
+    """
     _, height, width, filters = shape
     stride = products.size // (high * wide * windows)
     for group in range(0, filters, LANES):
-        c = min(group, filters - LANES)
+        c = max(0, min(group, filters - LANES))
         for j in range(wide):
             values = load(products, (j * windows + t) * stride + c, wide * windows * stride, high)
             store(half, j * LANES, wide * LANES, synthesised(down, values))
@@ -236,7 +239,10 @@ def _synthesise(
             store(line, 0, LANES, synthesised(across, load(half, i * wide * LANES, LANES, wide)))
             at = ((image * height + top + i) * width + left) * filters + c
             for j in range(max(0, -left), min(beside, width - left)):
-                if through.size:
+                if filters < LANES:
+                    for k in range(filters):
+                        out[at + j * filters + k] = line[j * LANES + k]
+                elif through.size:
                     store_clamped(line, j * LANES, bias, c, limits[0], limits[1], out, through, at + j * filters)
                 else:
                     store_shifted(line, j * LANES, bias, c, out, at + j * filters)
