@@ -89,7 +89,7 @@ def compare(model: str, size: tuple[int, int]) -> dict:
             ours, plain = (np.load(f"{folder}/{name}.npy") for name in ("ours", "plain"))
             found["plain"]["difference"] = float(np.linalg.norm(ours - plain) / np.linalg.norm(plain))
     rate = 2 * 2048**3 / statistics.median(found["floor"]["seconds"])
-    found["floor"] = {"seconds": [operations(model, size) / rate], "rate": rate, "gigabytes": math.nan}
+    found["floor"] = {"seconds": [operations(model, size) / rate], "rate": rate, "gigabytes": None}
     return found
 
 

@@ -161,6 +161,16 @@ def test_a_crop_that_begins_on_the_grid_has_the_same_bits():
     assert not torch.equal(frozen(image[:, :, 9:, 12:])[:, :, 4:, 4:], whole[:, :, 13:, 16:])
 
 
+@pytest.mark.parametrize(
+    ("capability", "machine", "way"),
+    [("DEFAULT", "x86_64", Direct), ("DEFAULT", "arm64", Winograd), ("SVE256", "aarch64", Winograd)],
+)
+def test_processors_without_fused_products_filter_nothing(capability, machine, way, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert type(FrozenConv(nn.Conv2d(64, 64, 3).requires_grad_(False)).quickest) is way
+
+
 def test_other_precisions_take_the_direct_way():
     conv = nn.Conv2d(64, 64, 3, padding=1).requires_grad_(False)
     image = torch.randn(1, 64, 9, 9, dtype=torch.float64)

@@ -1,5 +1,6 @@
 """Frozen clamps and pools against PyTorch's own, and what they keep for the way back."""
 
+import copy
 import subprocess
 import sys
 from functools import partial
@@ -10,10 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from phosphene.job import load_network
 from phosphene.models import clamping, kernels, tensors
 from phosphene.models.clamping import FrozenClamp, clamp_, masked
 from phosphene.models.folding import freeze
+from phosphene.models.network import Network
 from phosphene.models.pooling import FrozenPool
+from phosphene.models.registry import named
 
 SHAPES = [(2, 5, 7, 9), (3, 1, 4, 4), (4, 10), (1, 70, 123, 125), (2, 1, 1024, 513)]
 LIMITS = [(0.0, inf), (0.0, 0.6), (-0.5, 0.5)]
@@ -248,3 +252,21 @@ def test_pools_read_no_more_channels_than_the_kernel_behind_them_gives():
             part.register_forward_hook(lambda _, inputs, __: channels.append(inputs[0].shape[1]))
     frozen(random(1, 12, 9, 8))
     assert sorted(channels) == [8, 10, 12, 12, 12, 12]
+
+
+@pytest.mark.parametrize("card", named(), ids=lambda card: card.name)
+def test_a_network_frozen_is_the_network(card, photo):
+    """In float64, to rounding: what is folded, joined, reordered and frozen is linear, or done alike."""
+    network = load_network(card.name, "untrained", 0, "cpu", True)
+    module = copy.deepcopy(network.module).double().eval()
+    layer = card.layers[-1]
+    seen = []
+    module.get_submodule(card.aliases.get(layer, layer)).register_forward_hook(lambda _, __, found: seen.append(found))
+    image = photo(card.min_side + 21, card.min_side + 34, torch.float64).requires_grad_(True)
+    (node,) = network.resolve(layer)
+    features = Network(card, copy.deepcopy(network.module).double(), network.weights).features((node,))
+    module((image[None] - features.mean) / features.std)
+    found = features(image[None])[node]
+    torch.testing.assert_close(found, seen[0], rtol=1e-9, atol=1e-12)
+    gradients = [torch.autograd.grad(y.square().sum(), image)[0] for y in (found, seen[0])]
+    assert (gradients[0] - gradients[1]).norm() < 1e-9 * gradients[1].norm()

@@ -31,7 +31,7 @@ class Eye(Settings):
     ] = "pretrained"
     winograd: Annotated[
         bool,
-        Field(description="On the CPU, compute wide 3x3 convolutions by Winograd's method: faster, rounds otherwise."),
+        Field(description="On the CPU, compute convolutions by Winograd's method: faster, rounds otherwise."),
     ] = True
 
 

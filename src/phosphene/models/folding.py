@@ -69,7 +69,10 @@ def fold_batch_norms(network: fx.GraphModule) -> None:
 
 
 def freeze(network: fx.GraphModule, winograd: bool) -> None:
-    """Keep nothing for the way back that only weights' gradients need, nor more of clamps and pools than they need."""
+    """Keep nothing for the way back that only weights' gradients need, nor more of clamps and pools than they need.
+
+    Outputs and gradients stay the same up to rounding.
+    """
     freeze_convolution = partial(_freeze_convolution, winograd=winograd)
     for freeze_one in (_pool_fewer_channels, freeze_convolution, _freeze_clamp, _freeze_pool):
         for node in list(network.graph.nodes):

@@ -106,16 +106,20 @@ class Spectrum:
 def spectrum_of(weight: Tensor, stride: Pair, back: bool) -> Spectrum:
     """Transform a kernel [filters, channels, rows, columns], or its adjoint, to go back."""
     filters, channels, *taps = weight.shape
-    down, across = (_key(side, step, back) for side, step in zip(taps, stride, strict=True))
-    transform = torch.kron(*(torch.from_numpy(_filtering_of(key).kernel) for key in (down, across)))
+    axes = list(zip(taps, stride, strict=True))
+    transform = torch.kron(*(torch.from_numpy((adjoint if back else filtering)(*axis).kernel) for axis in axes))
+    down, across = (_key(*axis, back) for axis in axes)
     order, pair = ((2, 3, 0, 1), (filters, channels)) if back else ((2, 3, 1, 0), (channels, filters))
     values = (transform @ weight.permute(order).reshape(prod(taps), -1).double()).float()
     return Spectrum((down, across), *pair, pack(values.view(-1, *pair)))
 
 
 def _key(taps: int, stride: int, back: bool) -> str:
-    """Name a filtering. Kernels are kept by this name, so it means the same in each process."""
-    return f"{taps} {stride} {'back' if back else 'forth'}"
+    """Name a filtering. Kernels are kept by this name, so it means the same in each process.
+
+    With stride 1 a way back is a way forth, with another kernel.
+    """
+    return f"{taps} {stride} {'back' if back and stride > 1 else 'forth'}"
 
 
 def _filtering_of(key: str) -> Filtering:
