@@ -6,9 +6,8 @@ a unit.
 
 On the CPU, in float32, a convolution is computed in the way that was found fastest (docs/performance.md): as a matrix
 product where the kernel is a single pixel and there is no AVX-512, by Winograd's filtering where it is larger and reads
-channels enough, or else directly. The way depends on the convolution,
-the recipe and the kind of processor alone and is never measured on the spot: a recipe must give the same bytes each
-time.
+channels enough, or else directly. The way depends on the convolution, the recipe and the kind of processor alone and is
+never measured on the spot: a recipe must give the same bytes each time.
 """
 
 import platform
