@@ -122,8 +122,14 @@ def test_nothing_passes_where_it_is_clamped(way, conv, limits):
     assert relative(torch.autograd.grad(found, images, slope)[0], wanted) < 1e-5
 
 
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    before = torch.get_num_threads()
+    yield request.param
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("block", [1, BLOCK, 100 * BLOCK])
-@pytest.mark.parametrize("threads", [1, 2])
 def test_the_bits_do_not_depend_on_how_windows_are_shared_out(block, threads, monkeypatch):
     conv = FrozenConv(nn.Conv2d(20, 36, 3, padding=1).requires_grad_(False), 0.0)
     images = torch.randn(2, 20, 4 * 11 - 1, 4 * 13 - 2)
