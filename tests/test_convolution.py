@@ -149,7 +149,7 @@ def conv_of(frozen):
     return conv
 
 
-def test_an_infinite_unit_spoils_only_what_sees_it():
+def test_a_nan_spoils_only_what_sees_it():
     frozen = FrozenConv(nn.Conv2d(16, 16, 3, padding=1).requires_grad_(False), 0.0)
     image = torch.randn(1, 16, 40, 40)
     image[0, 3, 20, 20] = torch.nan
@@ -175,6 +175,14 @@ def test_processors_without_fused_products_filter_nothing(capability, machine, w
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr("platform.machine", lambda: machine)
     assert type(FrozenConv(nn.Conv2d(64, 64, 3).requires_grad_(False)).quickest) is way
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_an_image_smaller_than_the_kernel(stride):
+    conv = nn.Conv2d(16, 16, 3, stride=stride).requires_grad_(False)
+    for module in (conv, FrozenConv(conv)):
+        with pytest.raises(RuntimeError, match=r"size|smaller"):
+            module(torch.zeros(1, 16, 2, 9))
 
 
 def test_other_precisions_take_the_direct_way():

@@ -104,8 +104,11 @@ def _pool_fewer_channels(network: fx.GraphModule, node: fx.Node) -> None:
     with network.graph.inserting_before(source):
         fewer = network.graph.call_module(f"linear_{node.name}", source.args[:1])
     source.update_arg(0, fewer)
-    bias = conv.weight.new_zeros(1) if conv.bias is None else conv.bias.detach().view(-1, 1, 1)
-    network.register_buffer(f"bias_{node.name}", bias)
+    if conv.bias is None:
+        node.replace_all_uses_with(source)
+        network.graph.erase_node(node)
+        return
+    network.register_buffer(f"bias_{node.name}", conv.bias.detach().view(-1, 1, 1))
     with network.graph.inserting_before(node):
         shift = network.graph.get_attr(f"bias_{node.name}")
     node.op, node.target, node.args, node.kwargs = "call_function", operator.add, (source, shift), {}

@@ -84,7 +84,7 @@ class Window(NamedTuple):
 
 def largest(x: Tensor, window: Window, y: Tensor, spots: Tensor) -> None:
     """Set `y` [batch, rows, columns, channels] to the maxima of windows of `x`, and note in `spots` where in its window
-    each lies, as a byte: the first of several, and a NaN before all.
+    each lies, as a byte: the first of several, and the last NaN before all.
     """
     run(_largest, x, *window, y, spots)
 
@@ -95,11 +95,11 @@ def largest_back(slope: Tensor, spots: Tensor, window: Window, x: Tensor) -> Non
 
 
 def load_all() -> None:
-    """Compile all kernels, or load what was kept of them."""
+    """Compile the kernels of this module, or load what was kept of them."""
     places, spots = torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1, dtype=torch.uint8)
     mask, window = spots.bool(), Window((1, 1), (1, 1), (0, 0), (1, 1))
-    clamp(places, mask, 0, 1)
-    clamp_sum(places, places, places.clone(), mask, 0, 1)
+    clamp(places, mask, 0.0, 1.0)
+    clamp_sum(places, places, places.clone(), mask, 0.0, 1.0)
     leave(places, mask)
     let_through(places, mask, places.clone())
     largest(places, window, places.clone(), spots)

@@ -72,6 +72,8 @@ class Spectrum:
         the first `left_out` of what comes out are not part of the result. `passed`, a mask of `x`, sets to zero where
         it is false. Returns the result and, where there is a clamp, a mask of what it let through.
         """
+        if min(size) < 1:
+            raise RuntimeError(f"an image of {tuple(x.shape[2:])} px is smaller than the kernel that reads it")
         x, unused = channels_last(x), x.new_empty(0, dtype=torch.bool)
         mask = unused if passed is None else channels_last(passed)
         out = x.new_empty(len(x), *size, self.filters)
