@@ -24,10 +24,9 @@ from numba import types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, register_model
-from numpy.typing import NDArray
 from torch import Tensor
 
-Matrix = NDArray[np.float64]
+from phosphene.models.filtering import Matrix
 
 LANES, ROWS = (16, 12) if "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2] else (8, 6)
 """Numbers of a vector, and rows of a block of a product: with two vectors a row they fill the registers, of which
