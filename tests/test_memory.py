@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from phosphene import memory
 from phosphene.binding import tiling_of
 from phosphene.errors import SettingsError, UsageError
 from phosphene.gradient import whole_image_gradient
@@ -142,6 +144,13 @@ def test_a_real_allocation_that_fails(tmp_path):
     assert "going on with tiles of" in errors[0]
     assert errors[1] == ""
     assert (pictures[0] - pictures[1]).square().mean().sqrt() < 1e-4
+
+
+def test_a_convolution_takes_what_it_reads_and_writes_once_more():
+    with FakeTensorMode(), memory._LiveBytes() as live:
+        x, weight = torch.empty(1, 4, 10, 10), torch.empty(8, 4, 1, 1)
+        y = torch.nn.functional.conv2d(x, weight)
+    assert live.peak == 2 * (x.nbytes + y.nbytes) + weight.nbytes
 
 
 PEAK = """
