@@ -15,7 +15,7 @@ from phosphene.binding import tiling_of
 from phosphene.gradient import whole_image_gradient
 from phosphene.job import load_network
 from phosphene.models import winograd
-from phosphene.models.convolution import Direct, FrozenConv, Product, Winograd
+from phosphene.models.convolution import Direct, FrozenConv, Product, Stem, Winograd
 from phosphene.models.network import Network
 from phosphene.models.winograd import BLOCK
 from phosphene.objective import Energy, Scoring
@@ -32,10 +32,10 @@ CASES = [
     (Winograd, nn.Conv2d(16, 80, (7, 1), padding=(6, 0))),
     (Winograd, nn.Conv2d(24, 24, (1, 3))),
     (Product, nn.Conv2d(5, 7, 1)),
-    (Winograd, nn.Conv2d(15, 64, 3, padding=1)),
-    (Winograd, nn.Conv2d(3, 64, 3, padding=1)),
-    (Winograd, Conv2dSame(3, 64, 3, stride=2)),
-    (Direct, Conv2dSame(3, 63, 3, stride=2)),
+    (Stem, nn.Conv2d(15, 64, 3, padding=1)),
+    (Stem, nn.Conv2d(3, 64, 3, padding=1)),
+    (Stem, Conv2dSame(3, 64, 3, stride=2)),
+    (Stem, Conv2dSame(3, 17, 3, stride=2)),
     (Winograd, Conv2dSame(24, 16, 3, stride=2)),
     (Winograd, Conv2dSame(24, 16, (4, 2))),
     (Direct, nn.Conv2d(64, 15, 3, padding=1)),
@@ -52,11 +52,13 @@ CASES = [
     (Product, nn.Conv2d(8, 9, 1, stride=2)),
     (Product, nn.Conv2d(70, 8, 1, stride=(3, 1), bias=False)),
     (Direct, nn.Conv2d(8, 8, 1, padding=1)),
-    (Direct, nn.Conv2d(3, 16, 3, stride=2)),
-    (Winograd, nn.Conv2d(3, 64, 7, padding=3, stride=2)),
-    (Winograd, nn.Conv2d(4, 64, (5, 7), padding=(0, 1), stride=(3, 2))),
-    (Winograd, Conv2dSame(3, 64, 5, stride=2)),
-    (Winograd, Conv2dSame(3, 70, 4, stride=2)),
+    (Stem, nn.Conv2d(3, 16, 3, stride=2)),
+    (Direct, nn.Conv2d(3, 15, 3, stride=2)),
+    (Stem, nn.Conv2d(3, 64, 4, stride=4)),
+    (Stem, nn.Conv2d(3, 64, 7, padding=3, stride=2)),
+    (Stem, nn.Conv2d(4, 64, (5, 7), padding=(0, 1), stride=(3, 2))),
+    (Stem, Conv2dSame(3, 64, 5, stride=2)),
+    (Stem, Conv2dSame(3, 70, 4, stride=2)),
     (Direct, Conv2dSame(8, 8, 3, stride=2)),
     (Direct, Conv2dSame(8, 8, 5, stride=2, groups=8)),
     (Direct, Conv2dSame(8, 8, 1, stride=2)),

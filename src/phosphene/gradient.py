@@ -46,7 +46,10 @@ def differentiate(
     """
     pixels = torch.stack(list(images)).requires_grad_(True)
     activations = features(repeat_up_to(pixels, min_side))
-    scored = [_score(scoring, activations, index, view) for index, view in enumerate(views)]
+    parts = {name: activation.split(1) for name, activation in activations.items()}
+    scored = [
+        _score(scoring, {name: part[index] for name, part in parts.items()}, view) for index, view in enumerate(views)
+    ]
     targets = [torch.stack(target).sum() for target in zip(*(targets for targets, _ in scored), strict=True)]
     gradients = [
         torch.autograd.grad(target, pixels, retain_graph=index < len(targets) - 1)[0]
@@ -59,12 +62,11 @@ def differentiate(
 
 
 def _score(
-    scoring: Scoring, activations: Mapping[str, Activation], index: int, views: Mapping[str, View] | tuple[float, float]
+    scoring: Scoring, activations: Mapping[str, Activation], views: Mapping[str, View] | tuple[float, float]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    one = {name: activation[index : index + 1] for name, activation in activations.items()}
     if isinstance(views, tuple):
-        views = {name: View((a.shape[2], a.shape[3]), shift=views) for name, a in one.items()}
-    return scoring(one, views)
+        views = {name: View((a.shape[2], a.shape[3]), shift=views) for name, a in activations.items()}
+    return scoring(activations, views)
 
 
 def repeat_up_to(

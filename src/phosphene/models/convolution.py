@@ -12,8 +12,9 @@ never measured on the spot: a recipe must give the same bytes each time.
 
 import platform
 from collections.abc import Iterable
+from functools import cached_property
 from math import inf
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -24,11 +25,11 @@ from phosphene.models.filtering import beyond, can_filter, places_of
 from phosphene.models.libraries import Conv2dSame, get_same_padding
 from phosphene.models.tensors import needs_pytorch, unread
 
-FEWEST = 16
-"""Channels that are read from which filtering is the faster way; a vector has no more."""
+if TYPE_CHECKING:
+    from phosphene.models.winograd import Spectrum
 
-FEWEST_ALONE = 64
-"""The same, where it is the way back only."""
+FEWEST = 16
+"""Channels or filters that are read from which filtering is the faster way; a vector has no more."""
 
 
 class FrozenConv(nn.Module):
@@ -66,12 +67,13 @@ class FrozenConv(nn.Module):
     def _quickest(self, winograd: bool) -> "Way":
         if self.is_pointwise:
             return self.direct if torch.backends.cpu.get_cpu_capability() == "AVX512" else Product(self)
-        return Winograd(self) if winograd and self._can_be_filtered() else self.direct
+        if not winograd or not self._can_be_filtered():
+            return self.direct
+        return Winograd(self) if self.weight.shape[1] >= FEWEST else Stem(self)
 
     def _can_be_filtered(self) -> bool:
-        filters, channels, *taps = self.weight.shape
-        wide = filters >= (FEWEST if channels >= FEWEST else FEWEST_ALONE) and self.groups == 1
-        return wide and self.dilation == (1, 1) and can_filter(_pair(taps), self.stride) and multiplies_vectors()
+        taps, simple = _pair(self.weight.shape[2:]), self.groups == 1 and self.dilation == (1, 1)
+        return simple and len(self.weight) >= FEWEST and can_filter(taps, self.stride) and multiplies_vectors()
 
     @property
     def is_pointwise(self) -> bool:
@@ -193,23 +195,19 @@ class Product:
 
 
 class Winograd(Direct):
-    """A larger kernel: minimal filtering. Few channels, such as an image's, are filtered on the way back only."""
+    """A larger kernel: minimal filtering."""
 
     def __init__(self, conv: FrozenConv) -> None:
         from phosphene.models import winograd
 
         super().__init__(conv)
         self.grid = max(map(places_of, conv.weight.shape[2:], conv.stride))
-        self.back = winograd.spectrum_of(conv.weight, conv.stride, back=True)
-        self.nothing = conv.bias.new_zeros(max(FEWEST, conv.weight.shape[1]))
-        few = conv.weight.shape[1] < FEWEST
-        self.forth = None if few else winograd.spectrum_of(conv.weight, conv.stride, back=False)
+        self.forth, self.back = (winograd.spectrum_of(conv.weight, conv.stride, back) for back in (False, True))
+        self.nothing = conv.bias.new_zeros(conv.weight.shape[1])
 
     def apply(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """As `Way.apply`."""
         conv = self.conv
-        if self.forth is None:
-            return super().apply(x)
         padding, skipped = conv.margins(x.shape[2:])
         axes = zip(x.shape[2:], conv.weight.shape[2:], conv.stride, padding, skipped, strict=True)
         size = _pair((side + 2 * pad - taps) // step + 1 - skip for side, taps, step, pad, skip in axes)
@@ -222,6 +220,47 @@ class Winograd(Direct):
         before = _pair(beyond(taps, step) - pad // step + skip for taps, step, pad, skip in axes)
         left_out = _pair(pad % step for _, step, pad, _ in axes)
         return self.back.convolve(y, self.nothing, shape[2:], before, left_out, passed=mask)[0]
+
+
+class Stem(Direct):
+    """A kernel of few channels, such as an image's: PyTorch's convolution forth, filtering back.
+
+    On the way back the pixels of a stride are channels, of which there are more then, and the stride is 1.
+    """
+
+    def __init__(self, conv: FrozenConv) -> None:
+        super().__init__(conv)
+        self.kernel = _by_phases(conv.weight, conv.stride)
+        self.grid = max(places_of(taps, 1) for taps in self.kernel.shape[2:])
+        self.nothing = conv.bias.new_zeros(max(FEWEST, len(self.kernel)))
+
+    @cached_property
+    def back(self) -> "Spectrum":
+        """The transformed kernel; made when it is needed, since it needs Numba, and `folding` may choose another way."""
+        from phosphene.models.winograd import spectrum_of
+
+        return spectrum_of(self.kernel, (1, 1), back=False)
+
+    def adjoint(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
+        """As `Way.adjoint`."""
+        conv, (_, channels, height, width) = self.conv, shape
+        axes = list(zip(shape[2:], conv.weight.shape[2:], conv.stride, *conv.margins(shape[2:]), strict=True))
+        size = _pair((side - 1 + pad) // step - pad // step + 1 for side, _, step, pad, _ in axes)
+        before = _pair(beyond(taps, step) - pad // step + skip for _, taps, step, pad, skip in axes)
+        top, left = (pad % step for _, _, step, pad, _ in axes)
+        phases, _ = self.back.convolve(y, self.nothing, size, before, (0, 0), passed=mask)
+        pixels = phases.unflatten(1, (channels, *conv.stride)).permute(0, 1, 4, 2, 5, 3)
+        return pixels.flatten(4, 5).flatten(2, 3)[:, :, top : top + height, left : left + width]
+
+
+def _by_phases(weight: Tensor, stride: tuple[int, int]) -> Tensor:
+    """Return the adjoint of a kernel [filters, channels, rows, columns] as one with stride 1, whose results are the
+    pixels of a stride: [channels x stride x stride, filters, every stride-th row, column]."""
+    filters, channels, *taps = weight.shape
+    (down, across), (rows, columns) = stride, (-(-side // step) for side, step in zip(taps, stride, strict=True))
+    padded = F.pad(weight, (0, columns * across - taps[1], 0, rows * down - taps[0]))
+    phases = padded.view(filters, channels, rows, down, columns, across).flip(2, 4)
+    return phases.permute(1, 3, 5, 0, 2, 4).reshape(channels * down * across, filters, rows, columns)
 
 
 def _pair(sides: Iterable[int | str]) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from torch.nn.modules.utils import _pair
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from phosphene.models.clamping import UNCLAMPED, FrozenClamp
-from phosphene.models.convolution import FrozenConv
+from phosphene.models.convolution import FrozenConv, Stem, Winograd
 from phosphene.models.libraries import Conv2dSame
 from phosphene.models.pooling import FrozenPool
 
@@ -79,6 +79,7 @@ def freeze(network: fx.GraphModule, winograd: bool) -> None:
             freeze_one(network, node)
     for node in list(network.graph.nodes):
         _join_readers(network, node, winograd)
+    _leave_stems(network)
     for node in network.graph.nodes:
         conv, readers = _module_of(network, node), list(node.users)
         if isinstance(conv, FrozenConv):
@@ -170,6 +171,14 @@ def _convolution(weight: Tensor, bias: Tensor | None = None) -> nn.Conv2d:
     conv.weight = nn.Parameter(weight, requires_grad=False)
     conv.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
     return conv
+
+
+def _leave_stems(network: fx.GraphModule) -> None:
+    """Leave stems to PyTorch where nothing else is filtered: they are not worth loading Numba for."""
+    convs = [module for module in network.modules() if isinstance(module, FrozenConv)]
+    if not any(isinstance(conv.quickest, Winograd) for conv in convs):
+        for conv in (conv for conv in convs if isinstance(conv.quickest, Stem)):
+            conv.quickest = conv.direct
 
 
 def _freeze_clamp(network: fx.GraphModule, node: fx.Node) -> None:
