@@ -3,6 +3,7 @@
 import numba
 import numpy as np
 import pytest
+import torch
 
 from phosphene.models.filtering import MOST_TAPS, adjoint, beyond, can_filter, filtering, places_of
 from phosphene.models.vectors import (
@@ -13,6 +14,7 @@ from phosphene.models.vectors import (
     load,
     load_where,
     multiply,
+    multiply_and_clamp,
     store,
     store_clamped,
     store_shifted,
@@ -107,33 +109,59 @@ def test_vectors_are_multiplied_by_a_matrix(key):
     np.testing.assert_allclose(found, MATRICES[key] @ source.astype(np.float64), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("blocks", [0, 1, 3])
 @pytest.mark.parametrize("depth", [1, 3, 4, 5, 18])
 @pytest.mark.parametrize("width", [1, 2])
-def test_a_block_of_a_product(width, depth):
+def test_blocks_of_a_product(width, depth, blocks):
     @numba.njit
     def kernel(a, b, out):
-        multiply(a, 2, depth + 1, b, 1, depth, out, 3, PANEL + 5, width)
+        multiply(blocks, a, 2, depth + 1, b, 1, depth, out, 3, PANEL + 5, width)
 
-    a, b = numbers(ROWS, depth + 1), numbers(depth, width * LANES)
-    out = np.zeros((ROWS, PANEL + 5), np.float32)
+    a, b = numbers(3 * ROWS, depth + 1), numbers(depth, width * LANES)
+    out = np.zeros((3 * ROWS, PANEL + 5), np.float32)
     wanted = out.copy()
-    wanted[:, : width * LANES] = a[:, :depth] @ b
+    wanted[: blocks * ROWS, : width * LANES] = a[: blocks * ROWS, :depth] @ b
     outer = np.zeros(3 + out.size, np.float32)
     kernel(np.concatenate([numbers(2), a.ravel()]), np.concatenate([numbers(1), b.ravel()]), outer)
     np.testing.assert_allclose(outer[3:].reshape(out.shape), wanted, rtol=1e-4, atol=1e-5)
     assert not outer[:3].any()
 
 
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("clamps", [False, True])
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_product_is_added_to_and_clamped(width, clamps, adds):
+    @numba.njit
+    def kernel(a, b, shift, other, out, mask):
+        low, high = np.float32(0), np.float32(2)
+        multiply_and_clamp(2, a, 0, 5, b, 0, 5, shift, 1, other, low, high, out, mask, LANES, 3 * LANES, width)
+
+    shape, block = (2 * ROWS, 3 * LANES), (slice(None), slice(LANES, LANES + width * LANES))
+    a, b, shift, other = numbers(2 * ROWS, 5), numbers(5, width * LANES), numbers(1 + width * LANES), numbers(*shape)
+    out, mask = torch.full(shape, 7.0).numpy(), np.ones(shape, bool)
+    a[3, 2] = np.nan
+    wanted, through = out.copy(), mask.copy()
+    total = a.astype(np.float64) @ b + shift[1:] + (other[block] if adds else 0)
+    wanted[block] = np.clip(total, 0, 2) if clamps else total
+    through[block] = (total > 0) & (total < 2)
+    kernel(
+        a.ravel(), b.ravel(), shift, other.ravel()[: adds * other.size], out.ravel(), mask.ravel()[: clamps * mask.size]
+    )
+    np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(mask, through if clamps else np.ones(shape, bool))
+
+
 def test_numbers_outside_a_mask_are_zero():
     @numba.njit
     def kernel(source, mask, found):
-        store(found, 1, LANES + 1, load_where(source, mask, 2, LANES, 2))
+        store(found, 1, LANES + 1, load_where(source, 2, LANES, mask, 1, 2 * LANES, 2))
 
-    source, mask = numbers(2 + 2 * LANES), RANDOM.random(2 + 2 * LANES) < 0.5
-    source[~mask] = np.nan
+    source, mask = numbers(2 + 2 * LANES), RANDOM.random(1 + 3 * LANES) < 0.5
+    passed = np.concatenate([mask[1 : 1 + LANES], mask[1 + 2 * LANES :]])
+    source[2:][~passed] = np.nan
     found = np.zeros(2 + 2 * LANES, np.float32)
     kernel(source, mask, found)
-    kept = np.where(mask, source, 0)[2:]
+    kept = np.where(passed, source[2:], 0)
     np.testing.assert_array_equal(found, np.concatenate([[0], kept[:LANES], [0], kept[LANES:]]))
 
 

@@ -74,7 +74,7 @@ def test_a_small_clamp_leaves_channels_where_they_are(way):
         pytest.skip("large tensors always get their channels last")
     x, other = random(1, 5, 7, 9), random(1, 5, 7, 9, seed=1)
     for layout in (torch.contiguous_format, torch.channels_last):
-        y, mask = clamping._clamped_sum(x.to(memory_format=layout), other.to(memory_format=layout), 0.0, 1.0)
+        y, mask = clamping.clamped_sum(x.to(memory_format=layout), other.to(memory_format=layout), 0.0, 1.0)
         for found in (y, mask, masked(y, mask, False), clamp_(y, 0.0, 0.5)[0]):
             assert found.is_contiguous(memory_format=layout)
 
@@ -134,7 +134,7 @@ def test_a_sum_is_clamped_as_one(other, layout):
 
 
 @pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("clamp", [clamp_, lambda x, *limits: clamping._clamped_sum(x, torch.zeros_like(x), *limits)])
+@pytest.mark.parametrize("clamp", [clamp_, lambda x, *limits: clamping.clamped_sum(x, torch.zeros_like(x), *limits)])
 def test_what_is_not_a_number_is_not_hidden(clamp):
     y, mask = clamp(torch.tensor([torch.nan, 1.0, -inf, inf]).repeat(1, 1, 3, 1), 0.0, 6.0)
     assert y[0, 0].isnan().unique(dim=0).tolist() == [[True, False, False, False]]

@@ -46,7 +46,7 @@ def differentiate(
     """
     pixels = torch.stack(list(images)).requires_grad_(True)
     activations = features(repeat_up_to(pixels, min_side))
-    parts = {name: activation.split(1) for name, activation in activations.items()}
+    parts = {name: torch.split(activation, 1) for name, activation in activations.items()}
     scored = [
         _score(scoring, {name: part[index] for name, part in parts.items()}, view) for index, view in enumerate(views)
     ]

@@ -30,7 +30,7 @@ class _Clamped(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, other: Tensor | None, low: float, high: float) -> Tensor:
         ctx.both = other is not None
-        y, mask = clamp_(x.clone(), low, high) if other is None else _clamped_sum(x, other, low, high)
+        y, mask = clamp_(x.clone(), low, high) if other is None else clamped_sum(x, other, low, high)
         ctx.save_for_backward(mask)
         return y
 
@@ -54,7 +54,7 @@ def clamp_(y: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
     return places.permute(0, 3, 1, 2), mask.permute(0, 3, 1, 2)
 
 
-def _clamped_sum(x: Tensor, other: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
+def clamped_sum(x: Tensor, other: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
     """Clamp the sum of two tensors, and return it and the mask."""
     if not (is_for_kernels(x) and is_for_kernels(other)):
         return clamp_(x + other, low, high)

@@ -12,37 +12,36 @@ never measured on the spot: a recipe must give the same bytes each time.
 
 import platform
 from collections.abc import Iterable
-from functools import cached_property
 from math import inf
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from phosphene.models.clamping import UNCLAMPED, clamp_, masked
+from phosphene.models.clamping import UNCLAMPED, clamp_, clamped_sum, masked
 from phosphene.models.filtering import beyond, can_filter, places_of
 from phosphene.models.libraries import Conv2dSame, get_same_padding
 from phosphene.models.tensors import needs_pytorch, unread
 
-if TYPE_CHECKING:
-    from phosphene.models.winograd import Spectrum
-
 FEWEST = 16
-"""Channels or filters that are read from which filtering is the faster way; a vector has no more."""
+"""Channels or filters that are read from which filtering is the faster way. A vector has no more, and our own product
+takes multiples of it."""
 
 
 class FrozenConv(nn.Module):
-    """A convolution whose weights are never trained, and the clamp to `low`..`high` that follows it.
+    """A convolution whose weights are never trained, and the clamp to `low`..`high` that follows it, or the sum of it
+    and another tensor.
 
-    `read_once`: the gradient that comes back is a tensor of its own, since the only reader of the output hands back
-    such a one, and may be overwritten.
+    `compiled`: whether our own kernels may compute it. `read_once`: the gradient that comes back is a tensor of its
+    own, since the only reader of the output hands back such a one, and may be overwritten. `passes_on`: the input is
+    returned too, for others to read, so that their gradient is added while this one's is computed.
     """
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, conv: nn.Conv2d, low: float = -inf, high: float = inf, winograd: bool = True) -> None:
+    def __init__(self, conv: nn.Conv2d, low: float = -inf, high: float = inf, compiled: bool = True) -> None:
         super().__init__()
         weight = conv.weight.detach()
         self.register_buffer("weight", weight)
@@ -51,29 +50,28 @@ class FrozenConv(nn.Module):
         self.dilation, self.groups = conv.dilation, conv.groups
         self.same = isinstance(conv, Conv2dSame)
         self.low, self.high = low, high
-        self.read_once = False
+        self.read_once = self.passes_on = False
         self.direct: Way = Direct(self)
-        self.quickest = self.direct if needs_pytorch(weight) else self._quickest(winograd)
+        self.quickest = self.direct if needs_pytorch(weight) else self._quickest(compiled)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve and clamp `[batch, channels, rows, columns]`."""
-        y: Tensor = _Frozen.apply(x, self)
+    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Convolve `[batch, channels, rows, columns]`, add `other`, which has the result's shape, and clamp."""
+        y: Tensor | tuple[Tensor, Tensor] = _Frozen.apply(x, other, self)
         return y
 
     def way(self, x: Tensor) -> "Way":
         """The fastest way for `x`."""
         return self.direct if needs_pytorch(x) else self.quickest
 
-    def _quickest(self, winograd: bool) -> "Way":
+    def _quickest(self, compiled: bool) -> "Way":
+        filters, channels = self.weight.shape[:2]
         if self.is_pointwise:
+            if compiled and not filters % FEWEST and not channels % FEWEST and multiplies_vectors():
+                return Pointwise(self)
             return self.direct if torch.backends.cpu.get_cpu_capability() == "AVX512" else Product(self)
-        if not winograd or not self._can_be_filtered():
+        if not compiled or not is_filtered(self):
             return self.direct
-        return Winograd(self) if self.weight.shape[1] >= FEWEST else Stem(self)
-
-    def _can_be_filtered(self) -> bool:
-        taps, simple = _pair(self.weight.shape[2:]), self.groups == 1 and self.dilation == (1, 1)
-        return simple and len(self.weight) >= FEWEST and can_filter(taps, self.stride) and multiplies_vectors()
+        return Winograd(self) if channels >= FEWEST else Stem(self)
 
     @property
     def is_pointwise(self) -> bool:
@@ -99,6 +97,13 @@ class FrozenConv(nn.Module):
         return padding, (total[0] % 2, total[1] % 2)
 
 
+def is_filtered(conv: nn.Conv2d | FrozenConv) -> bool:
+    """Whether filtering is the fastest way for a convolution, on the way back at least."""
+    simple = conv.groups == 1 and _pair(conv.dilation) == (1, 1)
+    filterable = simple and can_filter(_pair(conv.weight.shape[2:]), _pair(conv.stride))
+    return filterable and len(conv.weight) >= FEWEST and multiplies_vectors()
+
+
 def multiplies_vectors() -> bool:
     """Whether the processor adds products with one rounding, without which the compiled kernels would be slow."""
     return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or platform.machine() in ("arm64", "aarch64")
@@ -106,16 +111,22 @@ def multiplies_vectors() -> bool:
 
 class _Frozen(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, conv: FrozenConv) -> Tensor:
-        y, mask = conv.way(x).apply(x)
-        ctx.conv, ctx.shape = conv, x.shape
+    def forward(ctx: Any, x: Tensor, other: Tensor | None, conv: FrozenConv) -> Tensor | tuple[Tensor, Tensor]:
+        y, mask = conv.way(x).apply(x, other)
+        ctx.conv, ctx.shape, ctx.is_sum = conv, x.shape, other is not None
         ctx.save_for_backward(mask)
-        return y
+        ctx.set_materialize_grads(False)
+        return (y, x) if conv.passes_on else y
 
     @staticmethod
-    def backward(ctx: Any, y: Tensor) -> tuple[Tensor, None]:
+    def backward(
+        ctx: Any, slope: Tensor | None, beside: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor | None, None]:
+        if slope is None:
+            return None if beside is None else beside.clone(), None, None
         (mask,) = ctx.saved_tensors
-        return ctx.conv.way(y).adjoint(y, mask, ctx.shape), None
+        way = ctx.conv.way(slope)
+        return *way.adjoint(slope, mask, ctx.shape, beside, ctx.is_sum), None
 
 
 class Way(Protocol):
@@ -126,11 +137,14 @@ class Way(Protocol):
 
     grid: int
 
-    def apply(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Convolve and clamp; return the result, and a mask of what passed if there is a clamp."""
+    def apply(self, x: Tensor, other: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Convolve, add `other` and clamp; return the result, and a mask of what passed if there is a clamp."""
 
-    def adjoint(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
-        """Return the gradient with respect to an input of `shape`, given the one with respect to the output."""
+    def adjoint(
+        self, y: Tensor, mask: Tensor | None, shape: torch.Size, beside: Tensor | None = None, is_sum: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the gradients with respect to an input of `shape`, plus `beside`, and to `other` if there was one,
+        given the one with respect to the output."""
 
 
 class Direct:
@@ -141,20 +155,26 @@ class Direct:
     def __init__(self, conv: FrozenConv) -> None:
         self.conv = conv
 
-    def apply(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def apply(self, x: Tensor, other: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """As `Way.apply`."""
+        return _clamped(self.conv, self._forth(x), other)
+
+    def adjoint(
+        self, y: Tensor, mask: Tensor | None, shape: torch.Size, beside: Tensor | None = None, is_sum: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `Way.adjoint`."""
+        y = _unclamped(self.conv, y, mask)
+        return _added(self._back(y, shape), beside), y if is_sum else None
+
+    def _forth(self, x: Tensor) -> Tensor:
         conv = self.conv
         padding, (down, across) = conv.margins(x.shape[2:])
         y = F.conv2d(x, conv.weight, conv.bias, conv.stride, padding, conv.dilation, conv.groups)
-        if down or across:
-            y = y[:, :, down:, across:].contiguous(memory_format=torch.channels_last)
-        return _clamped(conv, y)
+        return y[:, :, down:, across:].contiguous(memory_format=torch.channels_last) if down or across else y
 
-    def adjoint(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
-        """As `Way.adjoint`."""
+    def _back(self, y: Tensor, shape: torch.Size) -> Tensor:
         conv = self.conv
         padding, (down, across) = conv.margins(shape[2:])
-        y = _unclamped(conv, y, mask)
         if down or across:
             y = F.pad(y, (across, 0, down, 0))
         x = unread(y, shape)
@@ -165,37 +185,77 @@ class Direct:
         return found
 
 
-class Product:
+class Product(Direct):
     """A kernel of one pixel: a matrix product over all places."""
 
-    grid = 1
-
     def __init__(self, conv: FrozenConv) -> None:
-        self.conv, self.weight = conv, conv.weight[:, :, 0, 0].contiguous()
+        super().__init__(conv)
+        self.weight = conv.weight[:, :, 0, 0].contiguous()
         self.transposed = self.weight.T.contiguous()
 
-    def apply(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """As `Way.apply`."""
-        down, across = self.conv.stride
-        places = x[:, :, ::down, ::across].permute(0, 2, 3, 1)
+    def _forth(self, x: Tensor) -> Tensor:
+        places = _every(x, self.conv.stride).permute(0, 2, 3, 1)
         y = torch.addmm(self.conv.bias, places.reshape(-1, x.shape[1]), self.transposed)
-        return _clamped(self.conv, y.view(*places.shape[:3], -1).permute(0, 3, 1, 2))
+        return y.view(*places.shape[:3], -1).permute(0, 3, 1, 2)
 
-    def adjoint(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
-        """As `Way.adjoint`."""
-        places = _unclamped(self.conv, y, mask).permute(0, 2, 3, 1)
+    def _back(self, y: Tensor, shape: torch.Size) -> Tensor:
+        places = y.permute(0, 2, 3, 1)
         seen = torch.mm(places.reshape(-1, y.shape[1]), self.weight)
-        seen = seen.view(*places.shape[:3], -1).permute(0, 3, 1, 2)
-        if self.conv.stride == (1, 1):
-            return seen
-        down, across = self.conv.stride
-        x = unread(y, shape).zero_()
-        x[:, :, ::down, ::across] = seen
-        return x
+        return _spread(seen.view(*places.shape[:3], -1).permute(0, 3, 1, 2), shape, self.conv.stride)
 
 
-class Winograd(Direct):
-    """A larger kernel: minimal filtering."""
+class Pointwise(Direct):
+    """A kernel of one pixel: our own product, with all that stands around it."""
+
+    def __init__(self, conv: FrozenConv) -> None:
+        from phosphene.models.vectors import pack
+
+        super().__init__(conv)
+        weight = conv.weight[:, :, 0, 0]
+        self.forth, self.back = pack(weight.T[None]), pack(weight[None])
+        self.nothing = conv.bias.new_zeros(weight.shape[1])
+
+    def apply(self, x: Tensor, other: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """As `Way.apply`."""
+        from phosphene.models.pointwise import convolve
+
+        conv = self.conv
+        return convolve(_every(x, conv.stride), self.forth, conv.bias, conv.low, conv.high, other=other)
+
+    def adjoint(
+        self, y: Tensor, mask: Tensor | None, shape: torch.Size, beside: Tensor | None = None, is_sum: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `Way.adjoint`."""
+        from phosphene.models.pointwise import convolve
+
+        behind = None
+        if is_sum and mask is not None:
+            own = self.conv.read_once and y.is_contiguous(memory_format=torch.channels_last)
+            behind = y if own else unread(y, y.shape)
+        strided = self.conv.stride != (1, 1)
+        x, _ = convolve(y, self.back, self.nothing, passed=mask, seen=behind, other=None if strided else beside)
+        if strided:
+            x = _added(_spread(x, shape, self.conv.stride), beside)
+        return x, y if is_sum and mask is None else behind
+
+
+class Filtered(Direct):
+    """A larger kernel: filtering on the way back, which takes the mask along."""
+
+    def adjoint(
+        self, y: Tensor, mask: Tensor | None, shape: torch.Size, beside: Tensor | None = None, is_sum: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `Way.adjoint`."""
+        if is_sum:
+            y, mask = _unclamped(self.conv, y, mask), None
+        return _added(self._filtered(y, mask, shape), beside), y if is_sum else None
+
+    def _filtered(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
+        raise NotImplementedError
+
+
+class Winograd(Filtered):
+    """Minimal filtering, both ways."""
 
     def __init__(self, conv: FrozenConv) -> None:
         from phosphene.models import winograd
@@ -205,51 +265,48 @@ class Winograd(Direct):
         self.forth, self.back = (winograd.spectrum_of(conv.weight, conv.stride, back) for back in (False, True))
         self.nothing = conv.bias.new_zeros(conv.weight.shape[1])
 
-    def apply(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def apply(self, x: Tensor, other: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """As `Way.apply`."""
         conv = self.conv
         padding, skipped = conv.margins(x.shape[2:])
         axes = zip(x.shape[2:], conv.weight.shape[2:], conv.stride, padding, skipped, strict=True)
         size = _pair((side + 2 * pad - taps) // step + 1 - skip for side, taps, step, pad, skip in axes)
         before = _pair(pad - skip * step for step, pad, skip in zip(conv.stride, padding, skipped, strict=True))
-        return self.forth.convolve(x, conv.bias, size, before, (0, 0), conv.low, conv.high)
+        if other is None:
+            return self.forth.convolve(x, conv.bias, size, before, (0, 0), conv.low, conv.high)
+        return _clamped(conv, self.forth.convolve(x, conv.bias, size, before, (0, 0))[0], other)
 
-    def adjoint(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
-        """As `Way.adjoint`."""
+    def _filtered(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
         axes = list(zip(self.conv.weight.shape[2:], self.conv.stride, *self.conv.margins(shape[2:]), strict=True))
         before = _pair(beyond(taps, step) - pad // step + skip for taps, step, pad, skip in axes)
         left_out = _pair(pad % step for _, step, pad, _ in axes)
-        return self.back.convolve(y, self.nothing, shape[2:], before, left_out, passed=mask)[0]
+        x, _ = self.back.convolve(y, self.nothing, shape[2:], before, left_out, passed=mask)
+        return x
 
 
-class Stem(Direct):
+class Stem(Filtered):
     """A kernel of few channels, such as an image's: PyTorch's convolution forth, filtering back.
 
     On the way back the pixels of a stride are channels, of which there are more then, and the stride is 1.
     """
 
     def __init__(self, conv: FrozenConv) -> None:
+        from phosphene.models import winograd
+
         super().__init__(conv)
-        self.kernel = _by_phases(conv.weight, conv.stride)
-        self.grid = max(places_of(taps, 1) for taps in self.kernel.shape[2:])
-        self.nothing = conv.bias.new_zeros(max(FEWEST, len(self.kernel)))
+        kernel = _by_phases(conv.weight, conv.stride)
+        self.grid = max(places_of(taps, 1) for taps in kernel.shape[2:])
+        self.back = winograd.spectrum_of(kernel, (1, 1), back=False)
+        self.nothing = conv.bias.new_zeros(max(FEWEST, len(kernel)))
 
-    @cached_property
-    def back(self) -> "Spectrum":
-        """The transformed kernel; made when it is needed, since it needs Numba, and `folding` may choose another way."""
-        from phosphene.models.winograd import spectrum_of
-
-        return spectrum_of(self.kernel, (1, 1), back=False)
-
-    def adjoint(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
-        """As `Way.adjoint`."""
+    def _filtered(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
         conv, (_, channels, height, width) = self.conv, shape
         axes = list(zip(shape[2:], conv.weight.shape[2:], conv.stride, *conv.margins(shape[2:]), strict=True))
         size = _pair((side - 1 + pad) // step - pad // step + 1 for side, _, step, pad, _ in axes)
         before = _pair(beyond(taps, step) - pad // step + skip for _, taps, step, pad, skip in axes)
         top, left = (pad % step for _, _, step, pad, _ in axes)
         phases, _ = self.back.convolve(y, self.nothing, size, before, (0, 0), passed=mask)
-        pixels = phases.unflatten(1, (channels, *conv.stride)).permute(0, 1, 4, 2, 5, 3)
+        pixels = phases.view(-1, channels, *conv.stride, *size).permute(0, 1, 4, 2, 5, 3)
         return pixels.flatten(4, 5).flatten(2, 3)[:, :, top : top + height, left : left + width]
 
 
@@ -263,13 +320,34 @@ def _by_phases(weight: Tensor, stride: tuple[int, int]) -> Tensor:
     return phases.permute(1, 3, 5, 0, 2, 4).reshape(channels * down * across, filters, rows, columns)
 
 
+def _every(x: Tensor, stride: tuple[int, int]) -> Tensor:
+    """Return every stride-th place."""
+    return x if stride == (1, 1) else x[:, :, :: stride[0], :: stride[1]]
+
+
+def _spread(seen: Tensor, shape: torch.Size, stride: tuple[int, int]) -> Tensor:
+    """Return the adjoint of `_every`: zeros but for every stride-th place."""
+    if stride == (1, 1):
+        return seen
+    x = unread(seen, shape).zero_()
+    _every(x, stride).copy_(seen)
+    return x
+
+
+def _added(x: Tensor, beside: Tensor | None) -> Tensor:
+    """Add to a tensor that nobody else holds."""
+    return x if beside is None else x.add_(beside)
+
+
 def _pair(sides: Iterable[int | str]) -> tuple[int, int]:
     rows, columns = map(int, sides)
     return rows, columns
 
 
-def _clamped(conv: FrozenConv, y: Tensor) -> tuple[Tensor, Tensor | None]:
-    return clamp_(y, conv.low, conv.high) if conv.clamps else (y, None)
+def _clamped(conv: FrozenConv, y: Tensor, other: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    if other is not None and conv.clamps:
+        return clamped_sum(y, other, conv.low, conv.high)
+    return clamp_(y, conv.low, conv.high) if conv.clamps else (_added(y, other), None)
 
 
 def _unclamped(conv: FrozenConv, y: Tensor, mask: Tensor | None) -> Tensor:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from math import inf
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from torch.nn.modules.utils import _pair
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from phosphene.models.clamping import UNCLAMPED, FrozenClamp
-from phosphene.models.convolution import FrozenConv, Stem, Winograd
+from phosphene.models.convolution import FEWEST, FrozenConv, Pointwise, is_filtered
 from phosphene.models.libraries import Conv2dSame
 from phosphene.models.pooling import FrozenPool
 
@@ -73,17 +74,16 @@ def freeze(network: fx.GraphModule, winograd: bool) -> None:
 
     Outputs and gradients stay the same up to rounding.
     """
-    freeze_convolution = partial(_freeze_convolution, winograd=winograd)
-    for freeze_one in (_pool_fewer_channels, freeze_convolution, _freeze_clamp, _freeze_pool):
+    compiled = winograd and any(_is_filtered(network, node) for node in network.graph.nodes)
+    freeze_convolution = partial(_freeze_convolution, compiled=compiled)
+    join_readers = partial(_join_readers, compiled=compiled)
+    for change in (_pool_fewer_channels, freeze_convolution, _freeze_clamp, _freeze_pool, join_readers, _pass_on):
         for node in list(network.graph.nodes):
-            freeze_one(network, node)
-    for node in list(network.graph.nodes):
-        _join_readers(network, node, winograd)
-    _leave_stems(network)
+            change(network, node)
     for node in network.graph.nodes:
-        conv, readers = _module_of(network, node), list(node.users)
+        conv = _module_of(network, node)
         if isinstance(conv, FrozenConv):
-            conv.read_once = len(readers) == 1 and _takes_alone(network, readers[0])
+            conv.read_once = _is_read_once(network, _result_of(node, conv))
     network.delete_all_unused_submodules()
     network.recompile()
 
@@ -115,22 +115,32 @@ def _pool_fewer_channels(network: fx.GraphModule, node: fx.Node) -> None:
     node.op, node.target, node.args, node.kwargs = "call_function", operator.add, (source, shift), {}
 
 
-def _freeze_convolution(network: fx.GraphModule, node: fx.Node, winograd: bool) -> None:
+def _is_filtered(network: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node is a convolution that is filtered both ways, for which it is worth to load Numba."""
+    conv = _module_of(network, node)
+    return _can_be_frozen(conv) and conv.in_channels >= FEWEST and is_filtered(conv)
+
+
+def _can_be_frozen(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
+    if not isinstance(conv, nn.Conv2d) or type(conv) not in KNOWN:
+        return False
+    return conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+
+
+def _freeze_convolution(network: fx.GraphModule, node: fx.Node, compiled: bool) -> None:
     """Make it a `FrozenConv`, together with the clamp that follows it where nobody else reads it."""
     conv = _module_of(network, node)
-    if not isinstance(conv, nn.Conv2d) or type(conv) not in KNOWN:
-        return
-    if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+    if not _can_be_frozen(conv):
         return
     clamp = next(iter(node.users)) if len(node.users) == 1 else node
     limits = CLAMPS.get(_operation(network, clamp))
-    _call(network, node, FrozenConv(conv, *(limits or UNCLAMPED), winograd=winograd), node.args)
+    _call(network, node, FrozenConv(conv, *(limits or UNCLAMPED), compiled=compiled), node.args)
     if limits:
         clamp.replace_all_uses_with(node)
         network.graph.erase_node(clamp)
 
 
-def _join_readers(network: fx.GraphModule, node: fx.Node, winograd: bool) -> None:
+def _join_readers(network: fx.GraphModule, node: fx.Node, compiled: bool) -> None:
     """Make one convolution of the kernels of one pixel that read a node and are clamped alike.
 
     The node is read once, and the gradient comes back in one piece in place of several to be added.
@@ -138,11 +148,11 @@ def _join_readers(network: fx.GraphModule, node: fx.Node, winograd: bool) -> Non
     alike: dict[tuple[float, float], dict[fx.Node, FrozenConv]] = {}
     for reader in node.users:
         conv = _module_of(network, reader)
-        if isinstance(conv, FrozenConv) and conv.is_pointwise and conv.stride == (1, 1):
+        if isinstance(conv, FrozenConv) and conv.is_pointwise and conv.stride == (1, 1) and reader.args == (node,):
             alike.setdefault((conv.low, conv.high), {})[reader] = conv
     for limits, convs in alike.items():
         if len(convs) > 1:
-            _join(network, node, convs, FrozenConv(_stacked(list(convs.values())), *limits, winograd=winograd))
+            _join(network, node, convs, FrozenConv(_stacked(list(convs.values())), *limits, compiled=compiled))
 
 
 def _join(network: fx.GraphModule, node: fx.Node, convs: dict[fx.Node, FrozenConv], joined: FrozenConv) -> None:
@@ -173,26 +183,71 @@ def _convolution(weight: Tensor, bias: Tensor | None = None) -> nn.Conv2d:
     return conv
 
 
-def _leave_stems(network: fx.GraphModule) -> None:
-    """Leave stems to PyTorch where nothing else is filtered: they are not worth loading Numba for."""
-    convs = [module for module in network.modules() if isinstance(module, FrozenConv)]
-    if not any(isinstance(conv.quickest, Winograd) for conv in convs):
-        for conv in (conv for conv in convs if isinstance(conv.quickest, Stem)):
-            conv.quickest = conv.direct
-
-
 def _freeze_clamp(network: fx.GraphModule, node: fx.Node) -> None:
-    """Make it a `FrozenClamp`, together with the sum in front of it where nobody else reads it."""
+    """Make it a `FrozenClamp`, together with the sum in front of it where nobody else reads it.
+
+    A convolution that can add takes over both.
+    """
     limits = CLAMPS.get(_operation(network, node))
     if not limits or not node.args:
         return
     (source,) = node.all_input_nodes
+    terms = [term for term in source.args if isinstance(term, fx.Node)]
     is_sum = source.op != "call_module" and source.target in SUMS and len(source.users) == 1 and not source.kwargs
-    if is_sum and all(isinstance(term, fx.Node) for term in source.args):
+    if not is_sum or len(terms) < len(source.args):
+        _call(network, node, FrozenClamp(*limits), (source,))
+        return
+    adding = {term: conv for term in terms if (conv := _adding_conv(network, term))}
+    if not adding:
         _call(network, node, FrozenClamp(*limits), source.args)
         network.graph.erase_node(source)
-    else:
-        _call(network, node, FrozenClamp(*limits), (source,))
+        return
+    term, conv = adding.popitem()
+    conv.low, conv.high = limits
+    (other,) = (found for found in terms if found is not term)
+    _call(network, node, conv, (*term.args, other))
+    for done in (source, term):
+        network.graph.erase_node(done)
+
+
+def _adding_conv(network: fx.GraphModule, node: fx.Node) -> FrozenConv | None:
+    """Return a node's convolution if it can take over the sum that reads it, and nobody else reads it."""
+    conv = _module_of(network, node)
+    if not isinstance(conv, FrozenConv) or not isinstance(conv.quickest, Pointwise):
+        return None
+    return None if conv.clamps or len(node.args) > 1 or len(node.users) > 1 else conv
+
+
+def _pass_on(network: fx.GraphModule, node: fx.Node) -> None:
+    """Let the first reader of a node pass it on to the others, if it is a convolution that can add their gradient."""
+    readers = [reader for reader in network.graph.nodes if reader in node.users]
+    conv = _module_of(network, readers[0]) if len(readers) > 1 else None
+    if not isinstance(conv, FrozenConv) or not isinstance(conv.quickest, Pointwise) or node in readers[0].args[1:]:
+        return
+    first, *others = readers
+    results = list(first.users)
+    with network.graph.inserting_after(first):
+        passed = network.graph.call_function(operator.getitem, (first, 1))
+        result = network.graph.call_function(operator.getitem, (first, 0))
+    for reader in results:
+        reader.replace_input_with(first, result)
+    for reader in others:
+        reader.replace_input_with(node, passed)
+    conv.passes_on = True
+
+
+def _result_of(node: fx.Node, conv: FrozenConv) -> fx.Node:
+    """Return the node whose value is a convolution's result."""
+    return next(reader for reader in node.users if reader.args[1] == 0) if conv.passes_on else node
+
+
+def _is_read_once(network: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node has one reader, and the gradient that this hands back is a tensor of its own."""
+    if len(node.users) != 1:
+        return False
+    (reader,) = node.users
+    reads_it = isinstance(_module_of(network, reader), FrozenConv) and reader.args[0] is node
+    return reads_it or reader.target is torch.split
 
 
 def _freeze_pool(network: fx.GraphModule, node: fx.Node) -> None:
@@ -208,11 +263,6 @@ def _pool_of(network: fx.GraphModule, node: fx.Node) -> nn.MaxPool2d | nn.AvgPoo
     if kind is None or not node.args or len(node.args) > MOST_SETTINGS or len(node.all_input_nodes) > 1:
         return None
     return pool if isinstance(pool, nn.MaxPool2d | nn.AvgPool2d) else kind(*node.args[1:], **node.kwargs)
-
-
-def _takes_alone(network: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether the gradient that a node hands back is a tensor of its own."""
-    return node.target is torch.split or isinstance(_module_of(network, node), FrozenConv)
 
 
 def _call(network: fx.GraphModule, node: fx.Node, module: nn.Module, arguments: tuple[fx.node.Argument, ...]) -> None:

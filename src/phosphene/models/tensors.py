@@ -46,6 +46,19 @@ def channels_last(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).contiguous()
 
 
+def pixels(x: Tensor) -> tuple[Tensor, int]:
+    """Return the numbers of `x` [batch, channels, rows, columns], flat, and how far one pixel lies from the next.
+
+    Channels of a larger tensor are not copied if they lie in that order.
+    """
+    batch, channels, rows, columns = x.shape
+    pitch = x.stride(3)
+    order = (rows * columns * pitch, 1, columns * pitch, pitch)
+    if pitch < channels or any(side > 1 and a != b for side, a, b in zip(x.shape, x.stride(), order, strict=True)):
+        return channels_last(x).view(-1), channels
+    return x.as_strided(((batch * rows * columns - 1) * pitch + channels,), (1,)), pitch
+
+
 def unread(slope: Tensor, shape: torch.Size) -> Tensor:
     """Stand for an operation's input of `shape`, where PyTorch wants one to know its layout and does not read it."""
     layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format

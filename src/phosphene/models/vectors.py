@@ -42,6 +42,9 @@ FLOAT, INDEX, BYTE = ir.FloatType(), ir.IntType(64), ir.IntType(8)
 VECTOR, BYTES = ir.VectorType(FLOAT, LANES), ir.VectorType(BYTE, LANES)
 NOTHING = Constant(VECTOR, [0.0] * LANES)
 
+READ, WRITE, SOON, DATA = 0, 1, 3, 1
+"""What LLVM's prefetch is told."""
+
 
 def pack(factors: Tensor) -> Tensor:
     """Lay out factors [products, depth, columns] for `multiply`: [products, panels, depth, columns of a panel], flat.
@@ -104,20 +107,20 @@ def load(typing_context, array, at, step, count):
 
 @intrinsic(prefer_literal=True)
 @no_type_check
-def load_where(typing_context, array, mask, at, step, count):
-    """As `load`, with zeros where `mask`, which lies alike, is false."""
+def load_where(typing_context, array, at, step, mask, mask_at, mask_step, count):
+    """As `load`, with zeros where `mask` is false."""
 
     def generate(context, builder, signature, arguments):
-        _, _, _, step, _ = arguments
-        places = _places(context, builder, signature, arguments, 0, 2, step, count.literal_value)
-        marks = _places(context, builder, signature, arguments, 1, 2, step, count.literal_value)
+        places = _places(context, builder, signature, arguments, 0, 1, arguments[2], count.literal_value)
+        marks = _places(context, builder, signature, arguments, 3, 4, arguments[5], count.literal_value)
         loaded = []
         for place, mark in zip(places, marks, strict=True):
             through = builder.icmp_unsigned("!=", _load(builder, mark, BYTES), Constant(BYTES, [0] * LANES))
             loaded.append(builder.select(through, _load(builder, place, VECTOR), NOTHING))
         return context.make_tuple(builder, signature.return_type, loaded)
 
-    return types.UniTuple(vector, count.literal_value)(array, mask, types.intp, types.intp, count), generate
+    index = types.intp
+    return types.UniTuple(vector, count.literal_value)(array, index, index, mask, index, index, count), generate
 
 
 @intrinsic
@@ -143,13 +146,10 @@ def store_clamped(typing_context, values, value_at, shift, shift_at, low, high, 
     def generate(context, builder, signature, arguments):
         _, _, _, _, low, high, _, _, _ = arguments
         low, high = _spread(builder, low), _spread(builder, high)
-        shifted = _sum_of(context, builder, signature, arguments)
-        raised = builder.select(builder.fcmp_ordered("<", shifted, low), low, shifted)
-        clamped = builder.select(builder.fcmp_ordered(">", raised, high), high, raised)
-        _store(builder, _place(context, builder, signature.args[6], arguments[6], arguments[8]), clamped)
-        above, below = builder.fcmp_ordered(">", shifted, low), builder.fcmp_ordered("<", shifted, high)
-        through = builder.zext(builder.and_(above, below), BYTES)
-        _store(builder, _place(context, builder, signature.args[7], arguments[7], arguments[8]), through)
+        clamped, through = _clamped(builder, _sum_of(context, builder, signature, arguments), low, high)
+        place, mark = (_place(context, builder, signature.args[k], arguments[k], arguments[8]) for k in (6, 7))
+        _store_past_caches_if_aligned(builder, place, clamped)
+        _store(builder, mark, through)
         return context.get_dummy_value()
 
     index, number = types.intp, types.float32
@@ -163,7 +163,7 @@ def store_shifted(typing_context, values, value_at, shift, shift_at, out, at):
 
     def generate(context, builder, signature, arguments):
         place = _place(context, builder, signature.args[4], arguments[4], arguments[5])
-        _store(builder, place, _sum_of(context, builder, signature, arguments))
+        _store_past_caches_if_aligned(builder, place, _sum_of(context, builder, signature, arguments))
         return context.get_dummy_value()
 
     return types.void(values, types.intp, shift, types.intp, out, types.intp), generate
@@ -171,35 +171,137 @@ def store_shifted(typing_context, values, value_at, shift, shift_at, out, at):
 
 @intrinsic(prefer_literal=True)
 @no_type_check
-def multiply(typing_context, a, a_at, a_step, b, b_at, depth, out, out_at, out_step, width):
-    """Set a block of `out` to the product of ROWS x `depth` numbers of `a` and `depth` x `width` vectors of `b`.
+def multiply(typing_context, blocks, a, a_at, a_step, b, b_at, depth, out, out_at, out_step, width):
+    """Set a part of `out` to the product of `blocks` x ROWS rows of `depth` numbers of `a`, and `depth` x `width`
+    vectors of `b`.
 
     `width`, a constant, is 1 or 2. Rows of `a` and `out` lie a step apart, those of `b` next to each other.
     """
-    wide = width.literal_value
 
     def generate(context, builder, signature, arguments):
-        a_step, depth, out_step = arguments[2], arguments[5], arguments[8]
-        firsts = _places(context, builder, signature, arguments, 0, 1, a_step, ROWS)
-        b = _place(context, builder, signature.args[3], arguments[3], arguments[4])
-        sums = [[cgutils.alloca_once(builder, VECTOR) for _ in range(wide)] for _ in range(ROWS)]
-        for total in chain(*sums):
-            builder.store(NOTHING, total)
-        whole = builder.sdiv(depth, Constant(INDEX, UNROLLED))
-        with cgutils.for_range(builder, whole) as loop:
-            for step in range(UNROLLED):
-                place = builder.add(builder.mul(loop.index, Constant(INDEX, UNROLLED)), Constant(INDEX, step))
-                _add_products(builder, firsts, b, place, sums)
-        done = builder.mul(whole, Constant(INDEX, UNROLLED))
-        with cgutils.for_range_slice(builder, done, depth, Constant(INDEX, 1), INDEX) as (place, _):
-            _add_products(builder, firsts, b, place, sums)
-        for row, into in zip(sums, _places(context, builder, signature, arguments, 6, 7, out_step, ROWS), strict=True):
-            for k, total in enumerate(row):
-                _store(builder, _onward(builder, into, k), builder.load(total))
+        a, b, out = (_place(context, builder, signature.args[k], arguments[k], arguments[k + 1]) for k in (1, 4, 7))
+        function = _product(builder.module, width.literal_value)
+        builder.call(function, [arguments[0], a, arguments[3], b, arguments[6], out, arguments[9]])
         return context.get_dummy_value()
 
     index = types.intp
-    return types.void(a, index, index, b, index, index, out, index, index, width), generate
+    return types.void(index, a, index, index, b, index, index, out, index, index, width), generate
+
+
+@intrinsic(prefer_literal=True)
+@no_type_check
+def multiply_and_clamp(
+    typing_context, blocks, a, a_at, a_step, b, b_at, depth, shift, shift_at, other, low, high, out, mask, at, step,
+    width,
+):  # fmt: skip
+    """As `multiply`, with `shift`, of `width` vectors, added to each row, and a part of `other`, if that is not empty.
+
+    If `mask` is not empty, the sum is clamped, and what was let through is noted there. `other`, `out` and `mask` lie
+    alike, from `at` on, and their rows begin where vectors are aligned.
+    """
+
+    def generate(context, builder, signature, arguments):
+        a, b, shift = (_place(context, builder, signature.args[k], arguments[k], arguments[k + 1]) for k in (1, 4, 7))
+        other, out, mask = (_place_if_any(context, builder, signature, arguments, k, 14) for k in (9, 12, 13))
+        function = _product(builder.module, width.literal_value, clamps=True)
+        blocks, _, _, a_step, _, _, depth, _, _, _, low, high, _, _, _, step, _ = arguments
+        builder.call(function, [blocks, a, a_step, b, depth, out, step, shift, other, mask, low, high])
+        return context.get_dummy_value()
+
+    index, number = types.intp, types.float32
+    return types.void(
+        index, a, index, index, b, index, index, shift, index, other, number, number, out, mask, index, index, width
+    ), generate  # fmt: skip
+
+
+def _product(module: ir.Module, width: int, clamps: bool = False) -> ir.Function:
+    """Return the function behind `multiply` or `multiply_and_clamp`.
+
+    Inlined, the addresses that the caller's loops go through would take the registers that it needs; and were it called
+    for each block, the caller's own stores would wait for the block's to reach the cache.
+    """
+    name = f"product_{ROWS}_{width}_{clamps}"
+    if name in module.globals:
+        return module.globals[name]
+    floats, bytes_ = FLOAT.as_pointer(), BYTE.as_pointer()
+    added = [floats, floats, bytes_, FLOAT, FLOAT] if clamps else []
+    kinds = [INDEX, floats, INDEX, floats, INDEX, floats, INDEX, *added]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    builder = IRBuilder(function.append_basic_block())
+    blocks, a, a_step, b, depth, out, out_step, *rest = function.args
+    with cgutils.for_range(builder, blocks) as loop:
+        row = builder.mul(loop.index, Constant(INDEX, ROWS))
+        at = builder.mul(row, out_step)
+        firsts = _steps(builder, builder.gep(a, [builder.mul(row, a_step)]), a_step, ROWS)
+        if clamps:
+            _, other, mask, _, _ = rest
+            _prefetch(builder, other, at, out_step, width, READ)
+            _prefetch(builder, mask, at, out_step, 1, WRITE)
+        sums = _summed(builder, firsts, b, depth, width)
+        if clamps:
+            _finish(builder, sums, at, out_step, *rest)
+        for total, place in zip(sums, _spots(builder, builder.gep(out, [at]), out_step, width), strict=True):
+            (_store_past_caches if clamps else _store)(builder, place, builder.load(total))
+    builder.ret_void()
+    return function
+
+
+def _summed(builder: IRBuilder, firsts: list[Value], b: Value, depth: Value, width: int) -> list[Value]:
+    """Return where the sums of a product are, row by row."""
+    sums = [[cgutils.alloca_once(builder, VECTOR) for _ in range(width)] for _ in range(ROWS)]
+    for total in chain(*sums):
+        builder.store(NOTHING, total)
+    whole = builder.sdiv(depth, Constant(INDEX, UNROLLED))
+    with cgutils.for_range(builder, whole) as loop:
+        for step in range(UNROLLED):
+            place = builder.add(builder.mul(loop.index, Constant(INDEX, UNROLLED)), Constant(INDEX, step))
+            _add_products(builder, firsts, b, place, sums)
+    done = builder.mul(whole, Constant(INDEX, UNROLLED))
+    with cgutils.for_range_slice(builder, done, depth, Constant(INDEX, 1), INDEX) as (place, _):
+        _add_products(builder, firsts, b, place, sums)
+    return list(chain(*sums))
+
+
+def _finish(
+    builder: IRBuilder, sums: list[Value], at: Value, step: Value,
+    shift: Value, other: Value, mask: Value, low: Value, high: Value,
+) -> None:  # fmt: skip
+    """Add what is asked for, clamp, and write the mask."""
+    width = len(sums) // ROWS
+    shifts = [_load(builder, _onward(builder, shift, k), VECTOR) for k in range(width)] * ROWS
+    for total, added in zip(sums, shifts, strict=True):
+        builder.store(builder.fadd(builder.load(total), added), total)
+    with builder.if_then(_is_any(builder, other)):
+        for total, place in zip(sums, _spots(builder, builder.gep(other, [at]), step, width), strict=True):
+            builder.store(builder.fadd(builder.load(total), _load(builder, place, VECTOR)), total)
+    with builder.if_then(_is_any(builder, mask)):
+        low, high = _spread(builder, low), _spread(builder, high)
+        for total, place in zip(sums, _spots(builder, builder.gep(mask, [at]), step, width), strict=True):
+            clamped, through = _clamped(builder, builder.load(total), low, high)
+            builder.store(clamped, total)
+            _store(builder, place, through)
+
+
+def _prefetch(builder: IRBuilder, first: Value, at: Value, step: Value, width: int, use: int) -> None:
+    """Have a block brought to the cache, if there is one, while its product is computed."""
+    number = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [BYTE.as_pointer(), *[number] * 3])
+    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    settings = [Constant(number, setting) for setting in (use, SOON, DATA)]
+    with builder.if_then(_is_any(builder, first)):
+        for place in _spots(builder, builder.gep(first, [at]), step, width):
+            builder.call(prefetch, [builder.bitcast(place, BYTE.as_pointer()), *settings])
+
+
+def _spots(builder: IRBuilder, first: Value, step: Value, width: int) -> list[Value]:
+    """Return the addresses of the vectors of a block, row by row."""
+    return [_onward(builder, row, k) for row in _steps(builder, first, step, ROWS) for k in range(width)]
+
+
+def _is_any(builder: IRBuilder, pointer: Value) -> Value:
+    return builder.icmp_unsigned("!=", builder.ptrtoint(pointer, INDEX), Constant(INDEX, 0))
 
 
 def _add_products(builder: IRBuilder, firsts: list[Value], b: Value, place: Value, sums: list[list[Value]]) -> None:
@@ -251,6 +353,14 @@ def _combined(builder: IRBuilder, coefficients: Matrix, vectors: list[Value]) ->
     return total
 
 
+def _clamped(builder: IRBuilder, value: Value, low: Value, high: Value) -> tuple[Value, Value]:
+    """Return a clamped vector, and a byte for each of its numbers that was let through."""
+    raised = builder.select(builder.fcmp_ordered("<", value, low), low, value)
+    above, below = builder.fcmp_ordered(">", value, low), builder.fcmp_ordered("<", value, high)
+    lowered = builder.select(builder.fcmp_ordered(">", raised, high), high, raised)
+    return lowered, builder.zext(builder.and_(above, below), BYTES)
+
+
 def _constant(number: float) -> Value:
     return Constant(VECTOR, [float(np.float32(number))] * LANES)
 
@@ -278,11 +388,23 @@ def _place(context: Any, builder: IRBuilder, kind: Any, array: Value, at: Value)
     return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
 
 
+def _place_if_any(context: Any, builder: IRBuilder, signature: Any, arguments: Any, array: int, at: int) -> Value:
+    """Return the address of a place of an array, or none if the array is empty."""
+    made = context.make_array(signature.args[array])(context, builder, arguments[array])
+    place = builder.gep(made.data, [arguments[at]])
+    none = builder.inttoptr(Constant(INDEX, 0), place.type)
+    return builder.select(builder.icmp_signed("==", made.nitems, Constant(INDEX, 0)), none, place)
+
+
 def _places(
     context: Any, builder: IRBuilder, signature: Any, arguments: Any, array: int, at: int, step: Value, count: int
 ) -> list[Value]:
     """Return the addresses of `count` places of an array, a step apart, given which arguments say where."""
     first = _place(context, builder, signature.args[array], arguments[array], arguments[at])
+    return _steps(builder, first, step, count)
+
+
+def _steps(builder: IRBuilder, first: Value, step: Value, count: int) -> list[Value]:
     return [builder.gep(first, [builder.mul(step, Constant(INDEX, k))]) for k in range(count)]
 
 
@@ -298,3 +420,18 @@ def _load(builder: IRBuilder, place: Value, kind: ir.VectorType) -> Value:
 
 def _store(builder: IRBuilder, place: Value, value: Value) -> None:
     builder.store(value, builder.bitcast(place, value.type.as_pointer()), align=1)
+
+
+def _store_past_caches(builder: IRBuilder, place: Value, value: Value) -> None:
+    """Write a vector that is not read again soon, and leave the caches to others. It has to be aligned."""
+    stored = builder.store(value, builder.bitcast(place, value.type.as_pointer()), align=4 * LANES)
+    stored.set_metadata("nontemporal", builder.module.add_metadata([Constant(ir.IntType(32), 1)]))
+
+
+def _store_past_caches_if_aligned(builder: IRBuilder, place: Value, value: Value) -> None:
+    last = builder.and_(builder.ptrtoint(place, INDEX), Constant(INDEX, 4 * LANES - 1))
+    with builder.if_else(builder.icmp_unsigned("==", last, Constant(INDEX, 0))) as (aligned, other):
+        with aligned:
+            _store_past_caches(builder, place, value)
+        with other:
+            _store(builder, place, value)

@@ -166,13 +166,11 @@ def _kernel_of(down: str, across: str) -> Any:
                 for point in range(points):
                     for column in range(0, padded, PANEL):
                         panel = (point * padded + column) * channels
-                        for t in range(0, count, ROWS):
-                            row = point * together + t
-                            at, to = row * channels, row * padded + column
-                            if padded - column >= PANEL:
-                                multiply(seen, at, channels, packed, panel, channels, products, to, padded, 2)
-                            else:
-                                multiply(seen, at, channels, packed, panel, channels, products, to, padded, 1)
+                        blocks, at, to = count // ROWS, point * together * channels, point * together * padded + column
+                        if padded - column >= PANEL:
+                            multiply(blocks, seen, at, channels, packed, panel, channels, products, to, padded, 2)
+                        else:
+                            multiply(blocks, seen, at, channels, packed, panel, channels, products, to, padded, 1)
                 for t in range(min(count, windows - first)):
                     place = first + t
                     image, i, j = place // (grid[0] * grid[1]), place // grid[1] % grid[0], place % grid[1]
@@ -203,7 +201,8 @@ def _analyse(
             if not inside:
                 pixels = load(window, j * LANES, columns * LANES, rows)
             elif mask.size:
-                pixels = load_where(x, mask, corner + j * channels + c, width * channels, rows)
+                at = corner + j * channels + c
+                pixels = load_where(x, at, width * channels, mask, at, width * channels, rows)
             else:
                 pixels = load(x, corner + j * channels + c, width * channels, rows)
             store(half, j * LANES, columns * LANES, analysed(down, pixels))
@@ -221,7 +220,7 @@ def _copy(x, mask, shape, image, top, left, c, window, rows, columns):
     for i in range(max(0, -top), min(rows, height - top)):
         for j in range(max(0, -left), min(columns, width - left)):
             at, to = ((image * height + top + i) * width + left + j) * channels + c, (i * columns + j) * LANES
-            store(window, to, 0, load_where(x, mask, at, 0, 1) if mask.size else load(x, at, 0, 1))
+            store(window, to, 0, load_where(x, at, 0, mask, at, 0, 1) if mask.size else load(x, at, 0, 1))
 
 
 @numba.njit(inline="always")
