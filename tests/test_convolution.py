@@ -14,9 +14,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from phosphene.binding import tiling_of
 from phosphene.gradient import whole_image_gradient
 from phosphene.job import load_network
-from phosphene.models import winograd
+from phosphene.models import pointwise, winograd
 from phosphene.models.convolution import Direct, FrozenConv, Pointwise, Product, Stem, Winograd
+from phosphene.models.kernels import compiled
 from phosphene.models.network import Network
+from phosphene.models.tensors import pixels
+from phosphene.models.vectors import ROWS
 from phosphene.models.winograd import BLOCK
 from phosphene.objective import Energy, Scoring
 from phosphene.settings import Recipe
@@ -130,6 +133,62 @@ def test_nothing_passes_where_it_is_clamped(way, conv, limits):
     assert relative(torch.autograd.grad(found, images, slope)[0], wanted) < 1e-5
 
 
+@pytest.mark.usefixtures("processor")
+@pytest.mark.parametrize("limits", [(-torch.inf, torch.inf), (0.0, torch.inf), (0.0, 0.4)])
+@pytest.mark.parametrize("read_once", [False, True])
+@pytest.mark.parametrize(("way", "conv"), CASES, ids=lambda value: str(value).removeprefix("Conv2d"))
+def test_a_sum_and_others_that_read_the_input(way, conv, limits, read_once):
+    """What a residual block needs: `other` is added in front of the clamp, and the input's other gradient behind."""
+    conv.requires_grad_(False)
+    generator = torch.Generator().manual_seed(2)
+    frozen = FrozenConv(conv, *limits)
+    frozen.passes_on, frozen.read_once = True, read_once
+    images = torch.randn(2, conv.in_channels, 13, 10, generator=generator).requires_grad_(True)
+    x, y, _ = exact(conv, images.detach(), *limits)
+    other = torch.randn(y.shape, generator=generator).requires_grad_(True)
+    found, passed_on = frozen(images, other)
+    assert torch.equal(passed_on, images)
+    total = y + other.double()
+    torch.testing.assert_close(found.double(), total.clamp(*limits), rtol=1e-4, atol=1e-4)
+    slope, beside = torch.randn(y.shape, generator=generator), torch.randn(images.shape, generator=generator)
+    through = slope.double() * ((found > limits[0]) & (found < limits[1]))
+    wanted = torch.autograd.grad(y, x, through)[0] + beside
+    for layout in (torch.contiguous_format, torch.channels_last):
+        slopes = [one.clone(memory_format=layout) for one in (slope, beside)]
+        of_images, of_other = torch.autograd.grad((found, passed_on), (images, other), slopes, retain_graph=True)
+        assert relative(of_images, wanted) < 1e-5
+        assert torch.equal(of_other, through.float())
+        assert torch.equal(slopes[1], beside)
+        assert read_once or torch.equal(slopes[0], slope)
+    alone = beside.clone()
+    assert torch.equal(torch.autograd.grad(passed_on, images, alone)[0].add_(1), beside + 1)
+    assert torch.equal(alone, beside)
+
+
+@pytest.mark.parametrize("conv", [nn.Conv2d(32, 48, 3, padding=1), nn.Conv2d(32, 48, 1)], ids=str)
+def test_some_channels_of_a_larger_tensor(conv):
+    frozen, last = FrozenConv(conv.requires_grad_(False), 0.0), torch.channels_last
+    whole = torch.randn(2, 70, 9, 11).to(memory_format=last)
+    (found, mask), (wanted, same) = (frozen.quickest.apply(x) for x in (whole[:, 5:37], whole[:, 5:37].clone()))
+    assert torch.equal(found, wanted)
+    assert torch.equal(mask, same)
+    shape = whole[:, 5:37].shape
+    backs = [frozen.quickest.adjoint(y, mask, shape)[0] for y in (whole[:, 9:57], whole[:, 9:57].clone())]
+    assert torch.equal(*backs)
+
+
+def test_pixels_are_copied_only_where_they_lie_otherwise():
+    x = torch.randn(2, 7, 5, 6).to(memory_format=torch.channels_last)
+    for part, pitch in ((x, 7), (x[:, 2:5], 7), (x[:1], 7), (x[:, :, 1:], 7)):
+        flat, found = pixels(part)
+        copied = flat.data_ptr() != part.data_ptr()
+        assert (found, copied) == ((pitch, False) if part.shape[2] == 5 else (7, True))
+        places = [flat[place * found :][: part.shape[1]] for place in range(part.numel() // part.shape[1])]
+        assert torch.equal(torch.stack(places), part.permute(0, 2, 3, 1).flatten(0, 2))
+    assert pixels(x.contiguous())[1] == 7
+    assert torch.equal(pixels(x.contiguous())[0], pixels(x)[0])
+
+
 @pytest.fixture(params=[1, 2])
 def threads(request):
     before = torch.get_num_threads()
@@ -146,6 +205,18 @@ def test_the_bits_do_not_depend_on_how_windows_are_shared_out(block, threads, mo
     monkeypatch.setattr(winograd, "BLOCK", block)
     torch.set_num_threads(threads)
     assert torch.equal(conv(images), wanted)
+
+
+@pytest.mark.parametrize("together", [ROWS, 5 * ROWS])
+def test_the_bits_do_not_depend_on_how_places_are_shared_out(together, threads, monkeypatch):
+    conv = FrozenConv(nn.Conv2d(32, 48, 1).requires_grad_(False), 0.0)
+    images, other = torch.randn(2, 32, 11, 13), torch.randn(2, 48, 11, 13)
+    wanted = conv(images, other)
+    monkeypatch.setattr(pointwise, "_multiply_places", compiled(pointwise._multiply_places.py_func))
+    monkeypatch.setattr(pointwise, "TOGETHER", together)
+    torch.set_num_threads(threads)
+    assert torch.equal(conv(images, other), wanted)
+    assert torch.equal(conv(images[:, :, 1:, 3:], other[:, :, 1:, 3:]), wanted[:, :, 1:, 3:])
 
 
 def conv_of(frozen):

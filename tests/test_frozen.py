@@ -1,6 +1,7 @@
 """Frozen clamps and pools against PyTorch's own, and what they keep for the way back."""
 
 import copy
+import operator
 import subprocess
 import sys
 from functools import partial
@@ -12,8 +13,9 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from phosphene.job import load_network
-from phosphene.models import clamping, kernels, tensors
+from phosphene.models import clamping, convolution, kernels, tensors
 from phosphene.models.clamping import FrozenClamp, clamp_, masked
+from phosphene.models.convolution import Direct, FrozenConv, Pointwise, Product, Stem, Winograd
 from phosphene.models.folding import freeze
 from phosphene.models.network import Network
 from phosphene.models.pooling import FrozenPool
@@ -258,9 +260,71 @@ def test_pools_read_no_more_channels_than_the_kernel_behind_them_gives():
     assert sorted(channels) == [8, 10, 12, 12, 12, 12]
 
 
+WAYS = {
+    "efficientnet_lite0": {Direct, Product},
+    "inception_v3": {Pointwise, Stem, Winograd},
+    "resnet50": {Pointwise, Stem, Winograd},
+    "vgg19": {Stem, Winograd},
+}
+
+
+class Residual(nn.Module):
+    """Blocks as resnet50 has them: the first with a kernel of one pixel beside it, the second without."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.beside = nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.Conv2d(16, 32, 1)
+        shapes = {"first": (16, 16, 1), "wide": (16, 16, 3), "last": (16, 32, 1)}
+        for block in ("one", "two"):
+            for name, (channels, filters, kernel) in shapes.items():
+                channels = 32 if (block, name) == ("two", "first") else channels
+                setattr(self, f"{block}_{name}", nn.Conv2d(channels, filters, kernel, padding=kernel // 2))
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        y = self.one_last(self.one_wide(self.one_first(x).relu()).relu())
+        one = F.relu(y + self.beside(x))
+        y = self.two_last(self.two_wide(self.two_first(one).relu()).relu())
+        y += one
+        return one, y.relu()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sums_and_their_gradients_are_taken_along(randomise, dtype):
+    module = randomise(Residual()).requires_grad_(False)
+    frozen = fx.symbolic_trace(copy.deepcopy(module))
+    freeze(frozen, winograd=True)
+    parts = list(frozen.modules())
+    assert FrozenClamp not in map(type, parts)
+    assert not {operator.add, operator.iadd} & {node.target for node in frozen.graph.nodes}
+    names = {tuple(conv.bias.tolist()): name for name, conv in module.named_children()}
+    convs = {names[tuple(part.bias.tolist())]: part for part in parts if isinstance(part, FrozenConv)}
+    assert {name for name, conv in convs.items() if conv.passes_on} == {"one_first", "two_first"}
+    assert {name for name, conv in convs.items() if not conv.read_once} == {"beside", "two_last"}
+    frozen.to(dtype)
+    x = random(2, 3, 21, 18).requires_grad_(True)
+    found, wanted = frozen(x.to(dtype)), module.double()(x.double())
+    close = {"rtol": 1e-6, "atol": 1e-6} if dtype == torch.float64 else {"rtol": 1e-3, "atol": 1e-3}
+    for layers in ((0, 1), (0,), (1,)):
+        losses = (sum(results[k].double().square().sum() for k in layers) for results in (found, wanted))
+        torch.testing.assert_close(*(torch.autograd.grad(loss, x, retain_graph=True)[0] for loss in losses), **close)
+
+
+def test_without_filtered_kernels_nothing_needs_numba():
+    for channels, filtered in ((3, False), (16, True)):
+        module = nn.Sequential(nn.Conv2d(channels, 32, 3, stride=2), nn.ReLU(), nn.Conv2d(32, 16, 1))
+        frozen = fx.symbolic_trace(module.requires_grad_(False))
+        freeze(frozen, winograd=True)
+        ways = {type(conv.quickest) for conv in frozen.modules() if isinstance(conv, FrozenConv)}
+        assert bool(ways & {Winograd, Stem, Pointwise}) == filtered
+
+
 @pytest.mark.parametrize("card", named(), ids=lambda card: card.name)
-def test_a_network_frozen_is_the_network(card, photo):
-    """In float64, to rounding: what is folded, joined, reordered and frozen is linear, or done alike."""
+def test_a_network_frozen_is_the_network(card, photo, monkeypatch):
+    """In float64, to rounding: what is folded, joined, reordered and frozen is linear, or done alike.
+
+    The graph is the one for float32, where more is taken along.
+    """
     network = load_network(card.name, "untrained", 0, "cpu", True)
     module = copy.deepcopy(network.module).double().eval()
     layer = card.layers[-1]
@@ -268,7 +332,11 @@ def test_a_network_frozen_is_the_network(card, photo):
     module.get_submodule(card.aliases.get(layer, layer)).register_forward_hook(lambda _, __, found: seen.append(found))
     image = photo(card.min_side + 21, card.min_side + 34, torch.float64).requires_grad_(True)
     (node,) = network.resolve(layer)
-    features = Network(card, copy.deepcopy(network.module).double(), network.weights).features((node,))
+    with monkeypatch.context() as patched:
+        patched.setattr(convolution, "needs_pytorch", lambda _: False)
+        features = Network(card, copy.deepcopy(network.module).double(), network.weights).features((node,))
+    ways = {type(part.quickest) for part in features.modules() if isinstance(part, FrozenConv)}
+    assert ways | {Product} == WAYS[card.name] | {Product}  # there is none with AVX-512
     module((image[None] - features.mean) / features.std)
     found = features(image[None])[node]
     torch.testing.assert_close(found, seen[0], rtol=1e-9, atol=1e-12)

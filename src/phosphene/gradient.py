@@ -46,6 +46,8 @@ def differentiate(
     """
     pixels = torch.stack(list(images)).requires_grad_(True)
     activations = features(repeat_up_to(pixels, min_side))
+    for activation in activations.values():
+        activation.register_hook(_channels_last)  # type: ignore[no-untyped-call]
     parts = {name: torch.split(activation, 1) for name, activation in activations.items()}
     scored = [
         _score(scoring, {name: part[index] for name, part in parts.items()}, view) for index, view in enumerate(views)
@@ -59,6 +61,11 @@ def differentiate(
         (torch.stack(scores), torch.stack([gradient[index] for gradient in gradients]))
         for index, (_, scores) in enumerate(scored)
     ]
+
+
+def _channels_last(slope: Tensor) -> Tensor:
+    """A gradient as networks lay it out; else each of their layers would copy it."""
+    return slope.contiguous(memory_format=torch.channels_last)
 
 
 def _score(

@@ -202,7 +202,7 @@ def _freeze_clamp(network: fx.GraphModule, node: fx.Node) -> None:
         _call(network, node, FrozenClamp(*limits), source.args)
         network.graph.erase_node(source)
         return
-    term, conv = adding.popitem()
+    term, conv = next(iter(adding.items()))
     conv.low, conv.high = limits
     (other,) = (found for found in terms if found is not term)
     _call(network, node, conv, (*term.args, other))

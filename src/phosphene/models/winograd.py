@@ -19,7 +19,7 @@ from torch import Tensor
 
 from phosphene.models.filtering import Filtering, adjoint, filtering
 from phosphene.models.kernels import compiled, run
-from phosphene.models.tensors import channels_last
+from phosphene.models.tensors import channels_last, pixels
 from phosphene.models.vectors import (
     LANES,
     PANEL,
@@ -74,14 +74,15 @@ class Spectrum:
         """
         if min(size) < 1:
             raise RuntimeError(f"an image of {tuple(x.shape[2:])} px is smaller than the kernel that reads it")
-        x, unused = channels_last(x), x.new_empty(0, dtype=torch.bool)
+        unused = x.new_empty(0, dtype=torch.bool)
         mask = unused if passed is None else channels_last(passed)
+        values, pitch = pixels(x)
         out = x.new_empty(len(x), *size, self.filters)
         clamps = (low, high) != (-inf, inf)
         through = torch.empty_like(out, dtype=torch.bool) if clamps else unused
         grid = self.grid(size, left_out)
         run(
-            _kernel_of(*self.keys), x.view(-1), mask.view(-1), tuple(x.shape), before, self.packed, bias,
+            _kernel_of(*self.keys), values, pitch, mask.view(-1), tuple(x.shape), before, self.packed, bias,
             (np.float32(low), np.float32(high)), out.view(-1), through.view(-1), tuple(out.shape), left_out, grid,
             self._together(len(x) * prod(grid)),
         )  # fmt: skip
@@ -142,9 +143,9 @@ def _kernel_of(down: str, across: str) -> Any:
     @compiled
     @no_type_check
     def convolve_windows(
-        threads, x, mask, shape, before, packed, bias, limits, out, through, result, left_out, grid, together
+        threads, x, pitch, mask, shape, before, packed, bias, limits, out, through, result, left_out, grid, together
     ):  # fmt: skip
-        channels, filters = shape[3], result[3]
+        channels, filters = shape[1], result[3]
         padded = -(-filters // LANES) * LANES
         windows = result[0] * grid[0] * grid[1]
         units = -(-windows // ROWS)
@@ -160,7 +161,7 @@ def _kernel_of(down: str, across: str) -> Any:
                     image, i, j = place // (grid[0] * grid[1]), place // grid[1] % grid[0], place % grid[1]
                     top, left = i * down_step - before[0], j * across_step - before[1]
                     _analyse(
-                        x, mask, shape, image, top, left, window, half, seen, together, t,
+                        x, pitch, mask, shape, image, top, left, window, half, seen, together, t,
                         rows, columns, high, down, across,
                     )  # fmt: skip
                 for point in range(points):
@@ -186,26 +187,27 @@ def _kernel_of(down: str, across: str) -> Any:
 @numba.njit(inline="always")
 @no_type_check
 def _analyse(
-    x, mask, shape, image, top, left, window, half, seen, windows, t, rows, columns, high, down, across
+    x, pitch, mask, shape, image, top, left, window, half, seen, windows, t, rows, columns, high, down, across
 ):  # fmt: skip
-    """Transform a window of x [batch, rows, columns, channels] into window `t` of seen [points, windows, channels]."""
-    _, height, width, channels = shape
+    """Transform a window of `x`, whose pixels are `pitch` numbers apart, into window `t` of `seen`, which is
+    [points, windows, channels]."""
+    _, channels, height, width = shape
     inside = top >= 0 and left >= 0 and top + rows <= height and left + columns <= width
-    corner = ((image * height + top) * width + left) * channels
+    corner = (image * height + top) * width + left
     points = seen.size // (high * windows * channels)
     for group in range(0, channels, LANES):
         c = min(group, channels - LANES)
         if not inside:
-            _copy(x, mask, shape, image, top, left, c, window, rows, columns)
+            _copy(x, pitch, mask, shape, image, top, left, c, window, rows, columns)
         for j in range(columns):
             if not inside:
-                pixels = load(window, j * LANES, columns * LANES, rows)
+                column = load(window, j * LANES, columns * LANES, rows)
             elif mask.size:
-                at = corner + j * channels + c
-                pixels = load_where(x, at, width * channels, mask, at, width * channels, rows)
+                at, own = (corner + j) * pitch + c, (corner + j) * channels + c
+                column = load_where(x, at, width * pitch, mask, own, width * channels, rows)
             else:
-                pixels = load(x, corner + j * channels + c, width * channels, rows)
-            store(half, j * LANES, columns * LANES, analysed(down, pixels))
+                column = load(x, (corner + j) * pitch + c, width * pitch, rows)
+            store(half, j * LANES, columns * LANES, analysed(down, column))
         for i in range(high):
             line = analysed(across, load(half, i * columns * LANES, LANES, columns))
             store(seen, (i * points * windows + t) * channels + c, windows * channels, line)
@@ -213,14 +215,15 @@ def _analyse(
 
 @numba.njit(inline="always")
 @no_type_check
-def _copy(x, mask, shape, image, top, left, c, window, rows, columns):
+def _copy(x, pitch, mask, shape, image, top, left, c, window, rows, columns):
     """Copy a window that reaches over the edge, with zeros there."""
-    _, height, width, channels = shape
+    _, channels, height, width = shape
     window[:] = 0
     for i in range(max(0, -top), min(rows, height - top)):
         for j in range(max(0, -left), min(columns, width - left)):
-            at, to = ((image * height + top + i) * width + left + j) * channels + c, (i * columns + j) * LANES
-            store(window, to, 0, load_where(x, at, 0, mask, at, 0, 1) if mask.size else load(x, at, 0, 1))
+            pixel, to = (image * height + top + i) * width + left + j, (i * columns + j) * LANES
+            at, own = pixel * pitch + c, pixel * channels + c
+            store(window, to, 0, load_where(x, at, 0, mask, own, 0, 1) if mask.size else load(x, at, 0, 1))
 
 
 @numba.njit(inline="always")
