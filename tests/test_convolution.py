@@ -1,6 +1,7 @@
 """Frozen convolutions against PyTorch's own in float64, and what a step of our models costs, counted."""
 
 import copy
+import os
 import subprocess
 import sys
 
@@ -353,3 +354,21 @@ print(torch.allclose(found, torch.nn.functional.conv2d(image, weight, padding=1)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "True" in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_what_a_first_call_waits_for_is_said(tmp_path):
+    script = """
+import torch
+from phosphene.models import kernels
+from phosphene.models.convolution import FrozenConv
+kernels.PATIENCE = 1.5
+conv = FrozenConv(torch.nn.Conv2d(16, 16, 3).requires_grad_(False))
+conv(torch.zeros(1, 16, 9, 9)), conv(torch.zeros(1, 16, 9, 8))
+"""
+    settings = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    told = [
+        subprocess.run([sys.executable, "-c", script], env=settings, capture_output=True, text=True, check=True).stderr
+        for _ in range(2)
+    ]
+    assert told == ["compiling for this processor, once for each network: up to a minute\n", ""]

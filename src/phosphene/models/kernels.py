@@ -4,9 +4,10 @@ No kernel is compiled with `fastmath`: how it is then contracted depends on whet
 came from Numba's cache, and a recipe must give the same bytes in both.
 """
 
+import logging
 import threading
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, no_type_check
 
 import numba
@@ -14,6 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 2.0
+"""Seconds that a kernel may take when it is first called, until the user is told why."""
 
 TURN = threading.Lock()
 """Held while a kernel runs: not each of Numba's thread pools may be used from two threads at once."""
@@ -39,7 +45,7 @@ def compiled(function: Callable[..., None]) -> Any:
         return compile_with()(function)
 
 
-def run(kernel: object, *arguments: object) -> None:
+def run(kernel: Any, *arguments: object) -> None:
     """Run a kernel on tensors; where only shapes are asked for, there is nothing to run on.
 
     A kernel gets the number of threads first. It shares its work among as many, in `numba.prange`.
@@ -50,7 +56,25 @@ def run(kernel: object, *arguments: object) -> None:
     threads = min(torch.get_num_threads(), MOST_THREADS)
     with TURN:
         numba.set_num_threads(threads)
-        kernel(threads, *arrays)  # type: ignore[operator]
+        if kernel.signatures:
+            kernel(threads, *arrays)
+        else:
+            _run_first(kernel, threads, *arrays)
+
+
+def _run_first(kernel: Any, *arguments: object) -> None:
+    """Run a kernel that has not been called in this process, and say what it waits for if it is not kept either."""
+    telling = threading.Timer(PATIENCE, _tell_of_compiling)
+    telling.start()
+    try:
+        kernel(*arguments)
+    finally:
+        telling.cancel()
+
+
+@cache
+def _tell_of_compiling() -> None:
+    logger.warning("compiling for this processor, once for each network: up to a minute")
 
 
 def clamp(values: Tensor, mask: Tensor, low: float, high: float) -> None:
