@@ -4,10 +4,10 @@ A frozen convolution is a linear map, and its gradient is the adjoint map: nothi
 on the way back. The clamp that follows it (ReLU, ReLU6) is taken along, and all that is kept of it is a mask, one byte
 a unit.
 
-On the CPU, in float32, a convolution is computed in the way that was found fastest (docs/performance.md): as a matrix
-product where the kernel is a single pixel and there is no AVX-512, by Winograd's filtering where it is larger and reads
-channels enough, or else directly. The way depends on the convolution, the recipe and the kind of processor alone and is
-never measured on the spot: a recipe must give the same bytes each time.
+On the CPU, in float32, a convolution is computed in the way that was found fastest (docs/performance.md): as a product
+of our own or PyTorch's where the kernel is a single pixel, by Winograd's filtering where it is larger and reads channels
+enough, or else directly. The way depends on the network, the recipe and the kind of processor alone and is never
+measured on the spot: a recipe must give the same bytes each time.
 """
 
 import platform

@@ -14,7 +14,17 @@ from torch import Tensor
 
 from phosphene.models.kernels import compiled, run
 from phosphene.models.tensors import channels_last, pixels
-from phosphene.models.vectors import LANES, PANEL, ROWS, load, load_where, multiply, multiply_and_clamp, store
+from phosphene.models.vectors import (
+    LANES,
+    PANEL,
+    ROWS,
+    load,
+    load_where,
+    multiply,
+    multiply_and_clamp,
+    store,
+    wait_for_stores,
+)
 
 TOGETHER = 8 * ROWS
 """Places that a thread takes together: what it reads of them stays in its cache while it reads all of the kernel."""
@@ -84,6 +94,7 @@ def _multiply_places(
                         multiply(1, rows, rest * deep, deep, packed, factors, channels, block, 0, PANEL, 1)
                 width = min(PANEL, filters - column)
                 _finish(block, left, width, shift, column, other, limits, out, through, at + rest * filters, filters)
+        wait_for_stores()
 
 
 @numba.njit(inline="always")

@@ -169,6 +169,18 @@ def store_shifted(typing_context, values, value_at, shift, shift_at, out, at):
     return types.void(values, types.intp, shift, types.intp, out, types.intp), generate
 
 
+@intrinsic
+@no_type_check
+def wait_for_stores(typing_context):
+    """Let all that was written past the caches be there for other threads, before they are told that it is."""
+
+    def generate(context, builder, signature, arguments):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 @intrinsic(prefer_literal=True)
 @no_type_check
 def multiply(typing_context, blocks, a, a_at, a_step, b, b_at, depth, out, out_at, out_step, width):
@@ -423,7 +435,10 @@ def _store(builder: IRBuilder, place: Value, value: Value) -> None:
 
 
 def _store_past_caches(builder: IRBuilder, place: Value, value: Value) -> None:
-    """Write a vector that is not read again soon, and leave the caches to others. It has to be aligned."""
+    """Write a vector that is not read again soon, and leave the caches to others. It has to be aligned.
+
+    A thread that did calls `wait_for_stores` at its end.
+    """
     stored = builder.store(value, builder.bitcast(place, value.type.as_pointer()), align=4 * LANES)
     stored.set_metadata("nontemporal", builder.module.add_metadata([Constant(ir.IntType(32), 1)]))
 

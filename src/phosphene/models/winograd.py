@@ -32,6 +32,7 @@ from phosphene.models.vectors import (
     store,
     store_clamped,
     store_shifted,
+    wait_for_stores,
 )
 
 analysed = linear_map(lambda key: _filtering_of(key).analysis)
@@ -180,6 +181,7 @@ def _kernel_of(down: str, across: str) -> Any:
                         products, together, t, bias, limits, window, half, out, through, result, image, top, left,
                         high, wide, below, beside, down, across,
                     )  # fmt: skip
+            wait_for_stores()
 
     return convolve_windows
 
