@@ -2,6 +2,7 @@
 
 import copy
 import os
+import platform
 import subprocess
 import sys
 
@@ -17,7 +18,6 @@ from phosphene.gradient import whole_image_gradient
 from phosphene.job import load_network
 from phosphene.models import pointwise, winograd
 from phosphene.models.convolution import Direct, FrozenConv, Pointwise, Product, Stem, Winograd
-from phosphene.models.kernels import compiled
 from phosphene.models.network import Network
 from phosphene.models.tensors import pixels
 from phosphene.models.vectors import ROWS
@@ -213,7 +213,6 @@ def test_the_bits_do_not_depend_on_how_places_are_shared_out(together, threads, 
     conv = FrozenConv(nn.Conv2d(32, 48, 1).requires_grad_(False), 0.0)
     images, other = torch.randn(2, 32, 11, 13), torch.randn(2, 48, 11, 13)
     wanted = conv(images, other)
-    monkeypatch.setattr(pointwise, "_multiply_places", compiled(pointwise._multiply_places.py_func))
     monkeypatch.setattr(pointwise, "TOGETHER", together)
     torch.set_num_threads(threads)
     assert torch.equal(conv(images, other), wanted)
@@ -245,6 +244,70 @@ def test_a_crop_that_begins_on_the_grid_has_the_same_bits():
     whole, crop = frozen(image), frozen(image[:, :, 8:, 12:])
     assert torch.equal(crop[:, :, 4:, 4:], whole[:, :, 12:, 16:])
     assert not torch.equal(frozen(image[:, :, 9:, 12:])[:, :, 4:, 4:], whole[:, :, 13:, 16:])
+
+
+@pytest.mark.parametrize("conv", [nn.Conv2d(3, 32, 7, stride=2, padding=3), nn.Conv2d(16, 32, 3, padding=1)], ids=str)
+def test_a_gradient_from_the_grid_on_has_the_same_bits(conv):
+    frozen = FrozenConv(conv.requires_grad_(False))
+    step = frozen.stride[0]
+    slope = torch.randn(1, 32, 30, 26)
+
+    def back(y):
+        return frozen.quickest.adjoint(
+            y, None, torch.Size([1, conv.in_channels, step * y.shape[2], step * y.shape[3]])
+        )[0]
+
+    whole, on, off = back(slope), back(slope[:, :, 4:, 8:]), back(slope[:, :, 5:, 8:])
+    assert torch.equal(on[:, :, 8:, 8:], whole[:, :, 4 * step + 8 :, 8 * step + 8 :])
+    assert not torch.equal(off[:, :, 8:, 8:], whole[:, :, 5 * step + 8 :, 8 * step + 8 :])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 1), (1, 13)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_few_places(size, batch):
+    """Fewer than a block of the product, or one more."""
+    conv = nn.Conv2d(16, 32, 1).requires_grad_(False)
+    frozen = FrozenConv(conv, 0.0)
+    images = torch.randn(batch, 16, *size).requires_grad_(True)
+    other = torch.randn(batch, 32, *size)
+    found = frozen(images, other)
+    _, y, _ = exact(conv, images.detach(), 0.0, torch.inf)
+    torch.testing.assert_close(found.double(), (y + other).clamp(0), rtol=1e-4, atol=1e-5)
+    (slope,) = torch.autograd.grad(found.sum(), images)
+    torch.testing.assert_close(slope, torch.einsum("nfhw,fc->nchw", (found > 0).float(), conv.weight[:, :, 0, 0]))
+    with torch.no_grad():
+        images[-1, 0, -1, -1] = torch.nan
+    spoiled = frozen(images, other).isnan()
+    assert spoiled[-1, :, -1, -1].all()
+    assert spoiled.sum() == 32
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="AVX2 is of x86-64")
+def test_processors_with_shorter_vectors(tmp_path):
+    script = """
+import torch
+from torch import nn
+from phosphene.models.convolution import FrozenConv
+from phosphene.models.vectors import LANES
+assert LANES == 8
+for conv in (nn.Conv2d(24, 40, 3, padding=1), nn.Conv2d(48, 16, 1), nn.Conv2d(3, 32, 3, stride=2)):
+    conv.requires_grad_(False)
+    frozen = FrozenConv(conv, 0.0)
+    x = torch.randn(2, conv.in_channels, 11, 13, requires_grad=True)
+    y, wanted = frozen(x), conv(x).relu()
+    assert (y - wanted).norm() < 1e-5 * wanted.norm()
+    a, b = (torch.autograd.grad(z, x, (wanted > 0.01).float())[0] for z in (y, wanted))
+    assert (a - b).norm() < 1e-5 * b.norm()
+    print(type(frozen.quickest).__name__)
+"""
+    settings = {
+        "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma", "ATEN_CPU_CAPABILITY": "avx2",
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }  # fmt: skip
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True)
+    assert done.stdout.split() == ["Winograd", "Pointwise", "Stem"], done.stderr
 
 
 @pytest.mark.parametrize(
@@ -360,15 +423,17 @@ print(torch.allclose(found, torch.nn.functional.conv2d(image, weight, padding=1)
 def test_what_a_first_call_waits_for_is_said(tmp_path):
     script = """
 import torch
-from phosphene.models import kernels
+from phosphene.models import kernels, winograd
 from phosphene.models.convolution import FrozenConv
 kernels.PATIENCE = 1.5
 conv = FrozenConv(torch.nn.Conv2d(16, 16, 3).requires_grad_(False))
 conv(torch.zeros(1, 16, 9, 9)), conv(torch.zeros(1, 16, 9, 8))
+(kernel,) = {winograd._kernel_of(*conv.quickest.forth.keys)}
+assert len(kernel.signatures) == 1
 """
     settings = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     told = [
         subprocess.run([sys.executable, "-c", script], env=settings, capture_output=True, text=True, check=True).stderr
         for _ in range(2)
     ]
-    assert told == ["compiling for this processor, once for each network: up to a minute\n", ""]
+    assert told == ["compiling for this processor, which is kept for the next time: up to a minute\n", ""]

@@ -310,6 +310,37 @@ def test_sums_and_their_gradients_are_taken_along(randomise, dtype):
         torch.testing.assert_close(*(torch.autograd.grad(loss, x, retain_graph=True)[0] for loss in losses), **close)
 
 
+class Sums(nn.Module):
+    """Sums with a convolution that are clamped, and cannot all be taken along."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide, self.last = nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 32, 1)
+        self.bias = nn.Parameter(random(32, 1, 1))
+
+    def forward(self, x):
+        x = self.wide(x)
+        y, small, itself = self.last(x), self.last(F.avg_pool2d(x, 5)), self.last(x)
+        mean = y.mean((2, 3), keepdim=True)
+        return [
+            F.relu(self.last(x) + mean),
+            F.relu(y + small),
+            F.relu(self.bias + self.last(x)),
+            F.relu(itself + itself),
+        ]
+
+
+def test_sums_that_are_broadcast(randomise):
+    module = randomise(Sums()).requires_grad_(False)
+    frozen = fx.symbolic_trace(copy.deepcopy(module))
+    freeze(frozen, winograd=True)
+    x = random(2, 16, 5, 5).requires_grad_(True)
+    for found, wanted in zip(frozen(x), module(x), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+        slopes = (torch.autograd.grad(y.square().sum(), x, retain_graph=True)[0] for y in (found, wanted))
+        torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-3)
+
+
 def test_without_filtered_kernels_nothing_needs_numba():
     for channels, filtered in ((3, False), (16, True)):
         module = nn.Sequential(nn.Conv2d(channels, 32, 3, stride=2), nn.ReLU(), nn.Conv2d(32, 16, 1))

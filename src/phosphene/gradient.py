@@ -47,7 +47,7 @@ def differentiate(
     pixels = torch.stack(list(images)).requires_grad_(True)
     activations = features(repeat_up_to(pixels, min_side))
     for activation in activations.values():
-        activation.register_hook(_channels_last)  # type: ignore[no-untyped-call]
+        activation.register_hook(_laid_out)  # type: ignore[no-untyped-call]
     parts = {name: torch.split(activation, 1) for name, activation in activations.items()}
     scored = [
         _score(scoring, {name: part[index] for name, part in parts.items()}, view) for index, view in enumerate(views)
@@ -63,7 +63,7 @@ def differentiate(
     ]
 
 
-def _channels_last(slope: Tensor) -> Tensor:
+def _laid_out(slope: Tensor) -> Tensor:
     """A gradient as networks lay it out; else each of their layers would copy it."""
     return slope.contiguous(memory_format=torch.channels_last)
 

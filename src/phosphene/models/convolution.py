@@ -5,9 +5,9 @@ on the way back. The clamp that follows it (ReLU, ReLU6) is taken along, and all
 a unit.
 
 On the CPU, in float32, a convolution is computed in the way that was found fastest (docs/performance.md): as a product
-of our own or PyTorch's where the kernel is a single pixel, by Winograd's filtering where it is larger and reads channels
-enough, or else directly. The way depends on the network, the recipe and the kind of processor alone and is never
-measured on the spot: a recipe must give the same bytes each time.
+of our own or PyTorch's where the kernel is a single pixel, by Winograd's filtering where it is larger and reads
+channels enough, on the way back at least, or else directly. The way depends on the network, the recipe and the kind of
+processor alone and is never measured on the spot: a recipe must give the same bytes each time.
 """
 
 import platform
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from phosphene.models.clamping import UNCLAMPED, clamp_, clamped_sum, masked
+from phosphene.models.clamping import UNCLAMPED, FrozenClamp, clamp_, clamped_sum, masked
 from phosphene.models.filtering import beyond, can_filter, places_of
 from phosphene.models.libraries import Conv2dSame, get_same_padding
 from phosphene.models.tensors import needs_pytorch, unread
@@ -30,8 +30,8 @@ takes multiples of it."""
 
 
 class FrozenConv(nn.Module):
-    """A convolution whose weights are never trained, and the clamp to `low`..`high` that follows it, or the sum of it
-    and another tensor.
+    """A convolution whose weights are never trained, and the clamp to `low`..`high` that follows it, or that follows
+    its sum with another tensor, if it is pointwise.
 
     `compiled`: whether our own kernels may compute it. `read_once`: the gradient that comes back is a tensor of its
     own, since the only reader of the output hands back such a one, and may be overwritten. `passes_on`: the input is
@@ -55,9 +55,14 @@ class FrozenConv(nn.Module):
         self.quickest = self.direct if needs_pytorch(weight) else self._quickest(compiled)
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Convolve `[batch, channels, rows, columns]`, add `other`, which has the result's shape, and clamp."""
-        y: Tensor | tuple[Tensor, Tensor] = _Frozen.apply(x, other, self)
-        return y
+        """Convolve `[batch, channels, rows, columns]`, add `other`, and clamp."""
+        same = (len(x), len(self.weight), *_every(x, self.stride).shape[2:])
+        if other is None or other.shape == same or not self.is_pointwise:
+            found: Tensor | tuple[Tensor, Tensor] = _Frozen.apply(x, other, self)
+            return found
+        y = F.conv2d(x, self.weight, self.bias, self.stride)  # one of the two is broadcast
+        y = FrozenClamp(self.low, self.high)(y, other)
+        return (y, x) if self.passes_on else y
 
     def way(self, x: Tensor) -> "Way":
         """The fastest way for `x`."""
@@ -231,7 +236,7 @@ class Pointwise(Direct):
         behind = None
         if is_sum and mask is not None:
             own = self.conv.read_once and y.is_contiguous(memory_format=torch.channels_last)
-            behind = y if own else unread(y, y.shape)
+            behind = y if own else torch.empty_like(y, memory_format=torch.channels_last)
         strided = self.conv.stride != (1, 1)
         x, _ = convolve(y, self.back, self.nothing, passed=mask, seen=behind, other=None if strided else beside)
         if strided:

@@ -74,7 +74,7 @@ def freeze(network: fx.GraphModule, winograd: bool) -> None:
 
     Outputs and gradients stay the same up to rounding.
     """
-    compiled = winograd and any(_is_filtered(network, node) for node in network.graph.nodes)
+    compiled = winograd and any(_is_filtered_both_ways(network, node) for node in network.graph.nodes)
     freeze_convolution = partial(_freeze_convolution, compiled=compiled)
     join_readers = partial(_join_readers, compiled=compiled)
     for change in (_pool_fewer_channels, freeze_convolution, _freeze_clamp, _freeze_pool, join_readers, _pass_on):
@@ -115,7 +115,7 @@ def _pool_fewer_channels(network: fx.GraphModule, node: fx.Node) -> None:
     node.op, node.target, node.args, node.kwargs = "call_function", operator.add, (source, shift), {}
 
 
-def _is_filtered(network: fx.GraphModule, node: fx.Node) -> bool:
+def _is_filtered_both_ways(network: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a node is a convolution that is filtered both ways, for which it is worth to load Numba."""
     conv = _module_of(network, node)
     return _can_be_frozen(conv) and conv.in_channels >= FEWEST and is_filtered(conv)
@@ -198,7 +198,7 @@ def _freeze_clamp(network: fx.GraphModule, node: fx.Node) -> None:
         _call(network, node, FrozenClamp(*limits), (source,))
         return
     adding = {term: conv for term in terms if (conv := _adding_conv(network, term))}
-    if not adding:
+    if not adding or terms[0] is terms[1]:
         _call(network, node, FrozenClamp(*limits), source.args)
         network.graph.erase_node(source)
         return

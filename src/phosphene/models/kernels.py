@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 logger = logging.getLogger(__name__)
 
 PATIENCE = 2.0
-"""Seconds that a kernel may take when it is first called, until the user is told why."""
+"""Seconds that a kernel may take to be compiled or read until the user is told what it is."""
 
 TURN = threading.Lock()
 """Held while a kernel runs: not each of Numba's thread pools may be used from two threads at once."""
@@ -67,14 +67,15 @@ def _run_first(kernel: Any, *arguments: object) -> None:
     telling = threading.Timer(PATIENCE, _tell_of_compiling)
     telling.start()
     try:
-        kernel(*arguments)
+        kernel.compile(tuple(map(numba.typeof, arguments)))
     finally:
         telling.cancel()
+    kernel(*arguments)
 
 
 @cache
 def _tell_of_compiling() -> None:
-    logger.warning("compiling for this processor, once for each network: up to a minute")
+    logger.warning("compiling for this processor, which is kept for the next time: up to a minute")
 
 
 def clamp(values: Tensor, mask: Tensor, low: float, high: float) -> None:

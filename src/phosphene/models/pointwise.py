@@ -43,8 +43,9 @@ def convolve(
     """Multiply `x` [batch, channels, rows, columns] at each place, add `shift` [filters] and `other`, and clamp.
 
     Channels and filters are multiples of LANES. `packed` is the kernel [1, channels, filters] as `vectors.pack` lays it
-    out. `passed`, a mask of `x`, sets to zero where it is false; `seen`, which may be `x`, is set to what is left.
-    Returns the result and, where there is a clamp, a mask of what it let through.
+    out. `passed`, a mask of `x`, sets to zero where it is false; `seen`, which may be `x`, is set to what is left, and
+    has channels last. `other` has the result's shape. Returns the result and, where there is a clamp, a mask of what it
+    let through.
     """
     unused, filters = x.new_empty(0), len(shift)
     values, pitch = pixels(x)
@@ -56,6 +57,7 @@ def convolve(
     run(
         _multiply_places, values, pitch, mask.view(-1), into.view(-1), packed, shift,
         (np.float32(low), np.float32(high)), added.view(-1), out.view(-1), through.view(-1), x.shape[1], filters,
+        TOGETHER,
     )  # fmt: skip
     return out.permute(0, 3, 1, 2), through.permute(0, 3, 1, 2) if clamps else None
 
@@ -63,15 +65,15 @@ def convolve(
 @compiled
 @no_type_check
 def _multiply_places(
-    threads, x, pitch, mask, seen, packed, shift, limits, other, out, through, channels, filters
+    threads, x, pitch, mask, seen, packed, shift, limits, other, out, through, channels, filters, together
 ):  # fmt: skip
     places, deep = out.size // filters, channels + LANES
     units = -(-places // ROWS)
     for thread in numba.prange(threads):
-        rows, block = np.empty(TOGETHER * deep, np.float32), np.empty(ROWS * PANEL, np.float32)
+        rows, block = np.empty(together * deep, np.float32), np.empty(ROWS * PANEL, np.float32)
         start, stop = thread * units // threads * ROWS, (thread + 1) * units // threads * ROWS
-        for first in range(start, stop, TOGETHER):
-            count = min(TOGETHER, stop - first)
+        for first in range(start, stop, together):
+            count = min(together, stop - first)
             for t in range(count):
                 _gather(x, pitch, mask, seen, min(first + t, places - 1), rows, t * deep, channels)
             blocks = min(count, places - first) // ROWS

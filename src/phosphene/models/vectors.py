@@ -6,7 +6,8 @@ cannot tell that they do not overlap; and it does not keep a block of a matrix p
 operations that nearly all of a step consists of are written out here, in LLVM's own language. Products are added with
 one rounding (fma), in the same order on every processor.
 
-Numba keeps a kernel until the file that it is written in changes: touch `winograd.py` after a change here.
+Numba keeps a kernel until the file that it is written in changes: touch `winograd.py` and `pointwise.py` after a change
+here.
 
 Arrays are flat. Wherever a place in one is asked for, it is the index of the first number of a vector.
 """
@@ -214,8 +215,9 @@ def multiply_and_clamp(
 
     def generate(context, builder, signature, arguments):
         a, b, shift = (_place(context, builder, signature.args[k], arguments[k], arguments[k + 1]) for k in (1, 4, 7))
-        other, out, mask = (_place_if_any(context, builder, signature, arguments, k, 14) for k in (9, 12, 13))
-        function = _product(builder.module, width.literal_value, clamps=True)
+        other, mask = (_place_if_any(context, builder, signature, arguments, k, 14) for k in (9, 13))
+        out = _place(context, builder, signature.args[12], arguments[12], arguments[14])
+        function = _product(builder.module, width.literal_value, finishes=True)
         blocks, _, _, a_step, _, _, depth, _, _, _, low, high, _, _, _, step, _ = arguments
         builder.call(function, [blocks, a, a_step, b, depth, out, step, shift, other, mask, low, high])
         return context.get_dummy_value()
@@ -226,17 +228,17 @@ def multiply_and_clamp(
     ), generate  # fmt: skip
 
 
-def _product(module: ir.Module, width: int, clamps: bool = False) -> ir.Function:
+def _product(module: ir.Module, width: int, finishes: bool = False) -> ir.Function:
     """Return the function behind `multiply` or `multiply_and_clamp`.
 
     Inlined, the addresses that the caller's loops go through would take the registers that it needs; and were it called
     for each block, the caller's own stores would wait for the block's to reach the cache.
     """
-    name = f"product_{ROWS}_{width}_{clamps}"
+    name = f"product_{ROWS}_{width}_{finishes}"
     if name in module.globals:
         return module.globals[name]
     floats, bytes_ = FLOAT.as_pointer(), BYTE.as_pointer()
-    added = [floats, floats, bytes_, FLOAT, FLOAT] if clamps else []
+    added = [floats, floats, bytes_, FLOAT, FLOAT] if finishes else []
     kinds = [INDEX, floats, INDEX, floats, INDEX, floats, INDEX, *added]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
     function.linkage = "internal"
@@ -247,15 +249,15 @@ def _product(module: ir.Module, width: int, clamps: bool = False) -> ir.Function
         row = builder.mul(loop.index, Constant(INDEX, ROWS))
         at = builder.mul(row, out_step)
         firsts = _steps(builder, builder.gep(a, [builder.mul(row, a_step)]), a_step, ROWS)
-        if clamps:
+        if finishes:
             _, other, mask, _, _ = rest
             _prefetch(builder, other, at, out_step, width, READ)
             _prefetch(builder, mask, at, out_step, 1, WRITE)
         sums = _summed(builder, firsts, b, depth, width)
-        if clamps:
+        if finishes:
             _finish(builder, sums, at, out_step, *rest)
         for total, place in zip(sums, _spots(builder, builder.gep(out, [at]), out_step, width), strict=True):
-            (_store_past_caches if clamps else _store)(builder, place, builder.load(total))
+            (_store_past_caches if finishes else _store)(builder, place, builder.load(total))
     builder.ret_void()
     return function
 
