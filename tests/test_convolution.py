@@ -249,7 +249,7 @@ def test_a_crop_that_begins_on_the_grid_has_the_same_bits():
 @pytest.mark.parametrize("conv", [nn.Conv2d(3, 32, 7, stride=2, padding=3), nn.Conv2d(16, 32, 3, padding=1)], ids=str)
 def test_a_gradient_from_the_grid_on_has_the_same_bits(conv):
     frozen = FrozenConv(conv.requires_grad_(False))
-    step = frozen.stride[0]
+    step, grid = frozen.stride[0], frozen.quickest.grid
     slope = torch.randn(1, 32, 30, 26)
 
     def back(y):
@@ -257,9 +257,9 @@ def test_a_gradient_from_the_grid_on_has_the_same_bits(conv):
             y, None, torch.Size([1, conv.in_channels, step * y.shape[2], step * y.shape[3]])
         )[0]
 
-    whole, on, off = back(slope), back(slope[:, :, 4:, 8:]), back(slope[:, :, 5:, 8:])
-    assert torch.equal(on[:, :, 8:, 8:], whole[:, :, 4 * step + 8 :, 8 * step + 8 :])
-    assert not torch.equal(off[:, :, 8:, 8:], whole[:, :, 5 * step + 8 :, 8 * step + 8 :])
+    whole, on, off = back(slope), back(slope[:, :, grid:, 2 * grid :]), back(slope[:, :, grid + 1 :, 2 * grid :])
+    assert torch.equal(on[:, :, 8:, 8:], whole[:, :, grid * step + 8 :, 2 * grid * step + 8 :])
+    assert not torch.equal(off[:, :, 8:, 8:], whole[:, :, (grid + 1) * step + 8 :, 2 * grid * step + 8 :])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 1), (1, 13)])

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from phosphene.models.clamping import UNCLAMPED
 from phosphene.models.kernels import compiled, run
 from phosphene.models.tensors import channels_last, pixels
 from phosphene.models.vectors import (
@@ -50,7 +51,7 @@ def convolve(
     unused, filters = x.new_empty(0), len(shift)
     values, pitch = pixels(x)
     out = x.new_empty(len(x), *x.shape[2:], filters)
-    clamps = (low, high) != (-inf, inf)
+    clamps = (low, high) != UNCLAMPED
     through = torch.empty(out.shape if clamps else 0, dtype=torch.bool)
     mask = unused.bool() if passed is None else channels_last(passed)
     into, added = (unused if part is None else channels_last(part) for part in (seen, other))
@@ -80,7 +81,7 @@ def _multiply_places(
             rest, left = blocks * ROWS, min(count, places - first) % ROWS
             for column in range(0, filters, PANEL):
                 factors, at = column * channels, first * filters + column
-                if filters - column >= PANEL:
+                if filters - column >= PANEL:  # twice, since the width has to be a constant
                     multiply_and_clamp(
                         blocks, rows, 0, deep, packed, factors, channels, shift, column,
                         other, limits[0], limits[1], out, through, at, filters, 2,

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from phosphene.models.clamping import UNCLAMPED
 from phosphene.models.filtering import Filtering, adjoint, filtering
 from phosphene.models.kernels import compiled, run
 from phosphene.models.tensors import channels_last, pixels
@@ -79,7 +80,7 @@ class Spectrum:
         mask = unused if passed is None else channels_last(passed)
         values, pitch = pixels(x)
         out = x.new_empty(len(x), *size, self.filters)
-        clamps = (low, high) != (-inf, inf)
+        clamps = (low, high) != UNCLAMPED
         through = torch.empty_like(out, dtype=torch.bool) if clamps else unused
         grid = self.grid(size, left_out)
         run(
