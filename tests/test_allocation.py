@@ -14,22 +14,28 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only 
 ONE = 4 * 2**24
 STEPS = f"""
 import resource, sys, torch
-from phosphene.allocation import keep_freed
-if sys.argv[1] == "kept":
+from phosphene.allocation import keep_freed, keep_nothing
+if sys.argv[1] == "kept, with few addresses":
+    resource.setrlimit(resource.RLIMIT_AS, (2**40, 2**40))
+if sys.argv[1].startswith("kept"):
     keep_freed()
+if sys.argv[1] == "kept no longer":
+    keep_nothing()
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-def steps():
-    for _ in range(20):
-        torch.empty({ONE} // 4).fill_(1)
-    before = faults()
-    for _ in range(10):
-        torch.empty({ONE} // 4).fill_(1)
-    print(faults() - before)
+above = []
 
-steps()
+def steps(count):
+    for _ in range(count):
+        block = torch.empty({ONE} // 4).fill_(1)
+        above.append(bytearray(10**5))  # so that the block is not at the heap's end
+
+steps(20)
+before = faults()
+steps(10)
+print(faults() - before)
 """
 
 BUDGETS = """
@@ -64,6 +70,12 @@ def test_a_step_finds_the_memory_of_the_one_before():
     (given_back,), (kept,) = printed(STEPS, "given back"), printed(STEPS, "kept")
     assert given_back > 9 * ONE / 4096
     assert kept < ONE / 4096
+
+
+@pytest.mark.parametrize("why", ["kept no longer", "kept, with few addresses"])
+def test_nothing_is_kept_when_memory_or_addresses_are_short(why):
+    (faults,) = printed(STEPS, why)
+    assert faults > 9 * ONE / 4096
 
 
 @pytest.mark.parametrize("chosen", [None, "glibc.malloc.perturb=0"])

@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,24 @@ def test_memory_that_runs_out_halves_the_tile(photo, caplog):
     assert "tiles of 64 px" in caplog.text
 
 
+def test_a_thread_that_memory_ran_out_in_is_not_used_again(photo):
+    """As oneDNN has it: where there was no memory for the code of a convolution, there never is any again."""
+    image, spoilt = photo(9, 9), set()
+
+    def build(side):
+        def gradient_of(image, shift):
+            if side > 100 or threading.current_thread() in spoilt:
+                spoilt.add(threading.current_thread())
+                raise RuntimeError("could not create a primitive")
+            return 1.0, image
+
+        return gradient_of
+
+    gradient_of = halving_gradient(build, build(512), 512)
+    assert gradient_of(image, (0, 0))[0] == gradient_of(image, (0, 0))[0] == 1.0
+    assert len(spoilt) == 3
+
+
 def test_other_errors_pass(photo):
     def broken(image, shift):
         raise RuntimeError("shapes differ")
@@ -123,7 +142,7 @@ RECIPE = Recipe(layers=("blocks.2.1",), octaves=1, steps=1, size="full", tile="n
 job = prepare("noise:1500x1500", RECIPE, "cpu")
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 if sys.argv[1] == "starved":
-    resource.setrlimit(resource.RLIMIT_AS, (used + 720_000_000,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (used + 760_000_000,) * 2)
 torch.save(run(job).image, sys.argv[2])
 """
 
@@ -186,11 +205,11 @@ print(foretold, status("VmHWM") - before - 12 * 1100 * 1100)
     ("model", "weights", "layer"),
     [("efficientnet_lite0", "pretrained", "blocks.4.2"), ("inception_v3", "untrained", "Mixed_6c")],
 )
-def test_the_foretold_peak_is_within_a_quarter(model, weights, layer):
+def test_the_foretold_peak_is_within_a_third(model, weights, layer):
     done = subprocess.run([sys.executable, "-c", PEAK, model, weights, layer], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     foretold, measured = map(int, done.stdout.split())
-    assert 0.75 < foretold / measured < 1.25
+    assert 3 / 4 < foretold / measured < 4 / 3
 
 
 def test_tiles_may_be_looked_at_together(bound, photo):

@@ -6,8 +6,12 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Names of glibc's `mallopt`: what is free at the heap's end before it is given back, and what is never put there."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+"""Names of glibc's `mallopt`: what is free at the heap's end before it is given back, what is never put there, and how
+many heaps there are for threads."""
+
+THRESHOLD = 2**17
+"""Bytes with which glibc begins, of both thresholds."""
 
 NEVER = -1
 
@@ -38,19 +42,43 @@ def keep_freed() -> None:
 
     Else glibc gives large blocks back to the system at once, and the system clears each page that it hands out again:
     docs/decisions/0010-frozen-convolutions.md says what that costs. Other C libraries are left as they are, and so are
-    threads other than the main one, whose heaps hold no large blocks.
+    threads other than the main one, whose heaps hold no large blocks, and processes whose addresses are limited
+    (`ulimit -v`): what is free there still has its addresses, and nothing else gets them.
     """
     global _keeps
     mallopt = _of_glibc("mallopt")
-    if mallopt and (mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)):  # glibc has had both limits
+    if mallopt is None or _has_few_addresses():
+        return
+    if mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25):  # glibc has had both limits
         mallopt(M_TRIM_THRESHOLD, NEVER)
         _keeps = True
+
+
+def keep_nothing() -> None:
+    """Give the system what is free, and from now on at once what is freed: for when memory is short.
+
+    Threads begun from now on get no heaps of their own, each of which would reserve 64 MB.
+    """
+    global _keeps
+    mallopt = _of_glibc("mallopt")
+    if mallopt:
+        mallopt(M_MMAP_THRESHOLD, THRESHOLD)
+        mallopt(M_TRIM_THRESHOLD, THRESHOLD)
+        mallopt(M_ARENA_MAX, 1)
+        _of_glibc("malloc_trim")(0)
+        _keeps = False
 
 
 def give_back() -> None:
     """Give the system what is kept and free now, if anything is kept."""
     if _keeps:
         _of_glibc("malloc_trim")(0)
+
+
+def _has_few_addresses() -> bool:
+    from resource import RLIM_INFINITY, RLIMIT_AS, getrlimit  # not on Windows
+
+    return getrlimit(RLIMIT_AS)[0] != RLIM_INFINITY
 
 
 def _of_glibc(name: str) -> Any:

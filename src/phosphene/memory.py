@@ -5,7 +5,9 @@ import re
 import weakref
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from mmap import mmap
 from typing import Any, TypeVar, cast
 
 import psutil
@@ -15,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from phosphene.allocation import give_back
+from phosphene.allocation import give_back, keep_nothing
 from phosphene.errors import SettingsError, UsageError
 from phosphene.gradient import FeaturesFn, differentiate
 from phosphene.objective import Scoring
@@ -30,7 +32,7 @@ logger = logging.getLogger(__name__)
 SHARE = 0.7
 """Of the memory that is free, what a dream may take."""
 
-WORKSPACE = 1.42
+WORKSPACE = 1.4
 """What the allocator takes for the tensors' bytes, in a process on the CPU of the command line. One that gives back
 what it frees takes less, one that keeps it without `allocation.TUNABLES` more. docs/size.md has what was measured."""
 
@@ -49,8 +51,12 @@ MOST, MOST_PIXEL = 10**9, 2000
 SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 64)
 """The tiles to choose from, in px."""
 
-STARVED = ("can't allocate memory", "could not create a primitive")
-"""What PyTorch's allocator says when memory runs out, and what oneDNN, which computes its convolutions, says then."""
+RESERVE = 2**26
+"""Bytes that are held, unused and so without memory of their own, for what it takes to go on when memory runs out."""
+
+STARVED = ("can't allocate memory", "could not create a primitive", "std::bad_alloc", "can't start new thread")
+"""What is said when memory runs out: by PyTorch's allocator, by oneDNN, which computes its convolutions, by C++, and by
+Python of a thread."""
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -130,7 +136,7 @@ def halving_gradient(build: Callable[[int], G], first: G, tile: int) -> G:
 
     The gradient that could not be had is computed again: no step is lost.
     """
-    gradient, side = first, tile
+    gradient, side, reserve = first, tile, mmap(-1, RESERVE)
 
     def gradient_of(image: Any, shift: Shift) -> tuple[float, Any]:
         nonlocal gradient, side
@@ -140,9 +146,24 @@ def halving_gradient(build: Callable[[int], G], first: G, tile: int) -> G:
             except (MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error) or side // 2 < SIDES[-1]:
                     raise
-                side //= 2
-                logger.warning("memory ran out: going on with tiles of %d px", side)
-                gradient = build(side)
+            keep_nothing()
+            reserve.close()
+            side //= 2
+            logger.warning("memory ran out: going on with tiles of %d px", side)
+            gradient = _in_new_threads(build(side))
+
+    return cast(G, gradient_of)
+
+
+def _in_new_threads(gradient: G) -> G:
+    """Return `gradient`, computed in a new thread each time.
+
+    A thread in which there once was no memory for the code of a convolution is told so by oneDNN for ever after.
+    """
+
+    def gradient_of(image: Any, shift: Shift) -> tuple[float, Any]:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(gradient, image, shift).result()
 
     return cast(G, gradient_of)
 
