@@ -56,13 +56,15 @@ class FrozenConv(nn.Module):
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """Convolve `[batch, channels, rows, columns]`, add `other`, and clamp."""
-        same = (len(x), len(self.weight), *_every(x, self.stride).shape[2:])
-        if other is None or other.shape == same or not self.is_pointwise:
+        if other is None or not self.is_pointwise or self._gives(x, other.shape):
             found: Tensor | tuple[Tensor, Tensor] = _Frozen.apply(x, other, self)
             return found
         y = F.conv2d(x, self.weight, self.bias, self.stride)  # one of the two is broadcast
         y = FrozenClamp(self.low, self.high)(y, other)
         return (y, x) if self.passes_on else y
+
+    def _gives(self, x: Tensor, shape: torch.Size) -> bool:
+        return shape == (len(x), len(self.weight), *_every(x, self.stride).shape[2:])
 
     def way(self, x: Tensor) -> "Way":
         """The fastest way for `x`."""

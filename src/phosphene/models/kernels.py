@@ -46,17 +46,17 @@ def compiled(function: Callable[..., None]) -> Any:
 
 
 def run(kernel: Any, *arguments: object) -> None:
-    """Run a kernel on tensors; where only shapes are asked for, there is nothing to run on.
+    """Run a kernel on tensors, the first of which says whether only shapes are asked for: then nothing is run.
 
     A kernel gets the number of threads first. It shares its work among as many, in `numba.prange`.
     """
-    if any(isinstance(argument, FakeTensor) for argument in arguments):
+    if isinstance(arguments[0], FakeTensor):
         return
-    arrays = [argument.detach().numpy() if isinstance(argument, Tensor) else argument for argument in arguments]
+    arrays = [argument.numpy() if isinstance(argument, Tensor) else argument for argument in arguments]
     threads = min(torch.get_num_threads(), MOST_THREADS)
     with TURN:
         numba.set_num_threads(threads)
-        if kernel.signatures:
+        if kernel.overloads:
             kernel(threads, *arrays)
         else:
             _run_first(kernel, threads, *arrays)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from phosphene.models.clamping import UNCLAMPED
 from phosphene.models.kernels import compiled, run
-from phosphene.models.tensors import channels_last, pixels
+from phosphene.models.tensors import NO_MASK, NOTHING, channels_last, pixels
 from phosphene.models.vectors import (
     LANES,
     PANEL,
@@ -48,16 +48,16 @@ def convolve(
     has channels last. `other` has the result's shape. Returns the result and, where there is a clamp, a mask of what it
     let through.
     """
-    unused, filters = x.new_empty(0), len(shift)
+    batch, channels, rows, columns = x.shape
     values, pitch = pixels(x)
-    out = x.new_empty(len(x), *x.shape[2:], filters)
+    out = x.new_empty(batch, rows, columns, shift.shape[0])
     clamps = (low, high) != UNCLAMPED
-    through = torch.empty(out.shape if clamps else 0, dtype=torch.bool)
-    mask = unused.bool() if passed is None else channels_last(passed)
-    into, added = (unused if part is None else channels_last(part) for part in (seen, other))
+    through = torch.empty_like(out, dtype=torch.bool) if clamps else NO_MASK
+    mask = NO_MASK if passed is None else channels_last(passed)
+    into, added = (NOTHING if part is None else channels_last(part) for part in (seen, other))
     run(
         _multiply_places, values, pitch, mask.view(-1), into.view(-1), packed, shift,
-        (np.float32(low), np.float32(high)), added.view(-1), out.view(-1), through.view(-1), x.shape[1], filters,
+        (np.float32(low), np.float32(high)), added.view(-1), out.view(-1), through.view(-1), channels, out.shape[3],
         TOGETHER,
     )  # fmt: skip
     return out.permute(0, 3, 1, 2), through.permute(0, 3, 1, 2) if clamps else None

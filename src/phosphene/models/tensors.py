@@ -10,6 +10,9 @@ from torch import Tensor
 LARGE = 2**20
 """Elements from which the compiled kernels are worth loading Numba for, which takes half a second."""
 
+NOTHING, NO_MASK = torch.empty(0), torch.empty(0, dtype=torch.bool)
+"""What a kernel is given in place of a tensor or a mask that there is none of."""
+
 KERNELS = "phosphene.models.kernels"
 """The module that loads Numba; it is not imported for its name."""
 
@@ -52,6 +55,8 @@ def pixels(x: Tensor) -> tuple[Tensor, int]:
     Channels of a larger tensor are not copied if they lie in that order.
     """
     batch, channels, rows, columns = x.shape
+    if x.is_contiguous(memory_format=torch.channels_last):
+        return x.permute(0, 2, 3, 1).view(-1), channels
     pitch = x.stride(3)
     order = (rows * columns * pitch, 1, columns * pitch, pitch)
     if pitch < channels or any(side > 1 and a != b for side, a, b in zip(x.shape, x.stride(), order, strict=True)):

@@ -8,7 +8,7 @@ A thread takes a few windows at a time through all of this, so that what lies be
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from math import inf, prod
 from typing import Any, no_type_check
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from phosphene.models.clamping import UNCLAMPED
 from phosphene.models.filtering import Filtering, adjoint, filtering
 from phosphene.models.kernels import compiled, run
-from phosphene.models.tensors import channels_last, pixels
+from phosphene.models.tensors import NO_MASK, channels_last, pixels
 from phosphene.models.vectors import (
     LANES,
     PANEL,
@@ -76,29 +76,33 @@ class Spectrum:
         """
         if min(size) < 1:
             raise RuntimeError(f"an image of {tuple(x.shape[2:])} px is smaller than the kernel that reads it")
-        unused = x.new_empty(0, dtype=torch.bool)
-        mask = unused if passed is None else channels_last(passed)
+        mask = NO_MASK if passed is None else channels_last(passed)
         values, pitch = pixels(x)
-        out = x.new_empty(len(x), *size, self.filters)
+        out = x.new_empty(x.shape[0], *size, self.filters)
         clamps = (low, high) != UNCLAMPED
-        through = torch.empty_like(out, dtype=torch.bool) if clamps else unused
+        through = torch.empty_like(out, dtype=torch.bool) if clamps else NO_MASK
         grid = self.grid(size, left_out)
         run(
             _kernel_of(*self.keys), values, pitch, mask.view(-1), tuple(x.shape), before, self.packed, bias,
             (np.float32(low), np.float32(high)), out.view(-1), through.view(-1), tuple(out.shape), left_out, grid,
-            self._together(len(x) * prod(grid)),
+            self._together(x.shape[0] * prod(grid)),
         )  # fmt: skip
         return out.permute(0, 3, 1, 2), through.permute(0, 3, 1, 2) if clamps else None
 
-    @property
+    @cached_property
     def points(self) -> int:
         """How many numbers a window has of each channel, and multiplications of each channel and filter."""
         return prod(len(_filtering_of(key).analysis) for key in self.keys)
 
+    @cached_property
+    def places(self) -> Pair:
+        """How many rows and columns a window gives."""
+        down, across = (len(_filtering_of(key).synthesis) for key in self.keys)
+        return down, across
+
     def grid(self, size: torch.Size | Pair, left_out: Pair) -> Pair:
         """How many rows and columns of windows give a result of `size`."""
-        places = [len(_filtering_of(key).synthesis) for key in self.keys]
-        down, across = (-(-(side + out) // own) for side, out, own in zip(size, left_out, places, strict=True))
+        down, across = (-(-(side + out) // own) for side, out, own in zip(size, left_out, self.places, strict=True))
         return down, across
 
     def _together(self, windows: int) -> int:
