@@ -17,10 +17,11 @@ from phosphene.binding import tiling_of
 from phosphene.gradient import whole_image_gradient
 from phosphene.job import load_network
 from phosphene.models import pointwise, winograd
-from phosphene.models.convolution import Direct, FrozenConv, Pointwise, Product, Stem, Winograd
+from phosphene.models.convolution import FrozenConv
 from phosphene.models.network import Network
 from phosphene.models.tensors import pixels
 from phosphene.models.vectors import ROWS
+from phosphene.models.ways import Direct, Pointwise, Product, Stem, Winograd
 from phosphene.models.winograd import BLOCK
 from phosphene.objective import Energy, Scoring
 from phosphene.settings import Recipe

@@ -15,11 +15,12 @@ from torch import fx, nn
 from phosphene.job import load_network
 from phosphene.models import clamping, convolution, kernels, tensors
 from phosphene.models.clamping import FrozenClamp, clamp_, masked
-from phosphene.models.convolution import Direct, FrozenConv, Pointwise, Product, Stem, Winograd
+from phosphene.models.convolution import FrozenConv
 from phosphene.models.folding import freeze
 from phosphene.models.network import Network
 from phosphene.models.pooling import FrozenPool
 from phosphene.models.registry import named
+from phosphene.models.ways import Direct, Pointwise, Product, Stem, Winograd
 
 SHAPES = [(2, 5, 7, 9), (3, 1, 4, 4), (4, 10), (1, 70, 123, 125), (2, 1, 1024, 513)]
 LIMITS = [(0.0, inf), (0.0, 0.6), (-0.5, 0.5)]

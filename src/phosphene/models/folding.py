@@ -14,9 +14,10 @@ from torch.nn.modules.utils import _pair
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from phosphene.models.clamping import UNCLAMPED, FrozenClamp
-from phosphene.models.convolution import FEWEST, FrozenConv, Pointwise, is_filtered
+from phosphene.models.convolution import FrozenConv, is_filtered
 from phosphene.models.libraries import Conv2dSame
 from phosphene.models.pooling import FrozenPool
+from phosphene.models.ways import FEWEST, Pointwise
 
 RELU, RELU6 = (0.0, inf), (0.0, 6.0)
 CLAMPS: dict[object, tuple[float, float]] = {

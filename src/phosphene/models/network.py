@@ -41,7 +41,7 @@ class Features(nn.Module):
 
     @property
     def grid(self) -> int:
-        """How many units of a layer are computed together, on a side: see `convolution.Way`."""
+        """How many units of a layer are computed together, on a side: see `ways.Way`."""
         return lcm(*(part.quickest.grid for part in self.modules() if isinstance(part, FrozenConv)))
 
     def forward(self, images: Tensor) -> Mapping[str, Activation]:
