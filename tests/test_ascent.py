@@ -9,7 +9,7 @@ import torch
 
 from phosphene.ascent import ascend, draw_shift
 from phosphene.errors import NonFiniteGradientError
-from phosphene.gradient import whole_image_gradient
+from phosphene.gradient import check_finite, whole_image_gradient
 from phosphene.objective import Mean, Scoring
 from phosphene.settings import Ascent
 
@@ -188,6 +188,14 @@ def test_an_infinite_gradient_is_an_error_too(photo):
     gradient_of = whole_image_gradient(steep, Scoring((Mean("root"),)))
     with pytest.raises(NonFiniteGradientError, match="root"):
         list(ascend(photo(8, 8), gradient_of, Ascent(steps=1), rng()))
+
+
+def test_numbers_whose_sum_is_infinite_are_finite():
+    scoring, gradient = Scoring((Mean("deep"),)), torch.full((3, 64, 64), 1e38)
+    check_finite(scoring, torch.zeros(1), gradient)
+    gradient[0, 0, :2] = torch.tensor([torch.inf, -torch.inf])
+    with pytest.raises(NonFiniteGradientError, match="deep"):
+        check_finite(scoring, torch.zeros(1), gradient)
 
 
 def test_the_image_given_is_not_written_to(hand, photo):

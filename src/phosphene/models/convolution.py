@@ -22,7 +22,19 @@ from torch import Tensor, nn
 from phosphene.models.clamping import FrozenClamp
 from phosphene.models.filtering import can_filter
 from phosphene.models.tensors import needs_pytorch
-from phosphene.models.ways import FEWEST, Convolution, Direct, Pointwise, Product, Stem, Way, Winograd, every, pair
+from phosphene.models.ways import (
+    FEWEST,
+    Convolution,
+    Direct,
+    FilteredStem,
+    Pointwise,
+    Product,
+    Stem,
+    Way,
+    Winograd,
+    every,
+    pair,
+)
 
 
 class FrozenConv(Convolution):
@@ -61,9 +73,14 @@ class FrozenConv(Convolution):
             if compiled and not filters % FEWEST and not channels % FEWEST and multiplies_vectors():
                 return Pointwise(self)
             return self.direct if torch.backends.cpu.get_cpu_capability() == "AVX512" else Product(self)
-        if not compiled or not is_filtered(self):
-            return self.direct
-        return Winograd(self) if channels >= FEWEST else Stem(self)
+        if compiled and is_filtered(self):
+            return Winograd(self) if channels >= FEWEST else FilteredStem(self)
+        return Stem(self) if self._is_strided_stem else self.direct
+
+    @property
+    def _is_strided_stem(self) -> bool:
+        simple = self.groups == 1 and pair(self.dilation) == (1, 1)
+        return simple and self.weight.shape[1] < FEWEST and max(self.stride) > 1
 
 
 def is_filtered(conv: nn.Conv2d | FrozenConv) -> bool:

@@ -17,6 +17,10 @@ FEWEST = 16
 takes multiples of it."""
 
 
+Pair = tuple[int, int]
+"""Of rows and columns."""
+
+
 class Convolution(nn.Module):
     """What a convolution with frozen weights computes, and the clamp to `low`..`high` behind it.
 
@@ -48,7 +52,7 @@ class Convolution(nn.Module):
         """Whether anything is clamped."""
         return (self.low, self.high) != UNCLAMPED
 
-    def margins(self, size: torch.Size) -> tuple[list[int], tuple[int, int]]:
+    def margins(self, size: torch.Size) -> tuple[list[int], Pair]:
         """Return the padding of both sides for an image of `size`, and how many of the first units are too many.
 
         TensorFlow pads one pixel more behind than in front where the sum is odd. That is a stride more in front, and
@@ -172,8 +176,8 @@ class Pointwise(Direct):
         return x, y if is_sum and mask is None else behind
 
 
-class Filtered(Direct):
-    """A larger kernel: filtering on the way back, which takes the mask along."""
+class Larger(Direct):
+    """A kernel of more than one pixel, whose way back takes the mask along."""
 
     def adjoint(
         self, y: Tensor, mask: Tensor | None, shape: torch.Size, beside: Tensor | None = None, is_sum: bool = False
@@ -181,14 +185,14 @@ class Filtered(Direct):
         """As `Way.adjoint`."""
         if is_sum:
             y, mask = _unclamped(self.conv, y, mask), None
-        return _added(self._filtered(y, mask, shape), beside), y if is_sum else None
+        return _added(self._back_through(y, mask, shape), beside), y if is_sum else None
 
     @abstractmethod
-    def _filtered(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
+    def _back_through(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
         """Return the gradient of the input, given the one behind the clamp and its mask."""
 
 
-class Winograd(Filtered):
+class Winograd(Larger):
     """Minimal filtering, both ways."""
 
     def __init__(self, conv: Convolution) -> None:
@@ -210,7 +214,7 @@ class Winograd(Filtered):
             return self.forth.convolve(x, conv.bias, size, before, (0, 0), conv.low, conv.high)
         return _clamped(conv, self.forth.convolve(x, conv.bias, size, before, (0, 0))[0], other)
 
-    def _filtered(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
+    def _back_through(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
         axes = list(zip(self.conv.weight.shape[2:], self.conv.stride, *self.conv.margins(shape[2:]), strict=True))
         before = pair(beyond(taps, step) - pad // step + skip for taps, step, pad, skip in axes)
         left_out = pair(pad % step for _, step, pad, _ in axes)
@@ -218,33 +222,49 @@ class Winograd(Filtered):
         return x
 
 
-class Stem(Filtered):
-    """A kernel of few channels, such as an image's: PyTorch's convolution forth, filtering back.
-
-    On the way back the pixels of a stride are channels, of which there are more then, and the stride is 1.
-    """
+class Stem(Larger):
+    """A kernel of few channels, such as an image's. On the way back the pixels of a stride are channels, of which there
+    are more then, and the stride is 1."""
 
     def __init__(self, conv: Convolution) -> None:
-        from phosphene.models import winograd
-
         super().__init__(conv)
-        kernel = _by_phases(conv.weight, conv.stride)
-        self.grid = max(places_of(taps, 1) for taps in kernel.shape[2:])
-        self.back = winograd.spectrum_of(kernel, (1, 1), back=False)
-        self.nothing = conv.bias.new_zeros(max(FEWEST, len(kernel)))
+        self.kernel = _by_phases(conv.weight, conv.stride)
 
-    def _filtered(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
+    def _back_through(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
         conv, (_, channels, height, width) = self.conv, shape
         axes = list(zip(shape[2:], conv.weight.shape[2:], conv.stride, *conv.margins(shape[2:]), strict=True))
         size = pair((side - 1 + pad) // step - pad // step + 1 for side, _, step, pad, _ in axes)
         before = pair(beyond(taps, step) - pad // step + skip for _, taps, step, pad, skip in axes)
         top, left = (pad % step for _, _, step, pad, _ in axes)
-        phases, _ = self.back.convolve(y, self.nothing, size, before, (0, 0), passed=mask)
-        pixels = phases.view(-1, channels, *conv.stride, *size).permute(0, 1, 4, 2, 5, 3)
-        return pixels.flatten(4, 5).flatten(2, 3)[:, :, top : top + height, left : left + width]
+        phases = self._convolve(y, mask, size, before).view(-1, channels, *conv.stride, *size)
+        pixels = phases.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+        return pixels[:, :, top : top + height, left : left + width]
+
+    def _convolve(self, y: Tensor, mask: Tensor | None, size: Pair, before: Pair) -> Tensor:
+        """Convolve what `mask` lets through with the kernel, `before` rows and columns in front of the first."""
+        axes = zip(size, before, self.kernel.shape[2:], y.shape[2:], strict=True)
+        padding = pair(max(front, rows + taps - 1 - front - side) for rows, front, taps, side in axes)
+        phases = F.conv2d(_unclamped(self.conv, y, mask), self.kernel, padding=padding)
+        top, left = (pad - front for pad, front in zip(padding, before, strict=True))
+        return phases[:, :, top : top + size[0], left : left + size[1]]
 
 
-def _by_phases(weight: Tensor, stride: tuple[int, int]) -> Tensor:
+class FilteredStem(Stem):
+    """The same, by filtering."""
+
+    def __init__(self, conv: Convolution) -> None:
+        from phosphene.models import winograd
+
+        super().__init__(conv)
+        self.grid = max(places_of(taps, 1) for taps in self.kernel.shape[2:])
+        self.back = winograd.spectrum_of(self.kernel, (1, 1), back=False)
+        self.nothing = conv.bias.new_zeros(max(FEWEST, len(self.kernel)))
+
+    def _convolve(self, y: Tensor, mask: Tensor | None, size: Pair, before: Pair) -> Tensor:
+        return self.back.convolve(y, self.nothing, size, before, (0, 0), passed=mask)[0]
+
+
+def _by_phases(weight: Tensor, stride: Pair) -> Tensor:
     """Return the adjoint of a kernel [filters, channels, rows, columns] as one with stride 1, whose results are the
     pixels of a stride: [channels x stride x stride, filters, every stride-th row, column]."""
     filters, channels, *taps = weight.shape
@@ -254,12 +274,12 @@ def _by_phases(weight: Tensor, stride: tuple[int, int]) -> Tensor:
     return phases.permute(1, 3, 5, 0, 2, 4).reshape(channels * down * across, filters, rows, columns)
 
 
-def every(x: Tensor, stride: tuple[int, int]) -> Tensor:
+def every(x: Tensor, stride: Pair) -> Tensor:
     """Return every stride-th place."""
     return x if stride == (1, 1) else x[:, :, :: stride[0], :: stride[1]]
 
 
-def _spread(seen: Tensor, shape: torch.Size, stride: tuple[int, int]) -> Tensor:
+def _spread(seen: Tensor, shape: torch.Size, stride: Pair) -> Tensor:
     """Return the adjoint of `every`: zeros but for every stride-th place."""
     if stride == (1, 1):
         return seen
@@ -273,7 +293,7 @@ def _added(x: Tensor, beside: Tensor | None) -> Tensor:
     return x if beside is None else x.add_(beside)
 
 
-def pair(sides: Iterable[int | str]) -> tuple[int, int]:
+def pair(sides: Iterable[int | str]) -> Pair:
     """Return two whole numbers, of rows and columns."""
     rows, columns = map(int, sides)
     return rows, columns
