@@ -230,6 +230,15 @@ class Stem(Larger):
         super().__init__(conv)
         self.kernel = _by_phases(conv.weight, conv.stride)
 
+    def _forth(self, x: Tensor) -> Tensor:
+        conv = self.conv
+        padding, (down, across) = conv.margins(x.shape[2:])
+        if not down and not across:
+            return super()._forth(x)
+        top, left = padding[0] - down * conv.stride[0], padding[1] - across * conv.stride[1]
+        padded = F.pad(x, (left, left + across, top, top + down))  # the image is less than the results to be left out
+        return F.conv2d(padded, conv.weight, conv.bias, conv.stride)
+
     def _back_through(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
         conv, (_, channels, height, width) = self.conv, shape
         axes = list(zip(shape[2:], conv.weight.shape[2:], conv.stride, *conv.margins(shape[2:]), strict=True))
