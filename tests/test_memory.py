@@ -87,7 +87,15 @@ def test_the_plan(bound):
     assert "are allowed" in asked.notes[0]
 
 
-def test_memory_that_runs_out_halves_the_tile(photo, caplog):
+@pytest.fixture
+def kept(monkeypatch):
+    """What the process was told to keep no longer: these tests' own is to stay as it is."""
+    told = []
+    monkeypatch.setattr(memory, "keep_nothing", lambda: told.append(None))
+    return told
+
+
+def test_memory_that_runs_out_halves_the_tile(photo, caplog, kept):
     image, tried = photo(9, 9), []
 
     def build(side):
@@ -103,9 +111,11 @@ def test_memory_that_runs_out_halves_the_tile(photo, caplog):
     assert gradient_of(image, (0, 0))[0] == 1.0
     assert gradient_of(image, (0, 0))[0] == 1.0
     assert tried == [512, 256, 128, 64, 64]
+    assert len(kept) == 3
     assert "tiles of 64 px" in caplog.text
 
 
+@pytest.mark.usefixtures("kept")
 def test_a_thread_that_memory_ran_out_in_is_not_used_again(photo):
     """As oneDNN has it: where there was no memory for the code of a convolution, there never is any again."""
     image, spoilt = photo(9, 9), set()
@@ -122,6 +132,33 @@ def test_a_thread_that_memory_ran_out_in_is_not_used_again(photo):
     gradient_of = halving_gradient(build, build(512), 512)
     assert gradient_of(image, (0, 0))[0] == gradient_of(image, (0, 0))[0] == 1.0
     assert len(spoilt) == 3
+
+
+INTERRUPTED = """
+import signal, threading, torch
+from phosphene.memory import halving_gradient
+begun, ended = threading.Event(), threading.Event()
+def build(side):
+    def gradient_of(image, shift):
+        if side > 300:
+            raise MemoryError
+        begun.set()
+        ended.wait(20)
+        ended.set()
+    return gradient_of
+def interrupt():
+    begun.wait()
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+threading.Thread(target=interrupt).start()
+try:
+    halving_gradient(build, build(512), 512)(torch.zeros(3, 9, 9), (0, 0))
+except KeyboardInterrupt:
+    print("after it" if ended.is_set() else "at once")
+"""
+
+
+def test_an_interruption_does_not_wait_for_a_gradient():
+    assert subprocess.check_output([sys.executable, "-c", INTERRUPTED], text=True).strip() == "at once"
 
 
 def test_other_errors_pass(photo):

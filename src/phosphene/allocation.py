@@ -57,7 +57,7 @@ def keep_freed() -> None:
 def keep_nothing() -> None:
     """Give the system what is free, and from now on at once what is freed: for when memory is short.
 
-    Threads begun from now on get no heaps of their own, each of which would reserve 64 MB.
+    Threads begun from now on get no heaps of their own, each of which would reserve 64 MB, unless many have them.
     """
     global _keeps
     mallopt = _of_glibc("mallopt")

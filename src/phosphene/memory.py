@@ -5,9 +5,10 @@ import re
 import weakref
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import cache
 from mmap import mmap
+from threading import Thread
 from typing import Any, TypeVar, cast
 
 import psutil
@@ -146,8 +147,8 @@ def halving_gradient(build: Callable[[int], G], first: G, tile: int) -> G:
             except (MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error) or side // 2 < SIDES[-1]:
                     raise
-            keep_nothing()
             reserve.close()
+            keep_nothing()
             side //= 2
             logger.warning("memory ran out: going on with tiles of %d px", side)
             gradient = _in_new_threads(build(side))
@@ -156,16 +157,24 @@ def halving_gradient(build: Callable[[int], G], first: G, tile: int) -> G:
 
 
 def _in_new_threads(gradient: G) -> G:
-    """Return `gradient`, computed in a new thread each time.
+    """Return `gradient`, computed in a new thread each time, which an interruption does not wait for.
 
-    A thread in which there once was no memory for the code of a convolution is told so by oneDNN for ever after.
+    Once oneDNN had no memory for the code of a convolution in a thread, it fails there ever after.
     """
 
     def gradient_of(image: Any, shift: Shift) -> tuple[float, Any]:
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(gradient, image, shift).result()
+        found: Future[tuple[float, Any]] = Future()
+        Thread(target=_settle, args=(found, gradient, image, shift), daemon=True).start()
+        return found.result()
 
     return cast(G, gradient_of)
+
+
+def _settle(found: Future[Any], compute: Callable[..., Any], *arguments: Any) -> None:
+    try:
+        found.set_result(compute(*arguments))
+    except BaseException as error:
+        found.set_exception(error)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

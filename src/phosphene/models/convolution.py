@@ -6,9 +6,9 @@ a unit.
 
 On the CPU, in float32, a convolution is computed in the way (`models.ways`) that was found fastest
 (docs/performance.md): as a product of our own or PyTorch's where the kernel is a single pixel, by Winograd's filtering
-where it is larger and reads channels enough, on the way back at least, or else directly. The way depends on the
-network, the recipe and the kind of processor alone and is never measured on the spot: a recipe must give the same bytes
-each time.
+where it is larger and reads channels enough, on the way back at least, by the pixels of a stride where it has a stride
+and reads few channels, or else directly. The way depends on the network, the recipe and the kind of processor alone and
+is never measured on the spot: a recipe must give the same bytes each time.
 """
 
 import platform
@@ -79,15 +79,19 @@ class FrozenConv(Convolution):
 
     @property
     def _is_strided_stem(self) -> bool:
-        simple = self.groups == 1 and pair(self.dilation) == (1, 1)
-        return simple and self.weight.shape[1] < FEWEST and max(self.stride) > 1
+        taps, few = self.weight.shape[2:], self.weight.shape[1] < FEWEST
+        covers = all(step <= side for step, side in zip(self.stride, taps, strict=True))
+        return _is_simple(self) and few and max(self.stride) > 1 and covers
 
 
 def is_filtered(conv: nn.Conv2d | FrozenConv) -> bool:
     """Whether filtering is the fastest way for a convolution, on the way back at least."""
-    simple = conv.groups == 1 and pair(conv.dilation) == (1, 1)
-    filterable = simple and can_filter(pair(conv.weight.shape[2:]), pair(conv.stride))
+    filterable = _is_simple(conv) and can_filter(pair(conv.weight.shape[2:]), pair(conv.stride))
     return filterable and len(conv.weight) >= FEWEST and multiplies_vectors()
+
+
+def _is_simple(conv: nn.Conv2d | FrozenConv) -> bool:
+    return conv.groups == 1 and pair(conv.dilation) == (1, 1)
 
 
 def multiplies_vectors() -> bool:

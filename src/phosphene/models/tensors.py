@@ -10,7 +10,7 @@ from torch import Tensor
 LARGE = 2**20
 """Elements from which the compiled kernels are worth loading Numba for, which takes half a second."""
 
-NOTHING, NO_MASK = torch.empty(0), torch.empty(0, dtype=torch.bool)
+NOTHING, NO_MASK = (torch.empty(0, dtype=dtype, device="cpu") for dtype in (torch.float32, torch.bool))
 """What a kernel is given in place of a tensor or a mask that there is none of."""
 
 KERNELS = "phosphene.models.kernels"

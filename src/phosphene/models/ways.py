@@ -224,7 +224,10 @@ class Winograd(Larger):
 
 class Stem(Larger):
     """A kernel of few channels, such as an image's. On the way back the pixels of a stride are channels, of which there
-    are more then, and the stride is 1."""
+    are more then, and the stride is 1.
+
+    PyTorch's convolution may round a crop differently there.
+    """
 
     def __init__(self, conv: Convolution) -> None:
         super().__init__(conv)
@@ -236,7 +239,7 @@ class Stem(Larger):
         if not down and not across:
             return super()._forth(x)
         top, left = padding[0] - down * conv.stride[0], padding[1] - across * conv.stride[1]
-        padded = F.pad(x, (left, left + across, top, top + down))  # the image is less than the results to be left out
+        padded = F.pad(x, (left, left + across, top, top + down))  # fewer numbers than to leave results out
         return F.conv2d(padded, conv.weight, conv.bias, conv.stride)
 
     def _back_through(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
@@ -252,7 +255,7 @@ class Stem(Larger):
     def _convolve(self, y: Tensor, mask: Tensor | None, size: Pair, before: Pair) -> Tensor:
         """Convolve what `mask` lets through with the kernel, `before` rows and columns in front of the first."""
         axes = zip(size, before, self.kernel.shape[2:], y.shape[2:], strict=True)
-        padding = pair(max(front, rows + taps - 1 - front - side) for rows, front, taps, side in axes)
+        padding = pair(max(0, front, rows + taps - 1 - front - side) for rows, front, taps, side in axes)
         phases = F.conv2d(_unclamped(self.conv, y, mask), self.kernel, padding=padding)
         top, left = (pad - front for pad, front in zip(padding, before, strict=True))
         return phases[:, :, top : top + size[0], left : left + size[1]]
