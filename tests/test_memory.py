@@ -135,7 +135,7 @@ def test_a_thread_that_memory_ran_out_in_is_not_used_again(photo):
 
 
 INTERRUPTED = """
-import signal, threading, torch
+import signal, threading, time, torch
 from phosphene.memory import halving_gradient
 begun, ended = threading.Event(), threading.Event()
 def build(side):
@@ -148,6 +148,7 @@ def build(side):
     return gradient_of
 def interrupt():
     begun.wait()
+    time.sleep(0.5)  # until the gradient is waited for
     signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 threading.Thread(target=interrupt).start()
 try:
