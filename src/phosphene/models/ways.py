@@ -16,7 +16,6 @@ FEWEST = 16
 """Channels or filters that are read from which filtering is the faster way. A vector has no more, and our own product
 takes multiples of it."""
 
-
 Pair = tuple[int, int]
 """Of rows and columns."""
 
