@@ -19,8 +19,8 @@ from phosphene.job import load_network
 from phosphene.models import pointwise, winograd
 from phosphene.models.convolution import FrozenConv
 from phosphene.models.network import Network
+from phosphene.models.products import ROWS
 from phosphene.models.tensors import pixels
-from phosphene.models.vectors import ROWS
 from phosphene.models.ways import Direct, FilteredStem, Pointwise, Product, Stem, Winograd
 from phosphene.models.winograd import BLOCK
 from phosphene.objective import Energy, Scoring
@@ -313,7 +313,7 @@ def test_processors_with_shorter_vectors(tmp_path):
 import torch
 from torch import nn
 from phosphene.models.convolution import FrozenConv
-from phosphene.models.vectors import LANES
+from phosphene.models.lanes import LANES
 assert LANES == 8
 for conv in (nn.Conv2d(24, 40, 3, padding=1), nn.Conv2d(48, 16, 1), nn.Conv2d(3, 32, 3, stride=2)):
     conv.requires_grad_(False)

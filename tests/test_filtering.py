@@ -6,19 +6,9 @@ import pytest
 import torch
 
 from phosphene.models.filtering import MOST_TAPS, adjoint, beyond, can_filter, filtering, places_of
-from phosphene.models.vectors import (
-    LANES,
-    PANEL,
-    ROWS,
-    linear_map,
-    load,
-    load_where,
-    multiply,
-    multiply_and_clamp,
-    store,
-    store_clamped,
-    store_shifted,
-)
+from phosphene.models.lanes import LANES
+from phosphene.models.products import PANEL, ROWS, multiply, multiply_and_clamp
+from phosphene.models.vectors import linear_map, load, load_where, store, store_clamped, store_shifted
 
 RANDOM = np.random.default_rng(0)
 

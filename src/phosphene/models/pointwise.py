@@ -14,21 +14,19 @@ from torch import Tensor
 
 from phosphene.models.clamping import UNCLAMPED
 from phosphene.models.kernels import compiled, run
+from phosphene.models.lanes import LANES
+from phosphene.models.products import PANEL, ROWS, WIDTHS, WORD, multiply, multiply_and_clamp, multiply_nonzero
 from phosphene.models.tensors import NO_MASK, NOTHING, channels_last, pixels
-from phosphene.models.vectors import (
-    LANES,
-    PANEL,
-    ROWS,
-    load,
-    load_where,
-    multiply,
-    multiply_and_clamp,
-    store,
-    wait_for_stores,
-)
+from phosphene.models.vectors import load, load_where, nonzero, ones, store, wait_for_stores
 
 TOGETHER = 8 * ROWS
 """Places that a thread takes together: what it reads of them stays in its cache while it reads all of the kernel."""
+
+FEW = 0.65
+"""Share of numbers that are not zero below which it is quicker to pass over those that are.
+
+A clamp leaves about half. The result is the same to the bit, since the sums are added in the same order.
+"""
 
 
 def convolve(
@@ -43,10 +41,10 @@ def convolve(
 ) -> tuple[Tensor, Tensor | None]:
     """Multiply `x` [batch, channels, rows, columns] at each place, add `shift` [filters] and `other`, and clamp.
 
-    Channels and filters are multiples of LANES. `packed` is the kernel [1, channels, filters] as `vectors.pack` lays it
-    out. `passed`, a mask of `x`, sets to zero where it is false; `seen`, which may be `x`, is set to what is left, and
-    has channels last. `other` has the result's shape. Returns the result and, where there is a clamp, a mask of what it
-    let through.
+    Channels and filters are multiples of LANES. `packed` is the kernel [1, channels, filters], laid out by
+    `products.pack`. `passed`, a mask of `x`, sets to zero where it is false; `seen`, which may be `x`, is set to what
+    is left, and has channels last. `other` has the result's shape. Returns the result and, where there is a clamp, a
+    mask of what it let through.
     """
     batch, channels, rows, columns = x.shape
     values, pitch = pixels(x)
@@ -58,7 +56,7 @@ def convolve(
     run(
         _multiply_places, values, pitch, mask.view(-1), into.view(-1), packed, shift,
         (np.float32(low), np.float32(high)), added.view(-1), out.view(-1), through.view(-1), channels, out.shape[3],
-        TOGETHER,
+        TOGETHER, FEW,
     )  # fmt: skip
     return out.permute(0, 3, 1, 2), through.permute(0, 3, 1, 2) if clamps else None
 
@@ -66,20 +64,30 @@ def convolve(
 @compiled
 @no_type_check
 def _multiply_places(
-    threads, x, pitch, mask, seen, packed, shift, limits, other, out, through, channels, filters, together
+    threads, x, pitch, mask, seen, packed, shift, limits, other, out, through, channels, filters, together, few
 ):  # fmt: skip
     places, deep = out.size // filters, channels + LANES
-    units = -(-places // ROWS)
+    units, words = -(-places // ROWS), -(-channels // WORD)
     for thread in numba.prange(threads):
         rows, block = np.empty(together * deep, np.float32), np.empty(ROWS * PANEL, np.float32)
         start, stop = thread * units // threads * ROWS, (thread + 1) * units // threads * ROWS
+        marks, sums = np.empty(together * words, np.uint64), np.empty(together * WIDTHS[0] * LANES, np.float32)
         for first in range(start, stop, together):
-            count = min(together, stop - first)
+            count, real, marked = min(together, stop - first), min(together, places - first, stop - first), 0
             for t in range(count):
-                _gather(x, pitch, mask, seen, min(first + t, places - 1), rows, t * deep, channels)
-            blocks = min(count, places - first) // ROWS
-            rest, left = blocks * ROWS, min(count, places - first) % ROWS
-            for column in range(0, filters, PANEL):
+                place = min(first + t, places - 1)
+                marked += _gather(x, pitch, mask, seen, place, rows, t * deep, channels, marks, t * words)
+            done = 0
+            while marked < few * count * channels and filters - done >= WIDTHS[-1] * LANES:
+                width = _widest(filters - done)
+                multiply_nonzero(
+                    real, rows, 0, deep, marks, channels, packed, done * channels, sums, shift, done,
+                    other, limits[0], limits[1], out, through, first * filters + done, filters, width,
+                )  # fmt: skip
+                done += width * LANES
+            blocks = real // ROWS
+            rest, left = blocks * ROWS, real % ROWS
+            for column in range(done, filters, PANEL):
                 factors, at = column * channels, first * filters + column
                 if filters - column >= PANEL:  # twice, since the width has to be a constant
                     multiply_and_clamp(
@@ -102,14 +110,30 @@ def _multiply_places(
 
 @numba.njit(inline="always")
 @no_type_check
-def _gather(x, pitch, mask, seen, place, rows, row, channels):
-    """Copy what `mask` lets through of a place to `rows`, and to `seen`."""
-    at, own = place * pitch, place * channels
-    for c in range(0, channels, LANES):
-        values = load_where(x, at + c, 0, mask, own + c, 0, 1) if mask.size else load(x, at + c, 0, 1)
-        store(rows, row + c, 0, values)
-        if seen.size:
-            store(seen, own + c, 0, values)
+def _gather(x, pitch, mask, seen, place, rows, row, channels, marks, word):
+    """Copy what `mask` lets through of a place to `rows`, and to `seen`, and mark what is not zero; return how much."""
+    at, own, count = place * pitch, place * channels, 0
+    for begin in range(0, channels, WORD):
+        bits = np.uint64(0)
+        for c in range(begin, min(begin + WORD, channels), LANES):
+            values = load_where(x, at + c, 0, mask, own + c, 0, 1) if mask.size else load(x, at + c, 0, 1)
+            store(rows, row + c, 0, values)
+            if seen.size:
+                store(seen, own + c, 0, values)
+            bits |= nonzero(values) << np.uint64(c - begin)
+        marks[word + begin // WORD] = bits
+        count += ones(bits)
+    return count
+
+
+@numba.njit(inline="always")
+@no_type_check
+def _widest(filters):
+    """Return the most of WIDTHS that so many filters fill."""
+    for width in WIDTHS:
+        if filters >= width * LANES:
+            return width
+    return 0
 
 
 @numba.njit(inline="always")

@@ -144,7 +144,7 @@ class Pointwise(Direct):
     """A kernel of one pixel: our own product, with all that stands around it."""
 
     def __init__(self, conv: Convolution) -> None:
-        from phosphene.models.vectors import pack
+        from phosphene.models.products import pack
 
         super().__init__(conv)
         weight = conv.weight[:, :, 0, 0]

@@ -20,21 +20,10 @@ from torch import Tensor
 from phosphene.models.clamping import UNCLAMPED
 from phosphene.models.filtering import Filtering, adjoint, filtering
 from phosphene.models.kernels import compiled, run
+from phosphene.models.lanes import LANES
+from phosphene.models.products import PANEL, ROWS, multiply, pack
 from phosphene.models.tensors import NO_MASK, channels_last, pixels
-from phosphene.models.vectors import (
-    LANES,
-    PANEL,
-    ROWS,
-    linear_map,
-    load,
-    load_where,
-    multiply,
-    pack,
-    store,
-    store_clamped,
-    store_shifted,
-    wait_for_stores,
-)
+from phosphene.models.vectors import linear_map, load, load_where, store, store_clamped, store_shifted, wait_for_stores
 
 analysed = linear_map(lambda key: _filtering_of(key).analysis)
 synthesised = linear_map(lambda key: _filtering_of(key).synthesis)

@@ -1,0 +1,54 @@
+"""Products that pass over zeros against those that do not."""
+
+from itertools import product
+
+import pytest
+import torch
+
+from phosphene.models import pointwise
+from phosphene.models.pointwise import convolve
+from phosphene.models.products import WIDTHS, WORD, pack
+
+LAST = torch.channels_last
+
+
+def both_ways(monkeypatch, *arguments, **options):
+    """What comes out, and what is left of the input, where zeros are passed over always, and never."""
+    found = []
+    for few in (2.0, 0.0):
+        monkeypatch.setattr(pointwise, "FEW", few)
+        seen = torch.full(arguments[0].shape, -7.0).to(memory_format=LAST)
+        found.append((*convolve(*arguments, seen=seen, **options), seen))
+    return found
+
+
+def images(channels, share, size=(13, 5)):
+    """Random numbers, of which a share is not zero."""
+    shape = (2, channels, *size)
+    return (torch.randn(shape) * (torch.rand(shape) < share)).to(memory_format=LAST)
+
+
+@pytest.mark.parametrize(("channels", "filters"), list(product((16, WORD, 2 * WORD + 48), (16, 64, 96, 112, 176, 320))))
+def test_the_bits_are_the_same(channels, filters, monkeypatch):
+    kernel, shift = pack(torch.randn(1, channels, filters)), torch.randn(filters)
+    other, passed = torch.randn(2, filters, 13, 5).to(memory_format=LAST), images(channels, 0.5).bool()
+    limits = {"low": 0.0, "high": 6.0}
+    for options in ({}, limits, {"other": other} | limits, {"passed": passed, "other": other}, {"passed": passed}):
+        for share in (0.0, 0.1, 0.5, 1.0):
+            one, same = both_ways(monkeypatch, images(channels, share), kernel, shift, **options)
+            assert all(a is b is None or torch.equal(a, b) for a, b in zip(one, same, strict=True))
+
+
+def test_it_is_the_product(monkeypatch):
+    x, kernel, shift = images(80, 0.4), torch.randn(80, 224), torch.randn(224)
+    wanted = torch.einsum("bchw,cf->bfhw", x.double(), kernel.double()) + shift.view(-1, 1, 1)
+    for y, _, seen in both_ways(monkeypatch, x, pack(kernel[None]), shift):
+        torch.testing.assert_close(y.double(), wanted, rtol=1e-5, atol=1e-5)
+        assert torch.equal(seen, x)
+
+
+def test_what_is_not_a_number_is_not_passed_over(monkeypatch):
+    x = images(64, 0.0)
+    x[1, 40, 3, 2] = torch.nan
+    for y, _, _ in both_ways(monkeypatch, x, pack(torch.randn(1, 64, 16 * WIDTHS[-1])), torch.zeros(16 * WIDTHS[-1])):
+        assert torch.equal(y.isnan().any(1).nonzero(), torch.tensor([[1, 3, 2]]))
