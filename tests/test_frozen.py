@@ -90,10 +90,7 @@ from phosphene.models.tensors import make_ready
 make_ready((1024, 1024))
 from phosphene.models import kernels
 names = ("clamp", "clamp_sum", "leave", "let_through", "largest", "largest_back")
-assert all(getattr(kernels, "_" + name).signatures for name in names)
-before = kernels._clamp.signatures
-kernels.clamp(torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1, dtype=torch.bool), 0.0, float("inf"))
-assert kernels._clamp.signatures == before
+assert all("address" in vars(getattr(kernels, "_" + name)) for name in names)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
 

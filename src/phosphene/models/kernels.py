@@ -1,81 +1,12 @@
-"""Loops over tensors that PyTorch would take many passes for, compiled by Numba, on the CPU in float32.
+"""Loops over tensors that PyTorch would take many passes for, compiled by Numba, on the CPU in float32."""
 
-No kernel is compiled with `fastmath`: how it is then contracted depends on whether it was compiled in this process or
-came from Numba's cache, and a recipe must give the same bytes in both.
-"""
+from typing import NamedTuple, no_type_check
 
-import logging
-import threading
-from collections.abc import Callable
-from functools import cache, partial
-from typing import Any, NamedTuple, no_type_check
-
-import numba
 import numpy as np
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
-logger = logging.getLogger(__name__)
-
-PATIENCE = 2.0
-"""Seconds that a kernel may take to be compiled or read until the user is told what it is."""
-
-TURN = threading.Lock()
-"""Held while a kernel runs: not each of Numba's thread pools may be used from two threads at once."""
-
-
-def _start_threads() -> int:
-    """Let Numba start its threads, and return their number. Where the two share OpenMP, it sets PyTorch's too."""
-    threads = torch.get_num_threads()
-    started: int = numba.get_num_threads()
-    torch.set_num_threads(threads)
-    return started
-
-
-MOST_THREADS = _start_threads()
-
-
-def compiled(function: Callable[..., None]) -> Any:
-    """Compile a kernel when it is first called; keep it for other processes, where there is a folder to keep it in."""
-    compile_with = partial(numba.njit, parallel=True, nogil=True, error_model="numpy")
-    try:
-        return compile_with(cache=True)(function)
-    except RuntimeError:  # neither the package's folder nor the user's can be written
-        return compile_with()(function)
-
-
-def run(kernel: Any, *arguments: object) -> None:
-    """Run a kernel on tensors, the first of which says whether only shapes are asked for: then nothing is run.
-
-    A kernel gets the number of threads first. It shares its work among as many, in `numba.prange`.
-    """
-    if isinstance(arguments[0], FakeTensor):
-        return
-    arrays = [argument.numpy() if isinstance(argument, Tensor) else argument for argument in arguments]
-    threads = min(torch.get_num_threads(), MOST_THREADS)
-    with TURN:
-        numba.set_num_threads(threads)
-        if kernel.overloads:
-            kernel(threads, *arrays)
-        else:
-            _run_first(kernel, threads, *arrays)
-
-
-def _run_first(kernel: Any, *arguments: object) -> None:
-    """Run a kernel that has not been called in this process, and say what it waits for if it is not kept either."""
-    telling = threading.Timer(PATIENCE, _tell_of_compiling)
-    telling.start()
-    try:
-        kernel.compile(tuple(map(numba.typeof, arguments)))
-    finally:
-        telling.cancel()
-    kernel(*arguments)
-
-
-@cache
-def _tell_of_compiling() -> None:
-    logger.warning("compiling for this processor, which is kept for the next time: up to a minute")
+from phosphene.models.launching import arguments, compiled, run
 
 
 def clamp(values: Tensor, mask: Tensor, low: float, high: float) -> None:
@@ -131,104 +62,120 @@ def load_all() -> None:
     largest_back(places, spots, window, places.clone())
 
 
-@compiled
+CLAMP = "float32[1] bool[1] float float"
+
+
+@compiled(CLAMP)
 @no_type_check
-def _clamp(threads, y, mask, low, high):
-    least, most = np.float32(low), np.float32(high)
-    for thread in numba.prange(threads):
-        first, last = thread * y.size // threads, (thread + 1) * y.size // threads
-        values, through = y[first:last], mask[first:last]
-        for i in range(values.size):
-            value = values[i]
-            values[i] = min(max(value, least), most)
-            through[i] = (value > least) & (value < most)
+def _clamp(thread, threads, block):
+    y, mask, low, high = arguments(block, CLAMP)
+    first, last = thread * y.size // threads, (thread + 1) * y.size // threads
+    values, through = y[first:last], mask[first:last]
+    for i in range(values.size):
+        value = values[i]
+        values[i] = min(max(value, low), high)
+        through[i] = (value > low) & (value < high)
 
 
-@compiled
+CLAMP_SUM = "float32[1] float32[1] float32[1] bool[1] float float"
+
+
+@compiled(CLAMP_SUM)
 @no_type_check
-def _clamp_sum(threads, x, other, y, mask, low, high):
-    least, most = np.float32(low), np.float32(high)
-    for thread in numba.prange(threads):
-        first, last = thread * y.size // threads, (thread + 1) * y.size // threads
-        one, two, values, through = x[first:last], other[first:last], y[first:last], mask[first:last]
-        for i in range(values.size):
-            value = one[i] + two[i]
-            values[i] = min(max(value, least), most)
-            through[i] = (value > least) & (value < most)
+def _clamp_sum(thread, threads, block):
+    x, other, y, mask, low, high = arguments(block, CLAMP_SUM)
+    first, last = thread * y.size // threads, (thread + 1) * y.size // threads
+    one, two, values, through = x[first:last], other[first:last], y[first:last], mask[first:last]
+    for i in range(values.size):
+        value = one[i] + two[i]
+        values[i] = min(max(value, low), high)
+        through[i] = (value > low) & (value < high)
 
 
-@compiled
+LEAVE = "float32[1] bool[1]"
+
+
+@compiled(LEAVE)
 @no_type_check
-def _leave(threads, y, mask):
-    for thread in numba.prange(threads):
-        first, last = thread * y.size // threads, (thread + 1) * y.size // threads
-        values, through = y[first:last], mask[first:last]
-        for i in range(values.size):
-            values[i] *= through[i]
+def _leave(thread, threads, block):
+    y, mask = arguments(block, LEAVE)
+    first, last = thread * y.size // threads, (thread + 1) * y.size // threads
+    values, through = y[first:last], mask[first:last]
+    for i in range(values.size):
+        values[i] *= through[i]
 
 
-@compiled
+LET_THROUGH = "float32[1] bool[1] float32[1]"
+
+
+@compiled(LET_THROUGH)
 @no_type_check
-def _let_through(threads, y, mask, left):
-    for thread in numba.prange(threads):
-        first, last = thread * y.size // threads, (thread + 1) * y.size // threads
-        values, through, into = y[first:last], mask[first:last], left[first:last]
-        for i in range(values.size):
-            into[i] = values[i] * through[i]
+def _let_through(thread, threads, block):
+    y, mask, left = arguments(block, LET_THROUGH)
+    first, last = thread * y.size // threads, (thread + 1) * y.size // threads
+    values, through, into = y[first:last], mask[first:last], left[first:last]
+    for i in range(values.size):
+        into[i] = values[i] * through[i]
 
 
-@compiled
+LARGEST = "float32[4] int[2] int[2] int[2] int[2] float32[4] uint8[4]"
+
+
+@compiled(LARGEST)
 @no_type_check
-def _largest(threads, x, size, stride, padding, dilation, y, spots):
+def _largest(thread, threads, block):
+    x, size, stride, padding, dilation, y, spots = arguments(block, LARGEST)
     images, height, width, channels = x.shape
     _, rows, columns, _ = y.shape
     lines = images * rows
-    for thread in numba.prange(threads):
-        for line in range(thread * lines // threads, (thread + 1) * lines // threads):
-            image, i = line // rows, line % rows
-            for j in range(columns):
-                most, at = y[image, i, j], spots[image, i, j]
-                most[:] = -np.inf
-                first = True
-                for k in range(size[0]):
-                    row = i * stride[0] - padding[0] + k * dilation[0]
-                    if row < 0 or row >= height:
+    for line in range(thread * lines // threads, (thread + 1) * lines // threads):
+        image, i = line // rows, line % rows
+        for j in range(columns):
+            most, at = y[image, i, j], spots[image, i, j]
+            most[:] = -np.inf
+            first = True
+            for k in range(size[0]):
+                row = i * stride[0] - padding[0] + k * dilation[0]
+                if row < 0 or row >= height:
+                    continue
+                for m in range(size[1]):
+                    column = j * stride[1] - padding[1] + m * dilation[1]
+                    if column < 0 or column >= width:
                         continue
-                    for m in range(size[1]):
-                        column = j * stride[1] - padding[1] + m * dilation[1]
-                        if column < 0 or column >= width:
-                            continue
-                        values, spot = x[image, row, column], np.uint8(k * size[1] + m)
-                        if first:
-                            at[:] = spot
-                            first = False
-                        for c in range(channels):
-                            more = (values[c] > most[c]) | (values[c] != values[c])
-                            most[c] = values[c] if more else most[c]
-                            at[c] = spot if more else at[c]
+                    values, spot = x[image, row, column], np.uint8(k * size[1] + m)
+                    if first:
+                        at[:] = spot
+                        first = False
+                    for c in range(channels):
+                        more = (values[c] > most[c]) | (values[c] != values[c])
+                        most[c] = values[c] if more else most[c]
+                        at[c] = spot if more else at[c]
 
 
-@compiled
+LARGEST_BACK = "float32[4] uint8[4] int[2] int[2] int[2] int[2] float32[4]"
+
+
+@compiled(LARGEST_BACK)
 @no_type_check
-def _largest_back(threads, slope, spots, size, stride, padding, dilation, x):
+def _largest_back(thread, threads, block):
+    slope, spots, size, stride, padding, dilation, x = arguments(block, LARGEST_BACK)
     images, height, width, channels = x.shape
     _, rows, columns, _ = slope.shape
     lines = images * height
-    for thread in numba.prange(threads):
-        for line in range(thread * lines // threads, (thread + 1) * lines // threads):
-            image, row = line // height, line % height
-            x[image, row] = 0
-            for k in range(size[0] - 1, -1, -1):
-                i = row + padding[0] - k * dilation[0]
-                if i < 0 or i % stride[0] or i // stride[0] >= rows:
-                    continue
-                i //= stride[0]
-                for j in range(columns):
-                    for m in range(size[1]):
-                        column = j * stride[1] - padding[1] + m * dilation[1]
-                        if column < 0 or column >= width:
-                            continue
-                        values, at, spot = slope[image, i, j], spots[image, i, j], np.uint8(k * size[1] + m)
-                        into = x[image, row, column]
-                        for c in range(channels):
-                            into[c] += values[c] if at[c] == spot else np.float32(0)
+    for line in range(thread * lines // threads, (thread + 1) * lines // threads):
+        image, row = line // height, line % height
+        x[image, row] = 0
+        for k in range(size[0] - 1, -1, -1):
+            i = row + padding[0] - k * dilation[0]
+            if i < 0 or i % stride[0] or i // stride[0] >= rows:
+                continue
+            i //= stride[0]
+            for j in range(columns):
+                for m in range(size[1]):
+                    column = j * stride[1] - padding[1] + m * dilation[1]
+                    if column < 0 or column >= width:
+                        continue
+                    values, at, spot = slope[image, i, j], spots[image, i, j], np.uint8(k * size[1] + m)
+                    into = x[image, row, column]
+                    for c in range(channels):
+                        into[c] += values[c] if at[c] == spot else np.float32(0)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from phosphene.models.clamping import UNCLAMPED
-from phosphene.models.kernels import compiled, run
 from phosphene.models.lanes import LANES
+from phosphene.models.launching import arguments, compiled, run
 from phosphene.models.products import PANEL, ROWS, WIDTHS, WORD, multiply, multiply_and_clamp, multiply_nonzero
 from phosphene.models.tensors import NO_MASK, NOTHING, channels_last, pixels
 from phosphene.models.vectors import load, load_where, nonzero, ones, store, wait_for_stores
@@ -53,59 +53,51 @@ def convolve(
     through = torch.empty_like(out, dtype=torch.bool) if clamps else NO_MASK
     mask = NO_MASK if passed is None else channels_last(passed)
     into, added = (NOTHING if part is None else channels_last(part) for part in (seen, other))
+    own = TOGETHER * (channels + LANES + 2 * -(-channels // WORD) + WIDTHS[0] * LANES) + ROWS * PANEL
     run(
-        _multiply_places, values, pitch, mask.view(-1), into.view(-1), packed, shift,
-        (np.float32(low), np.float32(high)), added.view(-1), out.view(-1), through.view(-1), channels, out.shape[3],
-        TOGETHER, FEW,
+        _multiply_places, values, pitch, mask.view(-1), into.view(-1), packed, shift, low, high, added.view(-1),
+        out.view(-1), through.view(-1), channels, out.shape[3], FEW, TOGETHER, own=own,
     )  # fmt: skip
     return out.permute(0, 3, 1, 2), through.permute(0, 3, 1, 2) if clamps else None
 
 
-@compiled
+PLACES = """
+    float32[1] int bool[1] float32[1] float32[1] float32[1] float float float32[1]
+    float32[1] bool[1] int int float int float32[2]
+"""
+
+
+@compiled(PLACES)
 @no_type_check
-def _multiply_places(
-    threads, x, pitch, mask, seen, packed, shift, limits, other, out, through, channels, filters, together, few
-):  # fmt: skip
-    places, deep = out.size // filters, channels + LANES
-    units, words = -(-places // ROWS), -(-channels // WORD)
-    for thread in numba.prange(threads):
-        rows, block = np.empty(together * deep, np.float32), np.empty(ROWS * PANEL, np.float32)
-        start, stop = thread * units // threads * ROWS, (thread + 1) * units // threads * ROWS
-        marks, sums = np.empty(together * words, np.uint64), np.empty(together * WIDTHS[0] * LANES, np.float32)
-        for first in range(start, stop, together):
-            count, real, marked = min(together, stop - first), min(together, places - first, stop - first), 0
-            for t in range(count):
-                place = min(first + t, places - 1)
-                marked += _gather(x, pitch, mask, seen, place, rows, t * deep, channels, marks, t * words)
-            done = 0
-            while marked < few * count * channels and filters - done >= WIDTHS[-1] * LANES:
-                width = _widest(filters - done)
-                multiply_nonzero(
-                    real, rows, 0, deep, marks, channels, packed, done * channels, sums, shift, done,
-                    other, limits[0], limits[1], out, through, first * filters + done, filters, width,
-                )  # fmt: skip
-                done += width * LANES
-            blocks = real // ROWS
-            rest, left = blocks * ROWS, real % ROWS
-            for column in range(done, filters, PANEL):
-                factors, at = column * channels, first * filters + column
-                if filters - column >= PANEL:  # twice, since the width has to be a constant
-                    multiply_and_clamp(
-                        blocks, rows, 0, deep, packed, factors, channels, shift, column,
-                        other, limits[0], limits[1], out, through, at, filters, 2,
-                    )  # fmt: skip
-                    if left:
-                        multiply(1, rows, rest * deep, deep, packed, factors, channels, block, 0, PANEL, 2)
-                else:
-                    multiply_and_clamp(
-                        blocks, rows, 0, deep, packed, factors, channels, shift, column,
-                        other, limits[0], limits[1], out, through, at, filters, 1,
-                    )  # fmt: skip
-                    if left:
-                        multiply(1, rows, rest * deep, deep, packed, factors, channels, block, 0, PANEL, 1)
-                width = min(PANEL, filters - column)
-                _finish(block, left, width, shift, column, other, limits, out, through, at + rest * filters, filters)
-        wait_for_stores()
+def _multiply_places(thread, threads, block):
+    (
+        x, pitch, mask, seen, packed, shift, low, high, other,
+        out, through, channels, filters, few, together, own,
+    ) = arguments(block, PLACES)  # fmt: skip
+    places, deep, words = out.size // filters, channels + LANES, -(-channels // WORD)
+    ends = (together * deep, together * (deep + 2 * words), together * (deep + 2 * words + WIDTHS[0] * LANES))
+    rows, marks = own[thread, : ends[0]], own[thread, ends[0] : ends[1]].view(np.uint64)
+    sums, rest = own[thread, ends[1] : ends[2]], own[thread, ends[2] :]
+    units = -(-places // ROWS)
+    start, stop = thread * units // threads * ROWS, min((thread + 1) * units // threads * ROWS, places)
+    for first in range(start, stop, together):
+        count, marked = min(together, stop - first), 0
+        for t in range(count):
+            marked += _gather(x, pitch, mask, seen, first + t, rows, t * deep, channels, marks, t * words)
+        done = 0
+        while marked < few * count * channels and filters - done >= WIDTHS[-1] * LANES:
+            width = _widest(filters - done)
+            multiply_nonzero(
+                count, rows, 0, deep, marks, channels, packed, done * channels, sums, shift, done,
+                other, low, high, out, through, first * filters + done, filters, width,
+            )  # fmt: skip
+            done += width * LANES
+        for column in range(done, filters, PANEL):
+            _multiply_panel(
+                count, rows, deep, packed, channels, shift, column,
+                other, low, high, out, through, first * filters, filters, rest,
+            )  # fmt: skip
+    wait_for_stores()
 
 
 @numba.njit(inline="always")
@@ -138,7 +130,33 @@ def _widest(filters):
 
 @numba.njit(inline="always")
 @no_type_check
-def _finish(block, left, width, shift, column, other, limits, out, through, at, filters):
+def _multiply_panel(
+    count, rows, deep, packed, channels, shift, column, other, low, high, out, through, at, filters, rest
+):  # fmt: skip
+    """Multiply `count` rows by a panel. What is less than a block of them is multiplied with what lies behind it."""
+    blocks, left = count // ROWS, count % ROWS
+    factors, to, last = column * channels, at + column, blocks * ROWS
+    if filters - column >= PANEL:  # twice, since the width has to be a constant
+        multiply_and_clamp(
+            blocks, rows, 0, deep, packed, factors, channels, shift, column,
+            other, low, high, out, through, to, filters, 2,
+        )  # fmt: skip
+        if left:
+            multiply(1, rows, last * deep, deep, packed, factors, channels, rest, 0, PANEL, 2)
+    else:
+        multiply_and_clamp(
+            blocks, rows, 0, deep, packed, factors, channels, shift, column,
+            other, low, high, out, through, to, filters, 1,
+        )  # fmt: skip
+        if left:
+            multiply(1, rows, last * deep, deep, packed, factors, channels, rest, 0, PANEL, 1)
+    width = min(PANEL, filters - column)
+    _finish(rest, left, width, shift, column, other, low, high, out, through, to + last * filters, filters)
+
+
+@numba.njit(inline="always")
+@no_type_check
+def _finish(block, left, width, shift, column, other, low, high, out, through, at, filters):
     """As `multiply_and_clamp` does it, for the `left` rows of a block that is not whole."""
     for r in range(left):
         for c in range(width):
@@ -146,6 +164,6 @@ def _finish(block, left, width, shift, column, other, limits, out, through, at, 
             if other.size:
                 value += other[to]
             if through.size:
-                through[to] = (value > limits[0]) & (value < limits[1])
-                value = min(max(value, limits[0]), limits[1])
+                through[to] = (value > low) & (value < high)
+                value = min(max(value, low), high)
             out[to] = value

@@ -1,5 +1,6 @@
 """Pools of which only the gradient is wanted. None keeps its input, and a maximum pool keeps where its maxima were."""
 
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -42,7 +43,7 @@ class _Largest(torch.autograd.Function):
         if is_for_kernels(x) and prod(window[0]) <= MOST_SPOTS:
             from phosphene.models import kernels
 
-            y = unread(x, torch.ops.aten.max_pool2d_with_indices(x.to("meta"), *settings)[0].shape)
+            y = unread(x, _pooled(x.shape, settings))
             spots = torch.empty_like(y, dtype=torch.uint8)
             kernels.largest(channels_last(x), kernels.Window(*window), channels_last(y), channels_last(spots))
         else:
@@ -62,6 +63,13 @@ class _Largest(torch.autograd.Function):
         *window, _ = ctx.settings
         kernels.largest_back(channels_last(slope), channels_last(spots), kernels.Window(*window), channels_last(x))
         return x, None
+
+
+@cache
+def _pooled(shape: torch.Size, settings: Any) -> torch.Size:
+    """Return the shape of what a maximum pool makes of one of `shape`."""
+    y, _ = torch.ops.aten.max_pool2d_with_indices(torch.empty(shape, device="meta"), *settings)
+    return torch.Size(y.shape)
 
 
 class _Mean(torch.autograd.Function):

@@ -13,7 +13,7 @@ LARGE = 2**20
 NOTHING, NO_MASK = (torch.empty(0, dtype=dtype, device="cpu") for dtype in (torch.float32, torch.bool))
 """What a kernel is given in place of a tensor or a mask that there is none of."""
 
-KERNELS = "phosphene.models.kernels"
+KERNELS = "phosphene.models.launching"
 """The module that loads Numba; it is not imported for its name."""
 
 

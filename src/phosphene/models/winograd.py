@@ -10,17 +10,16 @@ A thread takes a few windows at a time through all of this, so that what lies be
 from dataclasses import dataclass
 from functools import cache, cached_property
 from math import inf, prod
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import numba
-import numpy as np
 import torch
 from torch import Tensor
 
 from phosphene.models.clamping import UNCLAMPED
 from phosphene.models.filtering import Filtering, adjoint, filtering
-from phosphene.models.kernels import compiled, run
 from phosphene.models.lanes import LANES
+from phosphene.models.launching import Kernel, arguments, compiled, run
 from phosphene.models.products import PANEL, ROWS, multiply, pack
 from phosphene.models.tensors import NO_MASK, channels_last, pixels
 from phosphene.models.vectors import linear_map, load, load_where, store, store_clamped, store_shifted, wait_for_stores
@@ -71,10 +70,10 @@ class Spectrum:
         clamps = (low, high) != UNCLAMPED
         through = torch.empty_like(out, dtype=torch.bool) if clamps else NO_MASK
         grid = self.grid(size, left_out)
+        together = self._together(x.shape[0] * prod(grid))
         run(
-            _kernel_of(*self.keys), values, pitch, mask.view(-1), tuple(x.shape), before, self.packed, bias,
-            (np.float32(low), np.float32(high)), out.view(-1), through.view(-1), tuple(out.shape), left_out, grid,
-            self._together(x.shape[0] * prod(grid)),
+            _kernel_of(*self.keys), values, pitch, mask.view(-1), tuple(x.shape), before, self.packed, bias, low, high,
+            out.view(-1), through.view(-1), tuple(out.shape), left_out, grid, together, own=self._own(together),
         )  # fmt: skip
         return out.permute(0, 3, 1, 2), through.permute(0, 3, 1, 2) if clamps else None
 
@@ -99,6 +98,11 @@ class Spectrum:
         fit = BLOCK // (self.points * ROWS * (self.channels + self.filters))
         least = MANY if len(self.packed) >= LARGE else 1
         return ROWS * max(1, min(max(fit, least), -(-windows // ROWS)))
+
+    def _own(self, together: int) -> int:
+        """How many numbers a thread keeps on the way: a window twice, and `together` of them, transformed."""
+        padded = self.filters + -self.filters % LANES
+        return 2 * _room(*self.keys) + self.points * together * (self.channels + padded)
 
 
 def spectrum_of(weight: Tensor, stride: Pair, back: bool) -> Spectrum:
@@ -126,58 +130,73 @@ def _filtering_of(key: str) -> Filtering:
 
 
 @cache
-def _kernel_of(down: str, across: str) -> Any:
+def _room(down: str, across: str) -> int:
+    """How many numbers a window takes, in front of its transforms, between them, or behind them."""
+    filterings = map(_filtering_of, (down, across))
+    sides: list[int] = [max(*found.analysis.shape, len(found.synthesis)) for found in filterings]
+    return prod(sides) * LANES
+
+
+WINDOWS = """
+    float32[1] int bool[1] int[4] int[2] float32[1] float32[1] float float
+    float32[1] bool[1] int[4] int[2] int[2] int float32[2]
+"""
+
+
+@cache
+def _kernel_of(down: str, across: str) -> Kernel:
     """Return the kernel for the filterings of rows and columns, which are constants in it."""
     one, other = _filtering_of(down), _filtering_of(across)
     (high, rows), (wide, columns) = one.analysis.shape, other.analysis.shape
     below, beside = len(one.synthesis), len(other.synthesis)
     down_step, across_step = one.step, other.step
     points = high * wide
-    scratch = max(high, rows, below) * max(wide, columns, beside) * LANES
+    room = _room(down, across)
 
-    @compiled
+    @compiled(WINDOWS)
     @no_type_check
-    def convolve_windows(
-        threads, x, pitch, mask, shape, before, packed, bias, limits, out, through, result, left_out, grid, together
-    ):  # fmt: skip
+    def convolve_windows(thread, threads, block):
+        (
+            x, pitch, mask, shape, before, packed, bias, lowest, highest,
+            out, through, result, left_out, grid, together, own,
+        ) = arguments(block, WINDOWS)  # fmt: skip
         channels, filters = shape[1], result[3]
         padded = -(-filters // LANES) * LANES
         windows = result[0] * grid[0] * grid[1]
         units = -(-windows // ROWS)
-        for thread in numba.prange(threads):
-            window, half = np.empty(scratch, np.float32), np.empty(scratch, np.float32)
-            seen = np.empty(points * together * channels, np.float32)
-            products = np.empty(points * together * padded, np.float32)
-            start, stop = thread * units // threads * ROWS, (thread + 1) * units // threads * ROWS
-            for first in range(start, stop, together):
-                count = min(together, stop - first)
-                for t in range(count):
-                    place = min(first + t, windows - 1)
-                    image, i, j = place // (grid[0] * grid[1]), place // grid[1] % grid[0], place % grid[1]
-                    top, left = i * down_step - before[0], j * across_step - before[1]
-                    _analyse(
-                        x, pitch, mask, shape, image, top, left, window, half, seen, together, t,
-                        rows, columns, high, down, across,
-                    )  # fmt: skip
-                for point in range(points):
-                    for column in range(0, padded, PANEL):
-                        panel = (point * padded + column) * channels
-                        blocks, at, to = count // ROWS, point * together * channels, point * together * padded + column
-                        if padded - column >= PANEL:
-                            multiply(blocks, seen, at, channels, packed, panel, channels, products, to, padded, 2)
-                        else:
-                            multiply(blocks, seen, at, channels, packed, panel, channels, products, to, padded, 1)
-                for t in range(min(count, windows - first)):
-                    place = first + t
-                    image, i, j = place // (grid[0] * grid[1]), place // grid[1] % grid[0], place % grid[1]
-                    top, left = i * below - left_out[0], j * beside - left_out[1]
-                    _synthesise(
-                        products, together, t, bias, limits, window, half, out, through, result, image, top, left,
-                        high, wide, below, beside, down, across,
-                    )  # fmt: skip
-            wait_for_stores()
+        window, half, kept = own[thread, :room], own[thread, room : 2 * room], own[thread, 2 * room :]
+        seen, products = kept[: points * together * channels], kept[points * together * channels :]
+        start, stop = thread * units // threads * ROWS, (thread + 1) * units // threads * ROWS
+        for first in range(start, stop, together):
+            count = min(together, stop - first)
+            for t in range(count):
+                place = min(first + t, windows - 1)
+                image, i, j = place // (grid[0] * grid[1]), place // grid[1] % grid[0], place % grid[1]
+                top, left = i * down_step - before[0], j * across_step - before[1]
+                _analyse(
+                    x, pitch, mask, shape, image, top, left, window, half, seen, together, t,
+                    rows, columns, high, down, across,
+                )  # fmt: skip
+            for point in range(points):
+                for column in range(0, padded, PANEL):
+                    panel = (point * padded + column) * channels
+                    blocks, at, to = count // ROWS, point * together * channels, point * together * padded + column
+                    if padded - column >= PANEL:
+                        multiply(blocks, seen, at, channels, packed, panel, channels, products, to, padded, 2)
+                    else:
+                        multiply(blocks, seen, at, channels, packed, panel, channels, products, to, padded, 1)
+            for t in range(min(count, windows - first)):
+                place = first + t
+                image, i, j = place // (grid[0] * grid[1]), place // grid[1] % grid[0], place % grid[1]
+                top, left = i * below - left_out[0], j * beside - left_out[1]
+                _synthesise(
+                    products, together, t, bias, lowest, highest, window, half, out, through, result, image, top, left,
+                    high, wide, below, beside, down, across,
+                )  # fmt: skip
+        wait_for_stores()
 
-    return convolve_windows
+    kernel: Kernel = convolve_windows
+    return kernel
 
 
 @numba.njit(inline="always")
@@ -225,7 +244,7 @@ def _copy(x, pitch, mask, shape, image, top, left, c, window, rows, columns):
 @numba.njit(inline="always")
 @no_type_check
 def _synthesise(
-    products, windows, t, bias, limits, line, half, out, through, shape, image, top, left,
+    products, windows, t, bias, lowest, highest, line, half, out, through, shape, image, top, left,
     high, wide, below, beside, down, across,
 ):  # fmt: skip
     """Transform window `t` of products [points, windows, panels] back, into its places of `out`, and clamp it.
@@ -247,6 +266,6 @@ def _synthesise(
                     for k in range(filters):
                         out[at + j * filters + k] = line[j * LANES + k]
                 elif through.size:
-                    store_clamped(line, j * LANES, bias, c, limits[0], limits[1], out, through, at + j * filters)
+                    store_clamped(line, j * LANES, bias, c, lowest, highest, out, through, at + j * filters)
                 else:
                     store_shifted(line, j * LANES, bias, c, out, at + j * filters)

@@ -1,0 +1,219 @@
+"""Kernels: functions that Numba compiles, and that all threads run at once, each on its share of the work.
+
+A kernel is compiled as it is, without a loop over threads around it, for which Numba would optimise and generate it
+twice. It gets all that it works on from here, by address, and allocates nothing: an error could not leave it.
+
+No kernel is compiled with `fastmath`: how it is then contracted depends on whether it was compiled in this process or
+came from Numba's cache, and a recipe must give the same bytes in both.
+"""
+
+import ctypes
+import logging
+import re
+import struct
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache, cached_property, partial
+from itertools import accumulate
+from typing import Any, NamedTuple, no_type_check
+
+import numba
+import torch
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
+from torch._subclasses.fake_tensor import FakeTensor
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 2.0
+"""Seconds that a kernel may take to be compiled or read until the user is told what it is."""
+
+TURN = threading.Lock()
+"""Held while a kernel runs: not each of Numba's thread pools may be used from two threads at once."""
+
+ENTRY = types.void(types.intp, types.intp, types.CPointer(types.intp))
+"""What a kernel is called with: the number of its thread, how many there are, and the block of what it works on."""
+
+
+def _start_threads() -> int:
+    """Let Numba start its threads, and return their number. Where the two share OpenMP, it sets PyTorch's too."""
+    threads = torch.get_num_threads()
+    started: int = numba.get_num_threads()
+    torch.set_num_threads(threads)
+    return started
+
+
+MOST_THREADS = _start_threads()
+
+
+class Kind(NamedTuple):
+    """What a kernel is given in one place: an array, as `float32[4]` of four dimensions, or numbers, as `int[2]`, `int`
+    or `float`."""
+
+    type: types.Type
+    format: str
+    """As `struct` writes it: of an array its address and its shape."""
+    dtype: torch.dtype | None
+    """Of the tensor that is handed over as an array."""
+
+
+class Kernel:
+    """A function `(thread, threads, block)` that is compiled when it is first run."""
+
+    def __init__(self, function: Callable[..., None], kinds: str) -> None:
+        self.function, self.dtypes = function, [kind.dtype for kind in _kinds_of(kinds)]
+        self.layout = struct.Struct("".join(kind.format for kind in _kinds_of(kinds)))
+        self.block = ctypes.create_string_buffer(self.layout.size)
+
+    @cached_property
+    def address(self) -> int:
+        """Where it is, compiled, or as it was kept by an earlier process."""
+        with _telling():
+            found: int = _kept(partial(numba.cfunc, ENTRY, error_model="numpy"), self.function).address
+        return found
+
+    def run(self, threads: int, arguments: Iterable[Any]) -> None:
+        """Run it on as many threads."""
+        address, values = self.address, list[object]()
+        for dtype, argument in zip(self.dtypes, arguments, strict=True):
+            if dtype:
+                if argument.dtype != dtype or not argument.is_contiguous():
+                    raise ValueError(f"not contiguous {dtype}, as which it would be read")
+                values += argument.data_ptr(), *argument.shape
+            elif isinstance(argument, tuple):
+                values += argument
+            else:
+                values.append(argument)
+        self.layout.pack_into(self.block, 0, *values)
+        numba.set_num_threads(threads)
+        _launch()(address, threads, ctypes.addressof(self.block))
+
+
+def compiled(kinds: str) -> Callable[[Callable[..., None]], Kernel]:
+    """Make a kernel of a function. `kinds` says what it is given, and `arguments` hands it out."""
+    return partial(Kernel, kinds=kinds)
+
+
+def run(kernel: Kernel, *arguments: object, own: int = 0) -> None:
+    """Run a kernel on tensors, the first of which says whether only shapes are asked for: then nothing is run.
+
+    Tensors are on the CPU and contiguous. Behind them it gets one [threads, `own`] of float32, of which each thread has
+    a row to itself, if it asks for any.
+    """
+    if isinstance(arguments[0], FakeTensor):
+        return
+    threads = min(torch.get_num_threads(), MOST_THREADS)
+    rows = [torch.empty(threads, own)] if own else []
+    with TURN:
+        kernel.run(threads, (*arguments, *rows))
+
+
+@intrinsic(prefer_literal=True)
+@no_type_check
+def arguments(typing_context, block, kinds):
+    """Return what a kernel is given, for the constant `kinds` that it was made with."""
+    given = _kinds_of(kinds.literal_value)
+    starts = list(accumulate((len(kind.format) for kind in given), initial=0))
+
+    def generate(context, builder, signature, values):
+        def number(at):
+            return builder.load(builder.gep(values[0], [ir.Constant(ir.IntType(64), at)]))
+
+        found = [
+            _argument(context, builder, kind, [number(start + k) for k in range(len(kind.format))])
+            for kind, start in zip(given, starts, strict=False)
+        ]
+        return context.make_tuple(builder, signature.return_type, found)
+
+    return types.Tuple([kind.type for kind in given])(block, kinds), generate
+
+
+@no_type_check
+def _argument(context, builder, kind, numbers):
+    """Make one argument of the 64 bits at each of its places."""
+    if kind.type == types.float32:
+        return builder.fptrunc(builder.bitcast(numbers[0], ir.DoubleType()), ir.FloatType())
+    if kind.type == types.intp:
+        return numbers[0]
+    if isinstance(kind.type, types.UniTuple):
+        return context.make_tuple(builder, kind.type, numbers)
+    made = context.make_array(kind.type)(context, builder)
+    address, *shape = numbers
+    size = context.get_constant(types.intp, context.get_abi_sizeof(made.data.type.pointee))
+    steps = list(accumulate(reversed(shape[1:]), builder.mul, initial=size))[::-1]
+    data = builder.inttoptr(address, made.data.type)
+    populate_array(made, data=data, shape=shape, strides=steps, itemsize=size, meminfo=None)
+    return made._getvalue()
+
+
+@cache
+def _kinds_of(kinds: str) -> tuple[Kind, ...]:
+    return tuple(map(_kind_of, kinds.split()))
+
+
+def _kind_of(name: str) -> Kind:
+    kind, count = re.findall(r"^(\w+?)(?:\[(\d)\])?$", name)[0]
+    if kind == "float":
+        return Kind(types.float32, "d", None)
+    if kind == "int":
+        many = types.UniTuple(types.intp, int(count)) if count else types.intp
+        return Kind(many, "q" * int(count or 1), None)
+    dtype = types.boolean if kind == "bool" else getattr(types, kind)
+    return Kind(types.Array(dtype, int(count), "C"), "q" * (1 + int(count)), getattr(torch, kind))
+
+
+@intrinsic
+@no_type_check
+def _call(typing_context, address, thread, threads, block):
+    """Call the kernel at an address."""
+
+    def generate(context, builder, signature, values):
+        address, thread, threads, block = values
+        number = ir.IntType(64)
+        kind = ir.FunctionType(ir.VoidType(), [number, number, number.as_pointer()])
+        function = builder.inttoptr(address, kind.as_pointer())
+        builder.call(function, [thread, threads, builder.inttoptr(block, number.as_pointer())])
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 4), generate
+
+
+@no_type_check
+def _call_all(address, threads, block):
+    for thread in numba.prange(threads):
+        _call(address, thread, threads, block)
+
+
+@cache
+def _launch() -> Any:
+    """Return the function that calls a kernel in all threads."""
+    signature = types.void(*[types.intp] * 3)
+    with _telling():
+        return _kept(partial(numba.njit, signature, parallel=True, nogil=True), _call_all)
+
+
+def _kept(compile_with: Callable[..., Any], function: Callable[..., None]) -> Any:
+    """Compile a function, or take it from where an earlier process kept it, if there is a folder to keep it in."""
+    try:
+        return compile_with(cache=True)(function)
+    except RuntimeError:  # neither the package's folder nor the user's can be written
+        return compile_with()(function)
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Tell the user what is waited for, if it takes long."""
+    telling = threading.Timer(PATIENCE, _tell_of_compiling)
+    telling.start()
+    try:
+        yield
+    finally:
+        telling.cancel()
+
+
+@cache
+def _tell_of_compiling() -> None:
+    logger.warning("compiling for this processor, which is kept for the next time: up to a minute")
