@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from phosphene.models.tensors import channels_last, is_for_kernels
+from phosphene.models.tensors import in_order, is_for_kernels
 
 UNCLAMPED = (-inf, inf)
 
@@ -48,10 +48,10 @@ def clamp_(y: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
         return y.clamp_(low, high), mask
     from phosphene.models import kernels
 
-    places = channels_last(y)
+    places = in_order(y)
     mask = torch.empty_like(places, dtype=torch.bool)
     kernels.clamp(places, mask, low, high)
-    return places.permute(0, 3, 1, 2), mask.permute(0, 3, 1, 2)
+    return places, mask
 
 
 def clamped_sum(x: Tensor, other: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
@@ -60,10 +60,10 @@ def clamped_sum(x: Tensor, other: Tensor, low: float, high: float) -> tuple[Tens
         return clamp_(x + other, low, high)
     from phosphene.models import kernels
 
-    x, other = channels_last(x), channels_last(other)
+    x, other = in_order(x), in_order(other)
     total, mask = torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
     kernels.clamp_sum(x, other, total, mask, low, high)
-    return total.permute(0, 3, 1, 2), mask.permute(0, 3, 1, 2)
+    return total, mask
 
 
 def masked(slope: Tensor, mask: Tensor, overwrite: bool) -> Tensor:
@@ -72,10 +72,10 @@ def masked(slope: Tensor, mask: Tensor, overwrite: bool) -> Tensor:
         return slope * mask
     from phosphene.models import kernels
 
-    places, through = channels_last(slope), channels_last(mask)
-    if overwrite or not slope.is_contiguous(memory_format=torch.channels_last):
+    places, through = in_order(slope), in_order(mask)
+    if overwrite or places is not slope:
         kernels.leave(places, through)
-        return places.permute(0, 3, 1, 2)
+        return places
     left = torch.empty_like(places)
     kernels.let_through(places, through, left)
-    return left.permute(0, 3, 1, 2)
+    return left

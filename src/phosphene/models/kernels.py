@@ -11,22 +11,22 @@ from phosphene.models.launching import arguments, compiled, run
 
 def clamp(values: Tensor, mask: Tensor, low: float, high: float) -> None:
     """Clamp `values`, which lie next to each other, and note in `mask` which were let through."""
-    run(_clamp, values.view(-1), mask.view(-1), low, high)
+    run(_clamp, values, mask, low, high)
 
 
 def clamp_sum(x: Tensor, other: Tensor, total: Tensor, mask: Tensor, low: float, high: float) -> None:
     """Set `total` to the clamped sum of two tensors, and note in `mask` what was let through; all lie alike."""
-    run(_clamp_sum, x.view(-1), other.view(-1), total.view(-1), mask.view(-1), low, high)
+    run(_clamp_sum, x, other, total, mask, low, high)
 
 
 def leave(values: Tensor, mask: Tensor) -> None:
     """Set `values` to zero where `mask` is false; both lie next to each other."""
-    run(_leave, values.view(-1), mask.view(-1))
+    run(_leave, values, mask)
 
 
 def let_through(values: Tensor, mask: Tensor, left: Tensor) -> None:
     """Set `left` to `values` where `mask` is true, or else to zero; all lie alike."""
-    run(_let_through, values.view(-1), mask.view(-1), left.view(-1))
+    run(_let_through, values, mask, left)
 
 
 class Window(NamedTuple):

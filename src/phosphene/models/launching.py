@@ -24,6 +24,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,9 @@ TURN = threading.Lock()
 
 ENTRY = types.void(types.intp, types.intp, types.CPointer(types.intp))
 """What a kernel is called with: the number of its thread, how many there are, and the block of what it works on."""
+
+FLAT = 2
+"""Numbers that an array of one dimension is handed over as."""
 
 
 def _start_threads() -> int:
@@ -64,8 +68,8 @@ class Kernel:
     """A function `(thread, threads, block)` that is compiled when it is first run."""
 
     def __init__(self, function: Callable[..., None], kinds: str) -> None:
-        self.function, self.dtypes = function, [kind.dtype for kind in _kinds_of(kinds)]
-        self.layout = struct.Struct("".join(kind.format for kind in _kinds_of(kinds)))
+        self.function, self.kinds = function, _kinds_of(kinds)
+        self.layout = struct.Struct("".join(kind.format for kind in self.kinds))
         self.block = ctypes.create_string_buffer(self.layout.size)
 
     @cached_property
@@ -78,11 +82,9 @@ class Kernel:
     def run(self, threads: int, arguments: Iterable[Any]) -> None:
         """Run it on as many threads."""
         address, values = self.address, list[object]()
-        for dtype, argument in zip(self.dtypes, arguments, strict=True):
-            if dtype:
-                if argument.dtype != dtype or not argument.is_contiguous():
-                    raise ValueError(f"not contiguous {dtype}, as which it would be read")
-                values += argument.data_ptr(), *argument.shape
+        for kind, argument in zip(self.kinds, arguments, strict=True):
+            if kind.dtype:
+                values += _place_of(argument, kind)
             elif isinstance(argument, tuple):
                 values += argument
             else:
@@ -90,6 +92,15 @@ class Kernel:
         self.layout.pack_into(self.block, 0, *values)
         numba.set_num_threads(threads)
         _launch()(address, threads, ctypes.addressof(self.block))
+
+
+def _place_of(tensor: Tensor, kind: Kind) -> tuple[int, ...]:
+    """Return the address and the shape of a tensor."""
+    is_flat = len(kind.format) == FLAT
+    lies = tensor.is_contiguous() or (is_flat and tensor.is_contiguous(memory_format=torch.channels_last))
+    if tensor.dtype != kind.dtype or not lies:
+        raise ValueError(f"not contiguous {kind.dtype}, as which it would be read")
+    return (tensor.data_ptr(), tensor.numel()) if is_flat else (tensor.data_ptr(), *tensor.shape)
 
 
 def compiled(kinds: str) -> Callable[[Callable[..., None]], Kernel]:
@@ -100,8 +111,8 @@ def compiled(kinds: str) -> Callable[[Callable[..., None]], Kernel]:
 def run(kernel: Kernel, *arguments: object, own: int = 0) -> None:
     """Run a kernel on tensors, the first of which says whether only shapes are asked for: then nothing is run.
 
-    Tensors are on the CPU and contiguous. Behind them it gets one [threads, `own`] of float32, of which each thread has
-    a row to itself, if it asks for any.
+    Tensors are on the CPU, and what is an array of one dimension there may have any shape, and channels last. Behind
+    them the kernel gets one [threads, `own`] of float32, of which each thread has a row to itself, if it asks for any.
     """
     if isinstance(arguments[0], FakeTensor):
         return

@@ -16,7 +16,7 @@ from phosphene.models.clamping import UNCLAMPED
 from phosphene.models.lanes import LANES
 from phosphene.models.launching import arguments, compiled, run
 from phosphene.models.products import PANEL, ROWS, WIDTHS, WORD, multiply, multiply_and_clamp, multiply_nonzero
-from phosphene.models.tensors import NO_MASK, NOTHING, channels_last, pixels
+from phosphene.models.tensors import NO_MASK, NOTHING, in_order, new_in_order, pixels
 from phosphene.models.vectors import load, load_where, nonzero, ones, store, wait_for_stores
 
 TOGETHER = 8 * ROWS
@@ -46,19 +46,19 @@ def convolve(
     is left, and has channels last. `other` has the result's shape. Returns the result and, where there is a clamp, a
     mask of what it let through.
     """
-    batch, channels, rows, columns = x.shape
+    channels, filters = x.shape[1], shift.shape[0]
     values, pitch = pixels(x)
-    out = x.new_empty(batch, rows, columns, shift.shape[0])
+    out = new_in_order(x, filters, x.shape[2:])
     clamps = (low, high) != UNCLAMPED
     through = torch.empty_like(out, dtype=torch.bool) if clamps else NO_MASK
-    mask = NO_MASK if passed is None else channels_last(passed)
-    into, added = (NOTHING if part is None else channels_last(part) for part in (seen, other))
+    mask = NO_MASK if passed is None else in_order(passed)
+    into, added = (NOTHING if part is None else in_order(part) for part in (seen, other))
     own = TOGETHER * (channels + LANES + 2 * -(-channels // WORD) + WIDTHS[0] * LANES) + ROWS * PANEL
     run(
-        _multiply_places, values, pitch, mask.view(-1), into.view(-1), packed, shift, low, high, added.view(-1),
-        out.view(-1), through.view(-1), channels, out.shape[3], FEW, TOGETHER, own=own,
+        _multiply_places, values, pitch, mask, into, packed, shift, low, high, added,
+        out, through, channels, filters, FEW, TOGETHER, own=own,
     )  # fmt: skip
-    return out.permute(0, 3, 1, 2), through.permute(0, 3, 1, 2) if clamps else None
+    return out, through if clamps else None
 
 
 PLACES = """

@@ -3,6 +3,7 @@ kernels take.
 """
 
 import sys
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -49,18 +50,31 @@ def channels_last(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).contiguous()
 
 
+def in_order(x: Tensor) -> Tensor:
+    """Return `x` [batch, channels, rows, columns] with channels last in memory; it is copied if they are not."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def new_in_order(x: Tensor, channels: int, size: Sequence[int]) -> Tensor:
+    """Return a new tensor of the batch and the type of `x`, with channels last in memory."""
+    rows, columns = size
+    strides = (rows * columns * channels, 1, columns * channels, channels)
+    return x.new_empty_strided((x.shape[0], channels, rows, columns), strides)
+
+
 def pixels(x: Tensor) -> tuple[Tensor, int]:
-    """Return the numbers of `x` [batch, channels, rows, columns], flat, and how far one pixel lies from the next.
+    """Return a tensor whose numbers are the pixels of `x` [batch, channels, rows, columns] one behind the other, and
+    how far one lies from the next.
 
     Channels of a larger tensor are not copied if they lie in that order.
     """
     batch, channels, rows, columns = x.shape
     if x.is_contiguous(memory_format=torch.channels_last):
-        return x.permute(0, 2, 3, 1).view(-1), channels
+        return x, channels
     pitch = x.stride(3)
     order = (rows * columns * pitch, 1, columns * pitch, pitch)
     if pitch < channels or any(side > 1 and a != b for side, a, b in zip(x.shape, x.stride(), order, strict=True)):
-        return channels_last(x).view(-1), channels
+        return in_order(x), channels
     return x.as_strided(((batch * rows * columns - 1) * pitch + channels,), (1,)), pitch
 
 

@@ -21,7 +21,7 @@ from phosphene.models.filtering import Filtering, adjoint, filtering
 from phosphene.models.lanes import LANES
 from phosphene.models.launching import Kernel, arguments, compiled, run
 from phosphene.models.products import PANEL, ROWS, multiply, pack
-from phosphene.models.tensors import NO_MASK, channels_last, pixels
+from phosphene.models.tensors import NO_MASK, in_order, new_in_order, pixels
 from phosphene.models.vectors import linear_map, load, load_where, store, store_clamped, store_shifted, wait_for_stores
 
 analysed = linear_map(lambda key: _filtering_of(key).analysis)
@@ -64,18 +64,18 @@ class Spectrum:
         """
         if min(size) < 1:
             raise RuntimeError(f"an image of {tuple(x.shape[2:])} px is smaller than the kernel that reads it")
-        mask = NO_MASK if passed is None else channels_last(passed)
+        mask = NO_MASK if passed is None else in_order(passed)
         values, pitch = pixels(x)
-        out = x.new_empty(x.shape[0], *size, self.filters)
+        out = new_in_order(x, self.filters, size)
         clamps = (low, high) != UNCLAMPED
         through = torch.empty_like(out, dtype=torch.bool) if clamps else NO_MASK
         grid = self.grid(size, left_out)
         together = self._together(x.shape[0] * prod(grid))
         run(
-            _kernel_of(*self.keys), values, pitch, mask.view(-1), tuple(x.shape), before, self.packed, bias, low, high,
-            out.view(-1), through.view(-1), tuple(out.shape), left_out, grid, together, own=self._own(together),
+            _kernel_of(*self.keys), values, pitch, mask, tuple(x.shape), before, self.packed, bias, low, high, out,
+            through, (len(x), *size, self.filters), left_out, grid, together, own=self._own(together),
         )  # fmt: skip
-        return out.permute(0, 3, 1, 2), through.permute(0, 3, 1, 2) if clamps else None
+        return out, through if clamps else None
 
     @cached_property
     def points(self) -> int:
