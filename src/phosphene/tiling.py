@@ -13,6 +13,7 @@ Jitter rolls the image. The windows are cut from the rolled image by index, and 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -152,13 +153,13 @@ def tiled_gradient(tiling: Tiling) -> GradientFn:
         scores = image.new_zeros(len(tiling.scoring.scores))
         gradients = image.new_empty(tiling.scoring.gradients, *image.shape)
         for tiles in tiling.batches(size):
-            places = [_rolled(tile, size, shift, image.device) for tile in tiles]
-            windows = [image[:, rows][:, :, columns] for rows, columns in places]
+            windows = [_window(image, tile, shift) for tile in tiles]
             found = tiling.look(windows, tiles, size, shift)
-            for tile, (rows, columns), (tile_scores, tile_gradients) in zip(tiles, places, found, strict=True):
+            for tile, (tile_scores, tile_gradients) in zip(tiles, found, strict=True):
                 scores += tile_scores
-                own_rows, own_columns = rows[_own_pixels(tile.down)], columns[_own_pixels(tile.across)]
-                gradients[:, :, own_rows[:, None], own_columns] = tile_gradients
+                spans = ((span.start, span.stop) for span in (tile.down, tile.across))
+                for (rows, own_rows), (columns, own_columns) in product(*map(_pieces, spans, shift, size)):
+                    gradients[:, :, rows, columns] = tile_gradients[:, :, own_rows, own_columns]
         gradient = tiling.scoring.combine(gradients)
         check_finite(tiling.scoring, scores, gradient)
         return float(scores.sum()), gradient
@@ -171,13 +172,26 @@ def round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
-def _rolled(tile: Tile, size: Size, shift: Shift, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rows and columns of the image that are the window's in the rolled image."""
-    rows, columns = (
-        (torch.arange(span.window_start, span.window_stop, device=device) - by) % length
-        for span, by, length in zip((tile.down, tile.across), shift, size, strict=True)
-    )
-    return rows, columns
+def _window(image: Image, tile: Tile, shift: Shift) -> Tensor:
+    """The tile's window of the image rolled by `shift`."""
+    spans = ((span.window_start, span.window_stop) for span in (tile.down, tile.across))
+    rows, columns = map(_pieces, spans, shift, image.shape[1:])
+    return _joined([_joined([image[:, down, across] for across, _ in columns], 2) for down, _ in rows], 1)
+
+
+def _joined(parts: list[Tensor], dim: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+
+
+def _pieces(span: tuple[int, int], by: int, length: int) -> list[tuple[slice, slice]]:
+    """Where the pixels of a span, start and stop, of an axis rolled by `by` are: in the image, and in the span.
+
+    There are two pieces where the span reaches over the image's edge.
+    """
+    start, size = (span[0] - by) % length, span[1] - span[0]
+    here = min(size, length - start)
+    pieces = [(slice(start, start + here), slice(0, here)), (slice(0, size - here), slice(here, size))]
+    return pieces if here < size else pieces[:1]
 
 
 def _own_pixels(span: Span) -> slice:
