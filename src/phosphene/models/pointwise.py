@@ -22,7 +22,7 @@ from phosphene.models.vectors import load, load_where, nonzero, ones, store, wai
 TOGETHER = 8 * ROWS
 """Places that a thread takes together: what it reads of them stays in its cache while it reads all of the kernel."""
 
-FEW = 0.65
+FEW = 0.7
 """Share of numbers that are not zero below which it is quicker to pass over those that are.
 
 A clamp leaves about half. The result is the same to the bit, since the sums are added in the same order.
