@@ -90,7 +90,7 @@ from phosphene.models.tensors import make_ready
 make_ready((1024, 1024))
 from phosphene.models import kernels
 names = ("clamp", "clamp_sum", "leave", "let_through", "largest", "largest_back")
-assert all("address" in vars(getattr(kernels, "_" + name)) for name in names)
+assert all("compiled" in vars(getattr(kernels, "_" + name)) for name in names)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
 

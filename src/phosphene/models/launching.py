@@ -73,15 +73,14 @@ class Kernel:
         self.block = ctypes.create_string_buffer(self.layout.size)
 
     @cached_property
-    def address(self) -> int:
-        """Where it is, compiled, or as it was kept by an earlier process."""
+    def compiled(self) -> Any:
+        """It in the processor's language, or as it was kept by an earlier process."""
         with _telling():
-            found: int = _kept(partial(numba.cfunc, ENTRY, error_model="numpy"), self.function).address
-        return found
+            return _kept(partial(numba.cfunc, ENTRY, error_model="numpy"), self.function)
 
     def run(self, threads: int, arguments: Iterable[Any]) -> None:
         """Run it on as many threads."""
-        address, values = self.address, list[object]()
+        address, values = self.compiled.address, list[object]()
         for kind, argument in zip(self.kinds, arguments, strict=True):
             if kind.dtype:
                 values += _place_of(argument, kind)
