@@ -124,7 +124,7 @@ def test_a_product_is_added_to_and_clamped(width, clamps, adds):
     @numba.njit
     def kernel(a, b, shift, other, out, mask):
         low, high = np.float32(0), np.float32(2)
-        multiply_and_clamp(2, a, 0, 5, b, 0, 5, shift, 1, other, low, high, out, mask, LANES, 3 * LANES, width)
+        multiply_and_clamp(2, a, 5, b, 0, 5, shift, 1, other, low, high, out, mask, LANES, 3 * LANES, width)
 
     shape, block = (2 * ROWS, 3 * LANES), (slice(None), slice(LANES, LANES + width * LANES))
     a, b, shift, other = numbers(2 * ROWS, 5), numbers(5, width * LANES), numbers(1 + width * LANES), numbers(*shape)

@@ -1,12 +1,20 @@
 """What kernels are given, and how they share their work."""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from phosphene.models import launching
-from phosphene.models.launching import arguments, compiled, run
+from phosphene.models.convolution import FrozenConv
+from phosphene.models.launching import compiled, given, run, share
 
 ALL = "float32[1] float32[2] bool[1] uint8[4] int64[2] int float int[3] float32[2]"
 
@@ -14,7 +22,7 @@ ALL = "float32[1] float32[2] bool[1] uint8[4] int64[2] int float int[3] float32[
 @compiled(ALL)
 def note(thread, threads, block):
     """Write down what the second thread is given; each thread sums its own row."""
-    numbers, table, bits, bytes_, found, whole, real, three, own = arguments(block, ALL)
+    numbers, table, bits, bytes_, found, whole, real, three, own = given(block, ALL)
     own[thread] += thread + whole
     if thread == 1:
         found[0, :4] = np.array([thread, threads, whole, three[0] + 10 * three[1] + 100 * three[2]])
@@ -31,8 +39,9 @@ COUNT = "int64[1]"
 @compiled(COUNT)
 def count(thread, threads, block):
     """Count each place once."""
-    (places,) = arguments(block, COUNT)
-    for place in range(thread * places.size // threads, (thread + 1) * places.size // threads):
+    (places,) = given(block, COUNT)
+    first, last = share(thread, threads, places.size)
+    for place in range(first, last):
         places[place] += 1
 
 
@@ -63,7 +72,7 @@ def test_only_shapes(two_threads):
 
 @pytest.mark.parametrize("places", [torch.zeros(4, 4, dtype=torch.int64)[:, 0], torch.zeros(4)])
 def test_a_tensor_that_would_be_read_as_something_else_is_refused(places):
-    with pytest.raises(ValueError, match=r"not contiguous torch\.int64"):
+    with pytest.raises(ValueError, match=r"read as torch\.int64, contiguous"):
         run(count, places)
 
 
@@ -74,3 +83,48 @@ def test_threads_share_the_work(threads, two_threads, monkeypatch):
     places = torch.zeros(1000, dtype=torch.int64)
     run(count, places)
     assert (places == 1).all()
+
+
+def test_the_defaults_of_new_tensors_do_not_matter():
+    conv = FrozenConv(nn.Conv2d(16, 16, 3).requires_grad_(False))
+    x = torch.randn(1, 16, 9, 9)
+    wanted = conv(x)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(conv(x), wanted)
+        with torch.device("meta"):
+            assert torch.equal(conv(x), wanted)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def test_a_tensor_that_is_elsewhere_is_refused():
+    with pytest.raises(ValueError, match="on meta"):
+        run(count, torch.zeros(4, dtype=torch.int64, device="meta"))
+
+
+@pytest.mark.slow
+def test_a_kept_kernel_is_made_anew_when_what_is_compiled_into_it_changes(tmp_path):
+    """Here the order of an array's numbers, on both sides."""
+    package = Path(launching.__file__).parents[1]
+    copied = tmp_path / "phosphene"
+    shutil.copytree(package, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    script = """
+import torch
+from phosphene.models import kernels, launching
+assert launching.__file__.startswith({root!r})
+values, mask = torch.tensor([-1.0, 2.0, 0.5, 3.0]), torch.zeros(4, dtype=torch.bool)
+kernels.clamp(values, mask, 0.0, 1.0)
+assert values.tolist() == [0, 1, 0.5, 1] and mask.tolist() == [False, False, True, False]
+"""
+    settings = os.environ | {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+    command = [sys.executable, "-c", script.format(root=str(tmp_path))]
+    subprocess.run(command, env=settings, check=True)
+    path = copied / "models/launching.py"
+    source = path.read_text()
+    changed = source.replace("(tensor.data_ptr(), tensor.numel()) if", "(tensor.numel(), tensor.data_ptr()) if")
+    changed = changed.replace("    address, *shape = numbers\n", "    *shape, address = numbers\n")
+    assert changed.count("*shape, address = numbers") == changed.count("(tensor.numel(), tensor.data_ptr())") == 1
+    path.write_text(changed)
+    subprocess.run(command, env=settings, check=True)

@@ -188,7 +188,7 @@ def test_functional_pooling(card):
         assert (layer.extent.stride, layer.extent.receptive_field) == probed(network, node, 41), node
 
 
-@pytest.mark.parametrize("size", [(33, 50), (64, 64), (71, 40)])
+@pytest.mark.parametrize("size", [(33, 50), (64, 64), (71, 40), (150, 201)])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_sizes_are_those_of_a_real_run(card, name, size):
     network = Network(card(), build(name), "none")

@@ -97,10 +97,10 @@ def measured_halos(network: Network) -> Mapping[str, int]:
 
 def reach_of(network: Network, nodes: tuple[str, ...]) -> dict[str, Reach]:
     """Return stride and receptive field of some layers; `UsageError` where a layer sees the whole image."""
-    facts = layer_facts.describe(network, PROBE)
+    extents = layer_facts.extents(network)
     reaches = {}
     for name in nodes:
-        extent = facts[name].extent
+        extent = extents[name]
         if extent is None:
             raise UsageError(
                 f"{name} of {network.card.name} sees the whole image at once, so no tile has its exact gradient; "

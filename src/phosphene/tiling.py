@@ -8,7 +8,7 @@ that they have in the whole image; other units of the window are wrong, and have
 Windows end where the rest of the image is a multiple of the stride too. Networks with TensorFlow's padding divide the
 padding between both sides by the size modulo the stride, and so pad a window as they would the image.
 
-Jitter rolls the image. The windows are cut from the rolled image by index, and it is never moved.
+Jitter rolls the image. The windows are cut from the image where they were before it was rolled, and it is never moved.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -157,8 +157,8 @@ def tiled_gradient(tiling: Tiling) -> GradientFn:
             found = tiling.look(windows, tiles, size, shift)
             for tile, (tile_scores, tile_gradients) in zip(tiles, found, strict=True):
                 scores += tile_scores
-                spans = ((span.start, span.stop) for span in (tile.down, tile.across))
-                for (rows, own_rows), (columns, own_columns) in product(*map(_pieces, spans, shift, size)):
+                axes = ((span.start, span.stop) for span in (tile.down, tile.across))
+                for (rows, own_rows), (columns, own_columns) in product(*map(_pieces, axes, shift, size)):
                     gradients[:, :, rows, columns] = tile_gradients[:, :, own_rows, own_columns]
         gradient = tiling.scoring.combine(gradients)
         check_finite(tiling.scoring, scores, gradient)
@@ -173,9 +173,9 @@ def round_up(number: int, multiple: int) -> int:
 
 
 def _window(image: Image, tile: Tile, shift: Shift) -> Tensor:
-    """The tile's window of the image rolled by `shift`."""
-    spans = ((span.window_start, span.window_stop) for span in (tile.down, tile.across))
-    rows, columns = map(_pieces, spans, shift, image.shape[1:])
+    """The tile's window of the image rolled by `shift`; a view of it, where the window does not reach over its edge."""
+    axes = ((span.window_start, span.window_stop) for span in (tile.down, tile.across))
+    rows, columns = map(_pieces, axes, shift, image.shape[1:])
     return _joined([_joined([image[:, down, across] for across, _ in columns], 2) for down, _ in rows], 1)
 
 

@@ -70,7 +70,8 @@ class FrozenConv(Convolution):
     def _quickest(self, compiled: bool) -> Way:
         filters, channels = self.weight.shape[:2]
         if self.is_pointwise:
-            if compiled and not filters % FEWEST and not channels % FEWEST and multiplies_vectors():
+            fits = not filters % FEWEST and not channels % FEWEST and bool(self.weight.isfinite().all())
+            if compiled and fits and multiplies_vectors():
                 return Pointwise(self)
             return self.direct if torch.backends.cpu.get_cpu_capability() == "AVX512" else Product(self)
         if compiled and is_filtered(self):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phosphene.models.launching import arguments, compiled, run
+from phosphene.models.launching import compiled, given, run, share
 
 
 def clamp(values: Tensor, mask: Tensor, low: float, high: float) -> None:
@@ -68,8 +68,8 @@ CLAMP = "float32[1] bool[1] float float"
 @compiled(CLAMP)
 @no_type_check
 def _clamp(thread, threads, block):
-    y, mask, low, high = arguments(block, CLAMP)
-    first, last = thread * y.size // threads, (thread + 1) * y.size // threads
+    y, mask, low, high = given(block, CLAMP)
+    first, last = share(thread, threads, y.size)
     values, through = y[first:last], mask[first:last]
     for i in range(values.size):
         value = values[i]
@@ -83,8 +83,8 @@ CLAMP_SUM = "float32[1] float32[1] float32[1] bool[1] float float"
 @compiled(CLAMP_SUM)
 @no_type_check
 def _clamp_sum(thread, threads, block):
-    x, other, y, mask, low, high = arguments(block, CLAMP_SUM)
-    first, last = thread * y.size // threads, (thread + 1) * y.size // threads
+    x, other, y, mask, low, high = given(block, CLAMP_SUM)
+    first, last = share(thread, threads, y.size)
     one, two, values, through = x[first:last], other[first:last], y[first:last], mask[first:last]
     for i in range(values.size):
         value = one[i] + two[i]
@@ -98,8 +98,8 @@ LEAVE = "float32[1] bool[1]"
 @compiled(LEAVE)
 @no_type_check
 def _leave(thread, threads, block):
-    y, mask = arguments(block, LEAVE)
-    first, last = thread * y.size // threads, (thread + 1) * y.size // threads
+    y, mask = given(block, LEAVE)
+    first, last = share(thread, threads, y.size)
     values, through = y[first:last], mask[first:last]
     for i in range(values.size):
         values[i] *= through[i]
@@ -111,8 +111,8 @@ LET_THROUGH = "float32[1] bool[1] float32[1]"
 @compiled(LET_THROUGH)
 @no_type_check
 def _let_through(thread, threads, block):
-    y, mask, left = arguments(block, LET_THROUGH)
-    first, last = thread * y.size // threads, (thread + 1) * y.size // threads
+    y, mask, left = given(block, LET_THROUGH)
+    first, last = share(thread, threads, y.size)
     values, through, into = y[first:last], mask[first:last], left[first:last]
     for i in range(values.size):
         into[i] = values[i] * through[i]
@@ -124,11 +124,11 @@ LARGEST = "float32[4] int[2] int[2] int[2] int[2] float32[4] uint8[4]"
 @compiled(LARGEST)
 @no_type_check
 def _largest(thread, threads, block):
-    x, size, stride, padding, dilation, y, spots = arguments(block, LARGEST)
+    x, size, stride, padding, dilation, y, spots = given(block, LARGEST)
     images, height, width, channels = x.shape
     _, rows, columns, _ = y.shape
-    lines = images * rows
-    for line in range(thread * lines // threads, (thread + 1) * lines // threads):
+    first_line, last_line = share(thread, threads, images * rows)
+    for line in range(first_line, last_line):
         image, i = line // rows, line % rows
         for j in range(columns):
             most, at = y[image, i, j], spots[image, i, j]
@@ -158,11 +158,11 @@ LARGEST_BACK = "float32[4] uint8[4] int[2] int[2] int[2] int[2] float32[4]"
 @compiled(LARGEST_BACK)
 @no_type_check
 def _largest_back(thread, threads, block):
-    slope, spots, size, stride, padding, dilation, x = arguments(block, LARGEST_BACK)
+    slope, spots, size, stride, padding, dilation, x = given(block, LARGEST_BACK)
     images, height, width, channels = x.shape
     _, rows, columns, _ = slope.shape
-    lines = images * height
-    for line in range(thread * lines // threads, (thread + 1) * lines // threads):
+    first_line, last_line = share(thread, threads, images * height)
+    for line in range(first_line, last_line):
         image, row = line // height, line % height
         x[image, row] = 0
         for k in range(size[0] - 1, -1, -1):

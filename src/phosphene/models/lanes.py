@@ -2,9 +2,6 @@
 
 LLVM finds vectors in plain loops by itself, but not where many arrays are read and written at once, since it cannot
 tell that they do not overlap; and it does not keep a block of a matrix product in the registers.
-
-Numba keeps a kernel until the file that it is written in changes: touch `winograd.py` and `pointwise.py` after a change
-here, or in the two.
 """
 
 from typing import Any

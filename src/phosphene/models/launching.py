@@ -1,7 +1,8 @@
 """Kernels: functions that Numba compiles, and that all threads run at once, each on its share of the work.
 
 A kernel is compiled as it is, without a loop over threads around it, for which Numba would optimise and generate it
-twice. It gets all that it works on from here, by address, and allocates nothing: an error could not leave it.
+twice. It gets all that it works on from here, by address, and allocates nothing: of an error
+in it Numba would only print that it was there.
 
 No kernel is compiled with `fastmath`: how it is then contracted depends on whether it was compiled in this process or
 came from Numba's cache, and a recipe must give the same bytes in both.
@@ -15,7 +16,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property, partial
+from hashlib import sha256
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, NamedTuple, no_type_check
 
 import numba
@@ -35,11 +38,20 @@ PATIENCE = 2.0
 TURN = threading.Lock()
 """Held while a kernel runs: not each of Numba's thread pools may be used from two threads at once."""
 
-ENTRY = types.void(types.intp, types.intp, types.CPointer(types.intp))
-"""What a kernel is called with: the number of its thread, how many there are, and the block of what it works on."""
+COMPILED_IN = ("launching", "lanes", "vectors", "products", "filtering")
+"""Files that are compiled into the kernels of others."""
 
-FLAT = 2
-"""Numbers that an array of one dimension is handed over as."""
+
+def _version() -> str:
+    sources = (Path(__file__).with_name(f"{name}.py").read_bytes() for name in COMPILED_IN)
+    return sha256(b"".join(sources)).hexdigest()[:16]
+
+
+ENTRY = types.void(types.intp, types.intp, types.RawPointer(f"block_{_version()}"))
+"""What a kernel is called with: the number of its thread, how many there are, and the block of what it works on.
+
+Numba keeps a compiled kernel until its own file changes, or its signature, which names the version of the others.
+"""
 
 
 def _start_threads() -> int:
@@ -63,6 +75,18 @@ class Kind(NamedTuple):
     dtype: torch.dtype | None
     """Of the tensor that is handed over as an array."""
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether it is an array of one dimension."""
+        return isinstance(self.type, types.Array) and self.type.ndim == 1
+
+    def place_of(self, tensor: Tensor) -> tuple[int, ...]:
+        """Return the address of a tensor, and its shape, or how many numbers it has."""
+        lies = tensor.is_contiguous() or (self.is_flat and tensor.is_contiguous(memory_format=torch.channels_last))
+        if tensor.dtype != self.dtype or not lies or tensor.device.type != "cpu":
+            raise ValueError(f"{tensor.dtype} on {tensor.device} is read as {self.dtype}, contiguous, on the CPU")
+        return (tensor.data_ptr(), tensor.numel()) if self.is_flat else (tensor.data_ptr(), *tensor.shape)
+
 
 class Kernel:
     """A function `(thread, threads, block)` that is compiled when it is first run."""
@@ -83,7 +107,7 @@ class Kernel:
         address, values = self.compiled.address, list[object]()
         for kind, argument in zip(self.kinds, arguments, strict=True):
             if kind.dtype:
-                values += _place_of(argument, kind)
+                values += kind.place_of(argument)
             elif isinstance(argument, tuple):
                 values += argument
             else:
@@ -93,52 +117,45 @@ class Kernel:
         _launch()(address, threads, ctypes.addressof(self.block))
 
 
-def _place_of(tensor: Tensor, kind: Kind) -> tuple[int, ...]:
-    """Return the address and the shape of a tensor."""
-    is_flat = len(kind.format) == FLAT
-    lies = tensor.is_contiguous() or (is_flat and tensor.is_contiguous(memory_format=torch.channels_last))
-    if tensor.dtype != kind.dtype or not lies:
-        raise ValueError(f"not contiguous {kind.dtype}, as which it would be read")
-    return (tensor.data_ptr(), tensor.numel()) if is_flat else (tensor.data_ptr(), *tensor.shape)
-
-
 def compiled(kinds: str) -> Callable[[Callable[..., None]], Kernel]:
-    """Make a kernel of a function. `kinds` says what it is given, and `arguments` hands it out."""
+    """Make a kernel of a function. `kinds` says what it is given, and `given` hands it out."""
     return partial(Kernel, kinds=kinds)
 
 
 def run(kernel: Kernel, *arguments: object, own: int = 0) -> None:
     """Run a kernel on tensors, the first of which says whether only shapes are asked for: then nothing is run.
 
-    Tensors are on the CPU, and what is an array of one dimension there may have any shape, and channels last. Behind
-    them the kernel gets one [threads, `own`] of float32, of which each thread has a row to itself, if it asks for any.
+    Tensors are on the CPU, and what is an array of one dimension there may have any shape, and channels last. With
+    `own`, the last that the kernel is given is a `float32[2]` of as many numbers for each thread.
     """
     if isinstance(arguments[0], FakeTensor):
         return
     threads = min(torch.get_num_threads(), MOST_THREADS)
-    rows = [torch.empty(threads, own)] if own else []
+    rows = [torch.empty(threads, own, dtype=torch.float32, device="cpu")] if own else []
     with TURN:
         kernel.run(threads, (*arguments, *rows))
 
 
 @intrinsic(prefer_literal=True)
 @no_type_check
-def arguments(typing_context, block, kinds):
+def given(typing_context, block, kinds):
     """Return what a kernel is given, for the constant `kinds` that it was made with."""
-    given = _kinds_of(kinds.literal_value)
-    starts = list(accumulate((len(kind.format) for kind in given), initial=0))
+    found = _kinds_of(kinds.literal_value)
+    starts = list(accumulate((len(kind.format) for kind in found), initial=0))
 
     def generate(context, builder, signature, values):
+        numbers = builder.bitcast(values[0], ir.IntType(64).as_pointer())
+
         def number(at):
-            return builder.load(builder.gep(values[0], [ir.Constant(ir.IntType(64), at)]))
+            return builder.load(builder.gep(numbers, [ir.Constant(ir.IntType(64), at)]))
 
-        found = [
+        made = [
             _argument(context, builder, kind, [number(start + k) for k in range(len(kind.format))])
-            for kind, start in zip(given, starts, strict=False)
+            for kind, start in zip(found, starts, strict=False)
         ]
-        return context.make_tuple(builder, signature.return_type, found)
+        return context.make_tuple(builder, signature.return_type, made)
 
-    return types.Tuple([kind.type for kind in given])(block, kinds), generate
+    return types.Tuple([kind.type for kind in found])(block, kinds), generate
 
 
 @no_type_check
@@ -165,14 +182,21 @@ def _kinds_of(kinds: str) -> tuple[Kind, ...]:
 
 
 def _kind_of(name: str) -> Kind:
-    kind, count = re.findall(r"^(\w+?)(?:\[(\d)\])?$", name)[0]
-    if kind == "float":
+    kind, count = re.findall(r"^(\w+?)(?:\[(\d+)\])?$", name)[0]
+    if kind == "float" and not count:
         return Kind(types.float32, "d", None)
     if kind == "int":
         many = types.UniTuple(types.intp, int(count)) if count else types.intp
         return Kind(many, "q" * int(count or 1), None)
     dtype = types.boolean if kind == "bool" else getattr(types, kind)
     return Kind(types.Array(dtype, int(count), "C"), "q" * (1 + int(count)), getattr(torch, kind))
+
+
+@numba.njit(inline="always")
+@no_type_check
+def share(thread, threads, count):
+    """Return the first of `count` things that a thread works on, and the one behind its last."""
+    return thread * count // threads, (thread + 1) * count // threads
 
 
 @intrinsic

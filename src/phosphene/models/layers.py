@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
+from math import lcm, prod
 from typing import Any
 
 import torch
@@ -74,31 +74,61 @@ class Layer:
 def describe(network: Network, size: Size) -> dict[str, Layer]:
     """Return every node of the network, by name, for an image of `size` px; nothing is computed but shapes."""
     values = _shapes(fx.GraphModule(network.module, network.graph), size)
-    extents: dict[fx.Node, Extent | None] = {}
+    sights = extents(network)
     ancestors: dict[fx.Node, frozenset[fx.Node]] = {}
     layers = {}
     names = {node: name for name, node in network.nodes.items()}
     for node in network.graph.nodes:
-        extents[node] = _extent(node, network.module, extents)
         ancestors[node] = frozenset({node}).union(*(ancestors[source] for source in node.all_input_nodes))
         value = values.get(node.name)
         if node in names and isinstance(value, Tensor) and value.ndim >= 2:
             layers[names[node]] = Layer(
                 name=names[node],
                 shape=tuple(value.shape),
-                extent=extents[node],
+                extent=sights[names[node]],
                 parameters=sum(p.numel() for p in _module(node, network.module).parameters()),
                 multiplications=sum(_multiplications(a, network.module, values) for a in ancestors[node]),
             )
     return layers
 
 
+def extents(network: Network) -> dict[str, Extent | None]:
+    """Return how far every node of the network sees, by name; nothing is computed."""
+    found: dict[fx.Node, Extent | None] = {}
+    for node in network.graph.nodes:
+        found[node] = _extent(node, network.module, found)
+    return {name: found[node] for name, node in network.nodes.items()}
+
+
 def layer_sizes(network: Network, nodes: tuple[str, ...], size: Size) -> Mapping[str, tuple[int, int]]:
-    """Return rows and columns of units of some layers, for an image of `size` px."""
-    features, weights = network.features(nodes), next(network.module.parameters())
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        activations = features(torch.empty(1, 3, *size, device=weights.device, dtype=weights.dtype))
-    return {name: (a.shape[2], a.shape[3]) for name, a in activations.items()}
+    """Return rows and columns of units of some layers, for an image of `size` px.
+
+    An image that is smaller by a multiple of their strides has as many units less, and is quickly looked at. Where a
+    layer sees the whole image, only shapes are computed; for that PyTorch loads its compiler, which takes two seconds.
+    """
+    sights, features = [extents(network)[name] for name in nodes], network.features(nodes)
+    weights = next(network.module.parameters())
+    known = [sight for sight in sights if sight]
+    if len(known) < len(nodes):
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            activations = features(torch.empty(1, 3, *size, device=weights.device, dtype=weights.dtype))
+        return {name: (a.shape[2], a.shape[3]) for name, a in activations.items()}
+    rows, columns = (
+        _shortened(side, [(s.stride[k], s.receptive_field[k]) for s in known]) for k, side in enumerate(size)
+    )
+    with torch.no_grad():
+        activations = features(torch.zeros(1, 3, rows, columns, device=weights.device, dtype=weights.dtype))
+    return {
+        name: (a.shape[2] + (size[0] - rows) // sight.stride[0], a.shape[3] + (size[1] - columns) // sight.stride[1])
+        for (name, a), sight in zip(activations.items(), known, strict=True)
+    }
+
+
+def _shortened(side: int, sights: list[tuple[int, int]]) -> int:
+    """A side as long as layers of these strides and receptive fields see, that differs from `side` by a multiple of the
+    strides; or `side`, if that is less."""
+    seen = max(field for _, field in sights)
+    return min(side, seen + (side - seen) % lcm(*(stride for stride, _ in sights)))
 
 
 def narrow_nodes(network: Network) -> set[str]:

@@ -4,6 +4,7 @@ Clamps, masks and sums of what a network holds at one place take longer to read 
 done while the numbers are in a thread's cache.
 """
 
+from itertools import accumulate
 from math import inf
 from typing import no_type_check
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from phosphene.models.clamping import UNCLAMPED
 from phosphene.models.lanes import LANES
-from phosphene.models.launching import arguments, compiled, run
+from phosphene.models.launching import compiled, given, run, share
 from phosphene.models.products import PANEL, ROWS, WIDTHS, WORD, multiply, multiply_and_clamp, multiply_nonzero
 from phosphene.models.tensors import NO_MASK, NOTHING, in_order, new_in_order, pixels
 from phosphene.models.vectors import load, load_where, nonzero, ones, store, wait_for_stores
@@ -53,17 +54,25 @@ def convolve(
     through = torch.empty_like(out, dtype=torch.bool) if clamps else NO_MASK
     mask = NO_MASK if passed is None else in_order(passed)
     into, added = (NOTHING if part is None else in_order(part) for part in (seen, other))
-    own = TOGETHER * (channels + LANES + 2 * -(-channels // WORD) + WIDTHS[0] * LANES) + ROWS * PANEL
+    ends = _ends(channels)
     run(
         _multiply_places, values, pitch, mask, into, packed, shift, low, high, added,
-        out, through, channels, filters, FEW, TOGETHER, own=own,
+        out, through, channels, filters, FEW, TOGETHER, ends, own=ends[-1],
     )  # fmt: skip
     return out, through if clamps else None
 
 
+def _ends(channels: int) -> tuple[int, int, int, int]:
+    """Return where in a thread's own numbers end: rows of the input, marks of 64 bits, sums, and a block of them."""
+    words = -(-channels // WORD)
+    sizes = TOGETHER * (channels + LANES), TOGETHER * 2 * words, TOGETHER * WIDTHS[0] * LANES, ROWS * PANEL
+    rows, marks, sums, rest = accumulate(sizes)
+    return rows, marks, sums, rest
+
+
 PLACES = """
     float32[1] int bool[1] float32[1] float32[1] float32[1] float float float32[1]
-    float32[1] bool[1] int int float int float32[2]
+    float32[1] bool[1] int int float int int[4] float32[2]
 """
 
 
@@ -72,23 +81,22 @@ PLACES = """
 def _multiply_places(thread, threads, block):
     (
         x, pitch, mask, seen, packed, shift, low, high, other,
-        out, through, channels, filters, few, together, own,
-    ) = arguments(block, PLACES)  # fmt: skip
+        out, through, channels, filters, few, together, ends, own,
+    ) = given(block, PLACES)  # fmt: skip
     places, deep, words = out.size // filters, channels + LANES, -(-channels // WORD)
-    ends = (together * deep, together * (deep + 2 * words), together * (deep + 2 * words + WIDTHS[0] * LANES))
     rows, marks = own[thread, : ends[0]], own[thread, ends[0] : ends[1]].view(np.uint64)
     sums, rest = own[thread, ends[1] : ends[2]], own[thread, ends[2] :]
     units = -(-places // ROWS)
-    start, stop = thread * units // threads * ROWS, min((thread + 1) * units // threads * ROWS, places)
-    for first in range(start, stop, together):
-        count, marked = min(together, stop - first), 0
+    start, stop = share(thread, threads, units)
+    for first in range(start * ROWS, min(stop * ROWS, places), together):
+        count, marked = min(together, min(stop * ROWS, places) - first), 0
         for t in range(count):
             marked += _gather(x, pitch, mask, seen, first + t, rows, t * deep, channels, marks, t * words)
         done = 0
         while marked < few * count * channels and filters - done >= WIDTHS[-1] * LANES:
             width = _widest(filters - done)
             multiply_nonzero(
-                count, rows, 0, deep, marks, channels, packed, done * channels, sums, shift, done,
+                count, rows, deep, marks, channels, packed, done * channels, sums, shift, done,
                 other, low, high, out, through, first * filters + done, filters, width,
             )  # fmt: skip
             done += width * LANES
@@ -134,24 +142,15 @@ def _multiply_panel(
     count, rows, deep, packed, channels, shift, column, other, low, high, out, through, at, filters, rest
 ):  # fmt: skip
     """Multiply `count` rows by a panel. What is less than a block of them is multiplied with what lies behind it."""
-    blocks, left = count // ROWS, count % ROWS
+    blocks, left, width = count // ROWS, count % ROWS, min(2, (filters - column) // LANES)
     factors, to, last = column * channels, at + column, blocks * ROWS
-    if filters - column >= PANEL:  # twice, since the width has to be a constant
-        multiply_and_clamp(
-            blocks, rows, 0, deep, packed, factors, channels, shift, column,
-            other, low, high, out, through, to, filters, 2,
-        )  # fmt: skip
-        if left:
-            multiply(1, rows, last * deep, deep, packed, factors, channels, rest, 0, PANEL, 2)
-    else:
-        multiply_and_clamp(
-            blocks, rows, 0, deep, packed, factors, channels, shift, column,
-            other, low, high, out, through, to, filters, 1,
-        )  # fmt: skip
-        if left:
-            multiply(1, rows, last * deep, deep, packed, factors, channels, rest, 0, PANEL, 1)
-    width = min(PANEL, filters - column)
-    _finish(rest, left, width, shift, column, other, low, high, out, through, to + last * filters, filters)
+    multiply_and_clamp(
+        blocks, rows, deep, packed, factors, channels, shift, column,
+        other, low, high, out, through, to, filters, width,
+    )  # fmt: skip
+    if left:
+        multiply(1, rows, last * deep, deep, packed, factors, channels, rest, 0, PANEL, width)
+    _finish(rest, left, width * LANES, shift, column, other, low, high, out, through, to + last * filters, filters)
 
 
 @numba.njit(inline="always")

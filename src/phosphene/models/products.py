@@ -4,7 +4,8 @@ Products are added with one rounding (fma), in the same order on every processor
 one is asked for, it is the index of the first number of a vector.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from typing import no_type_check
 
@@ -66,30 +67,30 @@ def pack(factors: Tensor) -> Tensor:
     return torch.cat([panel.flatten(1) for panel in padded.split(PANEL, dim=2)], dim=1).flatten()
 
 
-@intrinsic(prefer_literal=True)
+@intrinsic
 @no_type_check
 def multiply(typing_context, blocks, a, a_at, a_step, b, b_at, depth, out, out_at, out_step, width):
     """Set a part of `out` to the product of `blocks` x ROWS rows of `depth` numbers of `a`, and `depth` x `width`
     vectors of `b`.
 
-    `width`, a constant, is 1 or 2. Rows of `a` and `out` lie a step apart, those of `b` next to each other.
+    `width` is 1 or 2. Rows of `a` and `out` lie a step apart, those of `b` next to each other.
     """
 
     def generate(context, builder, signature, arguments):
         a, b, out = (address_of(context, builder, signature.args[k], arguments[k], arguments[k + 1]) for k in (1, 4, 7))
-        function = _product(builder.module, width.literal_value)
-        builder.call(function, [arguments[0], a, arguments[3], b, arguments[6], out, arguments[9]])
+        blocks, _, _, a_step, _, _, depth, _, _, out_step, width = arguments
+        given = [blocks, a, a_step, b, depth, out, out_step]
+        _call_for(builder, width, (1, 2), partial(_product, builder.module), given)
         return context.get_dummy_value()
 
     index = types.intp
-    return types.void(index, a, index, index, b, index, index, out, index, index, width), generate
+    return types.void(index, a, index, index, b, index, index, out, index, index, index), generate
 
 
-@intrinsic(prefer_literal=True)
+@intrinsic
 @no_type_check
 def multiply_and_clamp(
-    typing_context, blocks, a, a_at, a_step, b, b_at, depth, shift, shift_at, other, low, high, out, mask, at, step,
-    width,
+    typing_context, blocks, a, a_step, b, b_at, depth, shift, shift_at, other, low, high, out, mask, at, step, width,
 ):  # fmt: skip
     """As `multiply`, with `shift`, of `width` vectors, added to each row, and a part of `other`, if that is not empty.
 
@@ -99,50 +100,60 @@ def multiply_and_clamp(
 
     def generate(context, builder, signature, arguments):
         kinds = signature.args
-        a, b, shift = (address_of(context, builder, kinds[k], arguments[k], arguments[k + 1]) for k in (1, 4, 7))
-        other, mask = (address_if_any(context, builder, signature, arguments, k, 14) for k in (9, 13))
-        out = address_of(context, builder, kinds[12], arguments[12], arguments[14])
-        function = _product(builder.module, width.literal_value, finishes=True)
-        blocks, _, _, a_step, _, _, depth, _, _, _, low, high, _, _, _, step, _ = arguments
-        builder.call(function, [blocks, a, a_step, b, depth, out, step, shift, other, mask, low, high])
+        a = address_of(context, builder, kinds[1], arguments[1], Constant(INDEX, 0))
+        b, shift = (address_of(context, builder, kinds[k], arguments[k], arguments[k + 1]) for k in (3, 6))
+        other, mask = (address_if_any(context, builder, signature, arguments, k, 13) for k in (8, 12))
+        out = address_of(context, builder, kinds[11], arguments[11], arguments[13])
+        blocks, _, a_step, _, _, depth, _, _, _, low, high, _, _, _, step, width = arguments
+        given = [blocks, a, a_step, b, depth, out, step, shift, other, mask, low, high]
+        _call_for(builder, width, (1, 2), partial(_product, builder.module, finishes=True), given)
         return context.get_dummy_value()
 
     index, number = types.intp, types.float32
     return types.void(
-        index, a, index, index, b, index, index, shift, index, other, number, number, out, mask, index, index, width
+        index, a, index, b, index, index, shift, index, other, number, number, out, mask, index, index, index
     ), generate  # fmt: skip
 
 
 @intrinsic
 @no_type_check
 def multiply_nonzero(
-    typing_context, places, a, a_at, a_step, marks, depth, b, b_at, sums, shift, shift_at, other, low, high, out, mask,
-    at, step, width,
+    typing_context, places, a, a_step, marks, depth, b, b_at, sums, shift, shift_at, other, low, high, out, mask, at,
+    step, width,
 ):  # fmt: skip
     """As `multiply_and_clamp`, for `places` rows of `a`, passing over what is zero there.
 
     `marks` [places, depth / WORD, rounded up] has a bit for each number of `a` that is not. `width` is one of WIDTHS,
-    and `sums` has room for as many vectors for each place. The result is the same, if all factors are finite.
+    and `sums` has room for as many vectors for each place. The result is the same, if all of `b` is
+    finite; only a zero's sign may differ.
     """
 
     def generate(context, builder, signature, arguments):
         kinds, zero = signature.args, Constant(INDEX, 0)
-        a, b, shift = (address_of(context, builder, kinds[k], arguments[k], arguments[k + 1]) for k in (1, 6, 9))
-        marks, sums = (address_of(context, builder, kinds[k], arguments[k], zero) for k in (4, 8))
-        other, mask = (address_if_any(context, builder, signature, arguments, k, 16) for k in (11, 15))
-        out = address_of(context, builder, kinds[14], arguments[14], arguments[16])
-        places, _, _, a_step, _, depth, _, _, _, _, _, _, low, high, _, _, _, step, width = arguments
+        a, marks, sums = (address_of(context, builder, kinds[k], arguments[k], zero) for k in (1, 3, 7))
+        b, shift = (address_of(context, builder, kinds[k], arguments[k], arguments[k + 1]) for k in (5, 8))
+        other, mask = (address_if_any(context, builder, signature, arguments, k, 15) for k in (10, 14))
+        out = address_of(context, builder, kinds[13], arguments[13], arguments[15])
+        places, _, a_step, _, depth, _, _, _, _, _, _, low, high, _, _, _, step, width = arguments
         given = [places, a, a_step, marks, depth, b, sums, out, step, shift, other, mask, low, high]
-        for chosen in WIDTHS:
-            with builder.if_then(builder.icmp_signed("==", width, Constant(INDEX, chosen))):
-                builder.call(_nonzero_product(builder.module, chosen), given)
+        _call_for(builder, width, WIDTHS, partial(_nonzero_product, builder.module), given)
         return context.get_dummy_value()
 
     index, number = types.intp, types.float32
     return types.void(
-        index, a, index, index, marks, index, b, index, sums, shift, index, other, number, number, out, mask, index,
-        index, index,
+        index, a, index, marks, index, b, index, sums, shift, index, other, number, number, out, mask, index, index,
+        index,
     ), generate  # fmt: skip
+
+
+def _call_for(
+    builder: IRBuilder, width: Value, widths: Iterable[int], function_of: Callable[[int], ir.Function],
+    arguments: list[Value],
+) -> None:  # fmt: skip
+    """Call the function for a width, which is one of some; within each it is a constant."""
+    for chosen in widths:
+        with builder.if_then(builder.icmp_signed("==", width, Constant(INDEX, chosen))):
+            builder.call(function_of(chosen), arguments)
 
 
 def _nonzero_product(module: ir.Module, width: int) -> ir.Function:
@@ -150,18 +161,18 @@ def _nonzero_product(module: ir.Module, width: int) -> ir.Function:
 
     It takes a word of marks at a time, for all places: as many rows of the second factor stay in the nearest cache.
     """
-    floats, words = FLOAT.as_pointer(), INDEX.as_pointer()
-    kinds = [INDEX, floats, INDEX, words, INDEX, *[floats] * 3, INDEX, floats, floats, BYTE.as_pointer(), FLOAT, FLOAT]
+    floats, bits_ = FLOAT.as_pointer(), INDEX.as_pointer()
+    kinds = [INDEX, floats, INDEX, bits_, INDEX, *[floats] * 3, INDEX, floats, floats, BYTE.as_pointer(), FLOAT, FLOAT]
     function, is_new = _function(module, f"nonzero_product_{width}", kinds)
     if not is_new:
         return function
     builder = IRBuilder(function.append_basic_block())
-    places, a, a_step, marks, depth, b, kept, out, out_step, *rest = function.args
+    places, a, a_step, marks, depth, b, sums_before, out, out_step, *rest = function.args
     count = builder.sdiv(builder.add(depth, Constant(INDEX, WORD - 1)), Constant(INDEX, WORD))
     last = builder.sub(count, Constant(INDEX, 1))
     sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(width)]
     with cgutils.for_range(builder, count) as words, cgutils.for_range(builder, places) as loop:
-        own = builder.gep(kept, [builder.mul(loop.index, Constant(INDEX, width * LANES))])
+        own = builder.gep(sums_before, [builder.mul(loop.index, Constant(INDEX, width * LANES))])
         is_first, is_last = (builder.icmp_signed("==", words.index, end) for end in (Constant(INDEX, 0), last))
         for k, total in enumerate(sums):
             before = load_from(builder, onward(builder, own, k), VECTOR)

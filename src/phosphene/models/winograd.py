@@ -19,7 +19,7 @@ from torch import Tensor
 from phosphene.models.clamping import UNCLAMPED
 from phosphene.models.filtering import Filtering, adjoint, filtering
 from phosphene.models.lanes import LANES
-from phosphene.models.launching import Kernel, arguments, compiled, run
+from phosphene.models.launching import Kernel, compiled, given, run, share
 from phosphene.models.products import PANEL, ROWS, multiply, pack
 from phosphene.models.tensors import NO_MASK, in_order, new_in_order, pixels
 from phosphene.models.vectors import linear_map, load, load_where, store, store_clamped, store_shifted, wait_for_stores
@@ -159,16 +159,16 @@ def _kernel_of(down: str, across: str) -> Kernel:
         (
             x, pitch, mask, shape, before, packed, bias, lowest, highest,
             out, through, result, left_out, grid, together, own,
-        ) = arguments(block, WINDOWS)  # fmt: skip
+        ) = given(block, WINDOWS)  # fmt: skip
         channels, filters = shape[1], result[3]
         padded = -(-filters // LANES) * LANES
         windows = result[0] * grid[0] * grid[1]
         units = -(-windows // ROWS)
         window, half, kept = own[thread, :room], own[thread, room : 2 * room], own[thread, 2 * room :]
         seen, products = kept[: points * together * channels], kept[points * together * channels :]
-        start, stop = thread * units // threads * ROWS, (thread + 1) * units // threads * ROWS
-        for first in range(start, stop, together):
-            count = min(together, stop - first)
+        start, stop = share(thread, threads, units)
+        for first in range(start * ROWS, stop * ROWS, together):
+            count = min(together, stop * ROWS - first)
             for t in range(count):
                 place = min(first + t, windows - 1)
                 image, i, j = place // (grid[0] * grid[1]), place // grid[1] % grid[0], place % grid[1]
@@ -181,10 +181,8 @@ def _kernel_of(down: str, across: str) -> Kernel:
                 for column in range(0, padded, PANEL):
                     panel = (point * padded + column) * channels
                     blocks, at, to = count // ROWS, point * together * channels, point * together * padded + column
-                    if padded - column >= PANEL:
-                        multiply(blocks, seen, at, channels, packed, panel, channels, products, to, padded, 2)
-                    else:
-                        multiply(blocks, seen, at, channels, packed, panel, channels, products, to, padded, 1)
+                    width = min(2, (padded - column) // LANES)
+                    multiply(blocks, seen, at, channels, packed, panel, channels, products, to, padded, width)
             for t in range(min(count, windows - first)):
                 place = first + t
                 image, i, j = place // (grid[0] * grid[1]), place // grid[1] % grid[0], place % grid[1]
