@@ -1,8 +1,8 @@
 """Kernels: functions that Numba compiles, and that all threads run at once, each on its share of the work.
 
 A kernel is compiled as it is, without a loop over threads around it, for which Numba would optimise and generate it
-twice. It gets all that it works on from here, by address, and allocates nothing: of an error
-in it Numba would only print that it was there.
+twice. It gets all that it works on from here, by address, and allocates nothing: an error in it would be printed, and
+the result be wrong.
 
 No kernel is compiled with `fastmath`: how it is then contracted depends on whether it was compiled in this process or
 came from Numba's cache, and a recipe must give the same bytes in both.
@@ -233,7 +233,7 @@ def _kept(compile_with: Callable[..., Any], function: Callable[..., None]) -> An
     """Compile a function, or take it from where an earlier process kept it, if there is a folder to keep it in."""
     try:
         return compile_with(cache=True)(function)
-    except RuntimeError:  # neither the package's folder nor the user's can be written
+    except RuntimeError:  # as Numba raises where neither the package's folder nor the user's can be written
         return compile_with()(function)
 
 
