@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from phosphene.job import load_network
 from phosphene.models.card import ModelCard
-from phosphene.models.layers import Extent, describe, layer_sizes
+from phosphene.models.layers import Extent, channels, describe, layer_sizes
 from phosphene.models.network import Network
 from phosphene.models.registry import build as build_network
 from phosphene.models.registry import named
@@ -191,13 +191,14 @@ def test_functional_pooling(card):
 @pytest.mark.parametrize("size", [(33, 50), (64, 64), (71, 40), (150, 201)])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_sizes_are_those_of_a_real_run(card, name, size):
-    network = Network(card(), build(name), "none")
+    network = Network(card(min_side=33), build(name), "none")
     layers = describe(network, size)
     real = network.features(layers)(torch.rand(1, 3, *size))
     assert {node: layer.shape for node, layer in layers.items()} == {node: tuple(a.shape) for node, a in real.items()}
     assert all(layer.channels == real[node].shape[1] for node, layer in layers.items())
     expected = {node: tuple(a.shape[2:]) for node, a in real.items()}
     assert layer_sizes(network, tuple(layers), size) == expected
+    assert channels(network, tuple(layers)) == {node: layer.channels for node, layer in layers.items()}
 
 
 def test_asking_for_sizes_first_leaves_real_weights(card, photo):

@@ -42,8 +42,18 @@ import phosphene.models.libraries
 assert sys.modules["torch._dynamo"] is compiler
 """
 
+CHANNELS = f"""
+{ABSENT}
+from phosphene import dream
+dream("sample:coffee", weights="untrained", size=96, octaves=1, steps=1, layers=("blocks.2.0:3",))
+dream("sample:coffee", weights="untrained", size=96, octaves=1, steps=1, classes=("goldfish",))
+assert "torch._dynamo" not in sys.modules
+"""
 
-@pytest.mark.parametrize("script", [ABSENT, COMPILES, HUNGRY, AFTER], ids=["absent", "compiles", "hungry", "after"])
+
+@pytest.mark.parametrize(
+    "script", [ABSENT, COMPILES, HUNGRY, AFTER, CHANNELS], ids=["absent", "compiles", "hungry", "after", "channels"]
+)
 def test_the_compiler_is_left_out_until_it_is_needed(tmp_path, script):
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -143,9 +143,9 @@ def _guide_features(
 def _check_channels(scoring: Scoring, network: Network) -> None:
     if not any(score.channels for score in scoring.scores):
         return
-    facts = layer_facts.describe(network, PROBE)
+    counts = layer_facts.channels(network, scoring.layers)
     for score in scoring.scores:
-        channels = facts[score.layer].channels
+        channels = counts[score.layer]
         if score.channels and max(score.channels) >= channels:
             raise SettingsError(
                 f"{score.layer} of {network.card.name} has channels 0 to {channels - 1}; "

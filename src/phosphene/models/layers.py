@@ -100,28 +100,39 @@ def extents(network: Network) -> dict[str, Extent | None]:
     return {name: found[node] for name, node in network.nodes.items()}
 
 
+def channels(network: Network, nodes: tuple[str, ...]) -> Mapping[str, int]:
+    """Return how many channels some layers have."""
+    side = network.card.min_side
+    return {name: activation.shape[1] for name, activation in _activations(network, nodes, (side, side)).items()}
+
+
 def layer_sizes(network: Network, nodes: tuple[str, ...], size: Size) -> Mapping[str, tuple[int, int]]:
     """Return rows and columns of units of some layers, for an image of `size` px.
 
     An image that is smaller by a multiple of their strides has as many units less, and is quickly looked at. Where a
     layer sees the whole image, only shapes are computed; for that PyTorch loads its compiler, which takes two seconds.
     """
-    sights, features = [extents(network)[name] for name in nodes], network.features(nodes)
-    weights = next(network.module.parameters())
+    sights = [extents(network)[name] for name in nodes]
     known = [sight for sight in sights if sight]
     if len(known) < len(nodes):
         with FakeTensorMode(allow_non_fake_inputs=True):
-            activations = features(torch.empty(1, 3, *size, device=weights.device, dtype=weights.dtype))
+            activations = _activations(network, nodes, size)
         return {name: (a.shape[2], a.shape[3]) for name, a in activations.items()}
     rows, columns = (
-        _shortened(side, [(s.stride[k], s.receptive_field[k]) for s in known]) for k, side in enumerate(size)
+        _shortened(side, [(sight.stride[axis], sight.receptive_field[axis]) for sight in known])
+        for axis, side in enumerate(size)
     )
-    with torch.no_grad():
-        activations = features(torch.zeros(1, 3, rows, columns, device=weights.device, dtype=weights.dtype))
     return {
         name: (a.shape[2] + (size[0] - rows) // sight.stride[0], a.shape[3] + (size[1] - columns) // sight.stride[1])
-        for (name, a), sight in zip(activations.items(), known, strict=True)
+        for (name, a), sight in zip(_activations(network, nodes, (rows, columns)).items(), known, strict=True)
     }
+
+
+@torch.no_grad()
+def _activations(network: Network, nodes: tuple[str, ...], size: Size) -> Mapping[str, Tensor]:
+    """What some layers have of a black image."""
+    weights = next(network.module.parameters())
+    return network.features(nodes)(torch.zeros(1, 3, *size, device=weights.device, dtype=weights.dtype))
 
 
 def _shortened(side: int, sights: list[tuple[int, int]]) -> int:
