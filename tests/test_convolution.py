@@ -447,16 +447,20 @@ print(torch.allclose(found, torch.nn.functional.conv2d(image, weight, padding=1)
 @pytest.mark.slow
 def test_what_a_first_call_waits_for_is_said(tmp_path):
     script = """
-import torch
-from phosphene.models import launching
+import sys, torch
+from phosphene.models import launching, winograd
 from phosphene.models.convolution import FrozenConv
-launching.PATIENCE = 0.8
+launching.PATIENCE = float(sys.argv[1])
 conv = FrozenConv(torch.nn.Conv2d(16, 16, 3).requires_grad_(False))
 conv(torch.zeros(1, 16, 9, 9)), conv(torch.zeros(1, 16, 9, 8))
+print(winograd._kernel_of(*conv.quickest.forth.keys).compiled.cache_hits)
 """
     settings = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    told = [
-        subprocess.run([sys.executable, "-c", script], env=settings, capture_output=True, text=True, check=True).stderr
-        for _ in range(2)
-    ]
-    assert told == ["compiling for this processor, which is kept for the next time: up to a minute\n", ""]
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-c", script, patience], env=settings, capture_output=True, text=True, check=True
+        )
+        for patience in ("0.3", "20")
+    )
+    assert first.stderr == "compiling for this processor, which is kept for the next time: up to a minute\n"
+    assert (second.stderr, first.stdout, second.stdout) == ("", "0\n", "1\n")
