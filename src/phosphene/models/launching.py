@@ -38,12 +38,12 @@ PATIENCE = 2.0
 TURN = threading.Lock()
 """Held while a kernel runs: not each of Numba's thread pools may be used from two threads at once."""
 
-COMPILED_IN = ("launching", "lanes", "vectors", "products", "filtering")
+SHARED = ("launching", "lanes", "vectors", "products", "filtering")
 """Files that are compiled into the kernels of others."""
 
 
 def _version() -> str:
-    sources = (Path(__file__).with_name(f"{name}.py").read_bytes() for name in COMPILED_IN)
+    sources = (Path(__file__).with_name(f"{name}.py").read_bytes() for name in SHARED)
     return sha256(b"".join(sources)).hexdigest()[:16]
 
 
