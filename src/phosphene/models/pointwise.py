@@ -26,7 +26,7 @@ TOGETHER = 8 * ROWS
 FEW = 0.7
 """Share of numbers that are not zero below which it is quicker to pass over those that are.
 
-A clamp leaves about half. The result is the same to the bit, since the sums are added in the same order.
+A clamp leaves about half. The result is the same, since the sums are added in the same order.
 """
 
 
