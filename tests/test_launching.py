@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from phosphene.models import launching
 from phosphene.models.convolution import FrozenConv
-from phosphene.models.launching import compiled, given, run, share
+from phosphene.models.launching import Kernel, compiled, given, run, share
 
 ALL = "float32[1] float32[2] bool[1] uint8[4] int64[2] int float int[3] float32[2]"
 
@@ -65,9 +65,14 @@ def test_a_kernel_gets_what_it_is_given(two_threads, monkeypatch):
     assert numbers.tolist() == [-7.0, -6.0, 3.0]
 
 
-def test_only_shapes(two_threads):
+def test_nothing_is_run_for_shapes_alone(monkeypatch):
+    ran = []
+    monkeypatch.setattr(Kernel, "run", lambda *arguments: ran.append(arguments))
+    run(count, torch.zeros(3, dtype=torch.int64))
+    assert len(ran) == 1
     with FakeTensorMode():
-        run(note, torch.zeros(3))  # anything else would be needed, if it were run
+        run(count, torch.zeros(3, dtype=torch.int64))
+    assert len(ran) == 1
 
 
 @pytest.mark.parametrize("places", [torch.zeros(4, 4, dtype=torch.int64)[:, 0], torch.zeros(4)])

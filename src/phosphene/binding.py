@@ -21,7 +21,7 @@ from phosphene.tiling import Reach, Tiling, tiled_gradient
 from phosphene.types import GradientFn, Image, Size
 
 PROBE: Size = (512, 512)
-"""The image size at which layers are looked up; their channels and reach do not depend on it."""
+"""The image size for which the arithmetic that leads to a layer is counted."""
 
 
 def with_default_layer(recipe: Recipe, network: Network) -> Recipe:

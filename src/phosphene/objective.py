@@ -158,9 +158,8 @@ class Scoring:
 
     def combine(self, gradients: Float[Tensor, "terms 3 height width"]) -> Float[Tensor, "3 height width"]:
         """Add up the terms' gradients; balanced, each is first scaled to the norm of its weight."""
-        if not self.balanced:
-            return gradients[0]
-        return self.weigh(gradients, [total([sums_of_squares(gradient).tolist()]) for gradient in gradients])
+        counted = gradients[: len(gradients) if self.balanced else 0]
+        return self.weigh(gradients, [total([sums_of_squares(gradient).tolist()]) for gradient in counted])
 
     def weigh(
         self, gradients: Float[Tensor, "terms 3 height width"], squares: Sequence[float]
