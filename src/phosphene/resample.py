@@ -33,6 +33,13 @@ def roll(image: Planes, shift: Shift) -> Planes:
     return torch.roll(image, shift, dims=(1, 2))
 
 
+def wrapped(part: slice, shift: int, length: int) -> list[slice]:
+    """The places of a part of a rolled axis on the axis itself: one slice, or two where it wraps around."""
+    start = (part.start - shift) % length
+    stop = start + part.stop - part.start
+    return [slice(start, min(stop, length)), *([slice(0, stop - length)] if stop > length else [])]
+
+
 def blur(image: Planes, sigma: float) -> Planes:
     """Gaussian blur with standard deviation `sigma` px, cut off at three of them; edges are repeated."""
     if sigma == 0:

@@ -13,13 +13,13 @@ Jitter rolls the image. The windows are cut from the image where they were befor
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import torch
 from torch import Tensor
 
 from phosphene.gradient import FeaturesFn, check_finite, differentiate
 from phosphene.objective import Scoring, View
+from phosphene.resample import wrapped
 from phosphene.types import GradientFn, Image, Shift, Size
 
 
@@ -44,6 +44,16 @@ class Span:
     window_start: int
     window_stop: int
     last: bool
+
+    @property
+    def own(self) -> slice:
+        """The tile's own pixels."""
+        return slice(self.start, self.stop)
+
+    @property
+    def window(self) -> slice:
+        """The pixels of the window."""
+        return slice(self.window_start, self.window_stop)
 
     def own_units(self, stride: int) -> tuple[int, int | None]:
         """The units of a layer that this span counts: start and stop, as indices into the window's."""
@@ -157,9 +167,10 @@ def tiled_gradient(tiling: Tiling) -> GradientFn:
             found = tiling.look(windows, tiles, size, shift)
             for tile, (tile_scores, tile_gradients) in zip(tiles, found, strict=True):
                 scores += tile_scores
-                axes = ((span.start, span.stop) for span in (tile.down, tile.across))
-                for (rows, own_rows), (columns, own_columns) in product(*map(_pieces, axes, shift, size)):
-                    gradients[:, :, rows, columns] = tile_gradients[:, :, own_rows, own_columns]
+                rows, columns = map(wrapped, (tile.down.own, tile.across.own), shift, size)
+                for down, band in zip(rows, _split(tile_gradients, rows, 2), strict=True):
+                    for across, part in zip(columns, _split(band, columns, 3), strict=True):
+                        gradients[:, :, down, across] = part
         gradient = tiling.scoring.combine(gradients)
         check_finite(tiling.scoring, scores, gradient)
         return float(scores.sum()), gradient
@@ -174,24 +185,16 @@ def round_up(number: int, multiple: int) -> int:
 
 def _window(image: Image, tile: Tile, shift: Shift) -> Tensor:
     """The tile's window of the image rolled by `shift`; a view of it, where the window does not reach over its edge."""
-    axes = ((span.window_start, span.window_stop) for span in (tile.down, tile.across))
-    rows, columns = map(_pieces, axes, shift, image.shape[1:])
-    return _joined([_joined([image[:, down, across] for across, _ in columns], 2) for down, _ in rows], 1)
+    rows, columns = map(wrapped, (tile.down.window, tile.across.window), shift, image.shape[1:])
+    return _joined([_joined([image[:, down, across] for across in columns], 2) for down in rows], 1)
 
 
 def _joined(parts: list[Tensor], dim: int) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
-def _pieces(span: tuple[int, int], by: int, length: int) -> list[tuple[slice, slice]]:
-    """Where the pixels of a span, start and stop, of an axis rolled by `by` are: in the image, and in the span.
-
-    There are two pieces where the span reaches over the image's edge.
-    """
-    start, size = (span[0] - by) % length, span[1] - span[0]
-    here = min(size, length - start)
-    pieces = [(slice(start, start + here), slice(0, here)), (slice(0, size - here), slice(here, size))]
-    return pieces if here < size else pieces[:1]
+def _split(part: Tensor, places: list[slice], dim: int) -> tuple[Tensor, ...]:
+    return torch.split(part, [place.stop - place.start for place in places], dim)
 
 
 def _own_pixels(span: Span) -> slice:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from phosphene.errors import StoreError
+from phosphene.resample import wrapped
 from phosphene.types import Shift, Size
 
 STRIP = 128
@@ -53,8 +54,8 @@ class Raster:
     def read_rolled(self, rows: slice, columns: slice, shift: Shift) -> Part:
         """Read a part of this picture rolled by `shift`; the picture is not moved."""
         bands = [
-            torch.cat([self.read(down, across) for across in _wrapped(columns, shift[1], self.shape[2])], dim=2)
-            for down in _wrapped(rows, shift[0], self.shape[1])
+            torch.cat([self.read(down, across) for across in wrapped(columns, shift[1], self.shape[2])], dim=2)
+            for down in wrapped(rows, shift[0], self.shape[1])
         ]
         return torch.cat(bands, dim=1)
 
@@ -108,15 +109,6 @@ def _opened(path: Path) -> Any:
     import zarr
 
     return zarr.open_array(path, mode="r+")
-
-
-def _wrapped(part: slice, shift: int, length: int) -> Iterator[slice]:
-    """The places of a part of the rolled axis on the axis itself: one slice, or two where it wraps around."""
-    start = (part.start - shift) % length
-    stop = start + part.stop - part.start
-    yield slice(start, min(stop, length))
-    if stop > length:
-        yield slice(0, stop - length)
 
 
 @contextmanager

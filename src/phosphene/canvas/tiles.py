@@ -20,18 +20,10 @@ def differentiate_tiles(
     the tiles. `bound` gives the network bound to its scoring, once in each process.
     """
     tiling = bound()
-    windows = [
-        image.read_rolled(
-            slice(tile.down.window_start, tile.down.window_stop),
-            slice(tile.across.window_start, tile.across.window_stop),
-            shift,
-        ).to(device)
-        for tile in tiles
-    ]
+    windows = [image.read_rolled(tile.down.window, tile.across.window, shift).to(device) for tile in tiles]
     found = tiling.look(windows, tiles, image.size, shift)
     for tile, (scores, gradients) in zip(tiles, found, strict=True):
         for each in gradients:
             check_finite(tiling.scoring, scores, each)
-        rows, columns = slice(tile.down.start, tile.down.stop), slice(tile.across.start, tile.across.stop)
-        gradient.write(gradients.flatten(0, 1), rows, columns)
+        gradient.write(gradients.flatten(0, 1), tile.down.own, tile.across.own)
     return torch.stack([scores.cpu() for scores, _ in found])
