@@ -18,7 +18,7 @@ from phosphene.models.clamping import FrozenClamp, clamp_, masked
 from phosphene.models.convolution import FrozenConv
 from phosphene.models.folding import freeze
 from phosphene.models.network import Network
-from phosphene.models.pooling import FrozenPool
+from phosphene.models.pooling import FrozenMaximum, FrozenMean
 from phosphene.models.registry import named
 from phosphene.models.ways import Direct, FilteredStem, Pointwise, Product, Stem, Winograd
 
@@ -53,7 +53,7 @@ def way(request, monkeypatch):
     assert tensors.KERNELS in sys.modules
     if request.param == "passes":
         monkeypatch.delitem(sys.modules, tensors.KERNELS)
-        for name in ("clamp", "clamp_sum", "leave", "let_through", "largest", "largest_back"):
+        for name in ("clamp", "clamp_sum", "leave", "let_through", "largest", "largest_back", "mean"):
             monkeypatch.delattr(kernels, name)
     return request.param
 
@@ -89,7 +89,7 @@ import torch
 from phosphene.models.tensors import make_ready
 make_ready((1024, 1024))
 from phosphene.models import kernels
-names = ("clamp", "clamp_sum", "leave", "let_through", "largest", "largest_back")
+names = ("clamp", "clamp_sum", "leave", "let_through", "largest", "largest_back", "mean")
 assert all("compiled" in vars(getattr(kernels, "_" + name)) for name in names)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -165,7 +165,8 @@ def test_a_pool_is_that_of_pytorch_and_keeps_no_input(layout, pool, way):
     x = random(2, 5, 19, 21).mul(3).round().to(memory_format=layout)  # so that maxima are equal
     x[0, 0, 3, 5], x[1, 1] = torch.nan, -torch.inf
     x.requires_grad_(True)
-    found, saved = saved_by(FrozenPool(pool), x)
+    frozen = FrozenMaximum(pool) if isinstance(pool, nn.MaxPool2d) else FrozenMean(pool, None, -inf, inf, False)
+    found, saved = saved_by(frozen, x)
     wanted = pool(x)
     torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
     slope = random(*wanted.shape, seed=1)
@@ -203,7 +204,7 @@ def test_all_that_can_be_frozen_is_and_the_rest_stays():
     freeze(frozen, winograd=True)
     parts = [type(part) for part in frozen.modules()]
     assert parts.count(FrozenClamp) == 6
-    assert parts.count(FrozenPool) == 3
+    assert parts.count(FrozenMaximum) == 3
     x = random(1, 3, 16, 18).double().requires_grad_(True)
     found, wanted = frozen(x), module(x)
     torch.testing.assert_close(found, wanted)
@@ -252,7 +253,7 @@ def test_pools_read_no_more_channels_than_the_kernel_behind_them_gives():
     freeze(frozen, winograd=True)
     channels = []
     for part in frozen.modules():
-        if isinstance(part, FrozenPool):
+        if isinstance(part, FrozenMean):
             part.register_forward_hook(lambda _, inputs, __: channels.append(inputs[0].shape[1]))
     frozen(random(1, 12, 9, 8))
     assert sorted(channels) == [8, 10, 12, 12, 12, 12]

@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from phosphene.models.clamping import UNCLAMPED, FrozenClamp
 from phosphene.models.convolution import FrozenConv, is_filtered
 from phosphene.models.libraries import Conv2dSame
-from phosphene.models.pooling import FrozenPool
+from phosphene.models.pooling import FrozenMaximum, FrozenMean
 from phosphene.models.ways import FEWEST, Pointwise
 
 RELU, RELU6 = (0.0, inf), (0.0, 6.0)
@@ -76,9 +76,15 @@ def freeze(network: fx.GraphModule, winograd: bool) -> None:
     Outputs and gradients stay the same up to rounding.
     """
     compiled = winograd and any(_is_filtered_both_ways(network, node) for node in network.graph.nodes)
-    freeze_convolution = partial(_freeze_convolution, compiled=compiled)
-    join_readers = partial(_join_readers, compiled=compiled)
-    for change in (_pool_fewer_channels, freeze_convolution, _freeze_clamp, _freeze_pool, join_readers, _pass_on):
+    changes: tuple[Callable[..., None], ...] = (
+        partial(_pool_fewer_channels, compiled=compiled),
+        partial(_freeze_convolution, compiled=compiled),
+        _freeze_clamp,
+        partial(_freeze_pool, compiled=compiled),
+        partial(_join_readers, compiled=compiled),
+        _pass_on,
+    )
+    for change in changes:
         for node in list(network.graph.nodes):
             change(network, node)
     for node in network.graph.nodes:
@@ -89,7 +95,7 @@ def freeze(network: fx.GraphModule, winograd: bool) -> None:
     network.recompile()
 
 
-def _pool_fewer_channels(network: fx.GraphModule, node: fx.Node) -> None:
+def _pool_fewer_channels(network: fx.GraphModule, node: fx.Node, compiled: bool) -> None:
     """Let a kernel of one pixel read what an average pool in front of it reads, and the pool its fewer channels.
 
     Both are linear. The bias is added behind: the pool pads with zeros, not with biases.
@@ -105,15 +111,11 @@ def _pool_fewer_channels(network: fx.GraphModule, node: fx.Node) -> None:
     network.add_submodule(f"linear_{node.name}", _convolution(conv.weight.detach()))
     with network.graph.inserting_before(source):
         fewer = network.graph.call_module(f"linear_{node.name}", source.args[:1])
-    source.update_arg(0, fewer)
-    if conv.bias is None:
-        node.replace_all_uses_with(source)
-        network.graph.erase_node(node)
-        return
-    network.register_buffer(f"bias_{node.name}", conv.bias.detach().view(-1, 1, 1))
-    with network.graph.inserting_before(node):
-        shift = network.graph.get_attr(f"bias_{node.name}")
-    node.op, node.target, node.args, node.kwargs = "call_function", operator.add, (source, shift), {}
+    shift = None if conv.bias is None else conv.bias.detach()
+    limits = _taken_clamp(network, node)
+    _call(network, source, FrozenMean(pool, shift, *limits, compiled=compiled), (fewer,))
+    node.replace_all_uses_with(source)
+    network.graph.erase_node(node)
 
 
 def _is_filtered_both_ways(network: fx.GraphModule, node: fx.Node) -> bool:
@@ -131,14 +133,20 @@ def _can_be_frozen(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
 def _freeze_convolution(network: fx.GraphModule, node: fx.Node, compiled: bool) -> None:
     """Make it a `FrozenConv`, together with the clamp that follows it where nobody else reads it."""
     conv = _module_of(network, node)
-    if not _can_be_frozen(conv):
-        return
+    if _can_be_frozen(conv):
+        limits = _taken_clamp(network, node)
+        _call(network, node, FrozenConv(conv, *limits, compiled=compiled), node.args)
+
+
+def _taken_clamp(network: fx.GraphModule, node: fx.Node) -> tuple[float, float]:
+    """Return to what a node is clamped by its only reader, and remove that; `UNCLAMPED` if it is not."""
     clamp = next(iter(node.users)) if len(node.users) == 1 else node
     limits = CLAMPS.get(_operation(network, clamp))
-    _call(network, node, FrozenConv(conv, *(limits or UNCLAMPED), compiled=compiled), node.args)
-    if limits:
-        clamp.replace_all_uses_with(node)
-        network.graph.erase_node(clamp)
+    if limits is None:
+        return UNCLAMPED
+    clamp.replace_all_uses_with(node)
+    network.graph.erase_node(clamp)
+    return limits
 
 
 def _join_readers(network: fx.GraphModule, node: fx.Node, compiled: bool) -> None:
@@ -251,11 +259,13 @@ def _is_read_once(network: fx.GraphModule, node: fx.Node) -> bool:
     return reads_it or reader.target is torch.split
 
 
-def _freeze_pool(network: fx.GraphModule, node: fx.Node) -> None:
-    """Make it a `FrozenPool`, if its settings are known."""
+def _freeze_pool(network: fx.GraphModule, node: fx.Node, compiled: bool) -> None:
+    """Make it a frozen pool, if its settings are known."""
     pool = _pool_of(network, node)
-    if pool is not None and not getattr(pool, "return_indices", False):
-        _call(network, node, FrozenPool(pool), node.args[:1])
+    if isinstance(pool, nn.AvgPool2d):
+        _call(network, node, FrozenMean(pool, None, *UNCLAMPED, compiled=compiled), node.args[:1])
+    elif pool is not None and not pool.return_indices:
+        _call(network, node, FrozenMaximum(pool), node.args[:1])
 
 
 def _pool_of(network: fx.GraphModule, node: fx.Node) -> nn.MaxPool2d | nn.AvgPool2d | None:

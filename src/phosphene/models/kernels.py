@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from phosphene.models.launching import compiled, given, run, share
+from phosphene.models.tensors import NO_MASK, NOTHING, pixels
 
 
 def clamp(values: Tensor, mask: Tensor, low: float, high: float) -> None:
@@ -29,13 +30,17 @@ def let_through(values: Tensor, mask: Tensor, left: Tensor) -> None:
     run(_let_through, values, mask, left)
 
 
+Pair = tuple[int, int]
+"""Of rows and columns."""
+
+
 class Window(NamedTuple):
     """What a place of a pool sees, each of rows and columns."""
 
-    size: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
+    size: Pair
+    stride: Pair
+    padding: Pair
+    dilation: Pair
 
 
 def largest(x: Tensor, window: Window, y: Tensor, spots: Tensor) -> None:
@@ -50,6 +55,25 @@ def largest_back(slope: Tensor, spots: Tensor, window: Window, x: Tensor) -> Non
     run(_largest_back, slope, spots, *window, x)
 
 
+def mean(
+    x: Tensor, passed: Tensor | None, size: Pair, padding: Pair, shift: Tensor | None, low: float, high: float,
+    y: Tensor, mask: Tensor | None,
+) -> None:  # fmt: skip
+    """Set `y` to the means of windows of `size`, at each place, of what `passed` lets through of `x`, which zeros
+    surround, plus `shift` [channels]; clamped if there is a `mask`, which notes what was let through.
+
+    Both are [batch, channels, rows, columns] and have channels last. The adjoint is the same with the rest of a window
+    as padding.
+    """
+    values, pitch = pixels(x)
+    masks = (NO_MASK if part is None else part for part in (passed, mask))
+    added = NOTHING if shift is None else shift
+    run(
+        _mean, y, y.shape, values, pitch, x.shape[2:], *masks, size, padding, added, low, high,
+        own=x.shape[1] * x.shape[3],
+    )  # fmt: skip
+
+
 def load_all() -> None:
     """Compile the kernels of this module, or load what was kept of them."""
     places, spots = torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1, dtype=torch.uint8)
@@ -60,6 +84,7 @@ def load_all() -> None:
     let_through(places, mask, places.clone())
     largest(places, window, places.clone(), spots)
     largest_back(places, spots, window, places.clone())
+    mean(places, mask, (1, 1), (0, 0), torch.zeros(1), 0.0, 1.0, places.clone(), mask)
 
 
 CLAMP = "float32[1] bool[1] float float"
@@ -179,3 +204,51 @@ def _largest_back(thread, threads, block):
                     into = x[image, row, column]
                     for c in range(channels):
                         into[c] += values[c] if at[c] == spot else np.float32(0)
+
+
+MEAN = "float32[1] int[4] float32[1] int int[2] bool[1] bool[1] int[2] int[2] float32[1] float float float32[2]"
+
+
+@compiled(MEAN)
+@no_type_check
+def _mean(thread, threads, block):
+    y, shape, x, pitch, (height, width), passed, mask, size, padding, shift, low, high, own = given(block, MEAN)
+    images, channels, rows, columns = shape
+    seen, part = own[thread], np.float32(1 / (size[0] * size[1]))
+    together = width if pitch == channels else 1
+    first_line, last_line = share(thread, threads, images * rows)
+    for line in range(first_line, last_line):
+        image, top = line // rows, line % rows - padding[0]
+        seen[:] = 0
+        for row in range(max(top, 0), min(top + size[0], height)):
+            for place in range(0, width, together):
+                at = (image * height + row) * width + place
+                values, total = x[at * pitch :], seen[place * channels : (place + together) * channels]
+                if passed.size:
+                    through = passed[at * channels :]
+                    for k in range(total.size):
+                        total[k] += values[k] * through[k]
+                else:
+                    for k in range(total.size):
+                        total[k] += values[k]
+        begin, end = line * columns * channels, (line + 1) * columns * channels
+        result = y[begin:end]
+        result[:] = 0
+        for m in range(-padding[1], size[1] - padding[1]):
+            first, last = max(-m, 0) * channels, min(width - m, columns) * channels
+            values, total = seen[first + m * channels :], result[first:last]
+            for k in range(total.size):
+                total[k] += values[k]
+        for k in range(result.size):
+            result[k] *= part
+        if shift.size:
+            for j in range(columns):
+                total = result[j * channels : (j + 1) * channels]
+                for c in range(channels):
+                    total[c] += shift[c]
+        if mask.size:
+            through = mask[begin:end]
+            for k in range(result.size):
+                value = result[k]
+                result[k] = min(max(value, low), high)
+                through[k] = (value > low) & (value < high)

@@ -1,5 +1,6 @@
 """Pools of which only the gradient is wanted. None keeps its input, and a maximum pool keeps where its maxima were."""
 
+from collections.abc import Callable
 from functools import cache
 from math import prod
 from typing import Any
@@ -9,30 +10,58 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from phosphene.models.tensors import channels_last, is_for_kernels, unread
+from phosphene.models.clamping import UNCLAMPED, clamp_, masked
+from phosphene.models.tensors import channels_last, is_for_kernels, needs_pytorch, unread
 
 MOST_SPOTS = 256
 """Places of a window that can be numbered in a byte."""
 
 
-class FrozenPool(nn.Module):
-    """A maximum or an average pool."""
+class FrozenMaximum(nn.Module):
+    """A maximum pool."""
 
-    def __init__(self, pool: nn.MaxPool2d | nn.AvgPool2d) -> None:
+    def __init__(self, pool: nn.MaxPool2d) -> None:
         super().__init__()
-        self.operation: type[torch.autograd.Function]
-        self.settings: tuple[Any, ...]
-        window = (_pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding))
-        if isinstance(pool, nn.MaxPool2d):
-            self.operation, self.settings = _Largest, (*window, _pair(pool.dilation), pool.ceil_mode)
-        else:
-            self.operation = _Mean
-            self.settings = (*window, pool.ceil_mode, pool.count_include_pad, pool.divisor_override)
+        window = (_pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding), _pair(pool.dilation))
+        self.settings = (*window, pool.ceil_mode)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool `[batch, channels, rows, columns]`."""
-        y: Tensor = self.operation.apply(x, self.settings)
+        y: Tensor = _Largest.apply(x, self.settings)
         return y
+
+
+class FrozenMean(nn.Module):
+    """An average pool, the `shift` [channels] that is added behind it, and the clamp behind both.
+
+    `compiled`: whether our own kernel may compute it, where each place has a window and divides by the same.
+    """
+
+    shift: Tensor | None
+
+    def __init__(self, pool: nn.AvgPool2d, shift: Tensor | None, low: float, high: float, compiled: bool) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+        self.size, self.padding = _pair(pool.kernel_size), _pair(pool.padding)
+        window = (self.size, _pair(pool.stride), self.padding)
+        self.settings = (*window, pool.ceil_mode, pool.count_include_pad, pool.divisor_override)
+        is_plain = _pair(pool.stride) == (1, 1) and pool.count_include_pad and not pool.divisor_override
+        self.compiled = compiled and is_plain
+        self.register_buffer("shift", shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool `[batch, channels, rows, columns]`."""
+        y: Tensor = _Mean.apply(x, self)
+        return y
+
+    @property
+    def clamps(self) -> bool:
+        """Whether anything is clamped."""
+        return (self.low, self.high) != UNCLAMPED
+
+    def is_for_kernels(self, x: Tensor) -> bool:
+        """Whether our own kernel computes it for `x`, or for a gradient."""
+        return self.compiled and not needs_pytorch(x)
 
 
 class _Largest(torch.autograd.Function):
@@ -43,7 +72,7 @@ class _Largest(torch.autograd.Function):
         if is_for_kernels(x) and prod(window[0]) <= MOST_SPOTS:
             from phosphene.models import kernels
 
-            y = unread(x, _pooled(x.shape, settings))
+            y = unread(x, _pooled(F.max_pool2d, x.shape, settings))
             spots = torch.empty_like(y, dtype=torch.uint8)
             kernels.largest(channels_last(x), kernels.Window(*window), channels_last(y), channels_last(spots))
         else:
@@ -66,18 +95,48 @@ class _Largest(torch.autograd.Function):
 
 
 @cache
-def _pooled(shape: torch.Size, settings: Any) -> torch.Size:
-    """Return the shape of what a maximum pool makes of one of `shape`."""
-    y, _ = torch.ops.aten.max_pool2d_with_indices(torch.empty(shape, device="meta"), *settings)
-    return torch.Size(y.shape)
+def _pooled(pool: Callable[..., Tensor], shape: torch.Size, settings: Any) -> torch.Size:
+    """Return the shape of what a pool makes of one of `shape`."""
+    return pool(torch.empty(shape, device="meta"), *settings).shape
 
 
 class _Mean(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, settings: Any) -> Tensor:
-        ctx.settings, ctx.shape = settings, x.shape
-        return F.avg_pool2d(x, *settings)
+    def forward(ctx: Any, x: Tensor, pool: FrozenMean) -> Tensor:
+        ctx.pool, ctx.shape, mask = pool, x.shape, None
+        if pool.is_for_kernels(x):
+            from phosphene.models import kernels
+
+            y = unread(x, _pooled(F.avg_pool2d, x.shape, pool.settings))
+            mask = torch.empty_like(y, dtype=torch.bool) if pool.clamps else None
+            kernels.mean(
+                x,
+                None,
+                pool.size,
+                pool.padding,
+                pool.shift,
+                pool.low,
+                pool.high,
+                y,
+                mask,
+            )
+        else:
+            y = F.avg_pool2d(x, *pool.settings)
+            y = y if pool.shift is None else y.add_(pool.shift[:, None, None])
+            if pool.clamps:
+                y, mask = clamp_(y, pool.low, pool.high)
+        ctx.save_for_backward(mask)
+        return y
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
-        return torch.ops.aten.avg_pool2d_backward(slope, unread(slope, ctx.shape), *ctx.settings), None
+        pool, (mask,) = ctx.pool, ctx.saved_tensors
+        x = unread(slope, ctx.shape)
+        if pool.is_for_kernels(slope):
+            from phosphene.models import kernels
+
+            rest = [taps - 1 - pad for taps, pad in zip(pool.size, pool.padding, strict=True)]
+            kernels.mean(slope, mask, pool.size, tuple(rest), None, *UNCLAMPED, x, None)
+            return x, None
+        slope = slope if mask is None else masked(slope, mask, overwrite=False)
+        return torch.ops.aten.avg_pool2d_backward(slope, x, *pool.settings), None

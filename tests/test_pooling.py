@@ -1,0 +1,117 @@
+"""Average pools of our own, with what is added behind them and the clamp behind that, against PyTorch's in float64."""
+
+from math import inf
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import fx, nn
+
+from phosphene.models import kernels
+from phosphene.models.folding import freeze
+from phosphene.models.pooling import FrozenMean
+
+LAST = torch.channels_last
+UNCLAMPED = (-inf, inf)
+
+
+def mean(size=3, padding=1, shift=None, limits=UNCLAMPED):
+    return FrozenMean(nn.AvgPool2d(size, 1, padding), shift, *limits, compiled=True)
+
+
+def gradient(y, x, slope):
+    return torch.autograd.grad(y, x, slope)[0]
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+axis = st.integers(1, 5).flatmap(
+    lambda taps: st.tuples(st.just(taps), st.integers(0, taps // 2), st.integers(max(1, taps - 2), 9))
+)
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 2), st.sampled_from([1, 5, 16, 40]), axis, axis, st.booleans(),
+    st.sampled_from([UNCLAMPED, (0.0, inf), (-0.2, 0.3)]), st.sampled_from([1, 2, 3]),
+)  # fmt: skip
+def test_a_mean_is_that_of_pytorch(batch, channels, down, across, shifted, limits, threads):
+    (size, padding, sides) = zip(down, across, strict=True)
+    if any(side + 2 * pad < taps for taps, pad, side in (down, across)):
+        return
+    shift = random(channels, seed=1) if shifted else None
+    x = random(batch, channels, *sides).to(memory_format=LAST).requires_grad_(True)
+    before, wide = torch.get_num_threads(), x.double()
+    torch.set_num_threads(threads)
+    try:
+        y = mean(size, padding, shift, limits)(x)
+        wanted = F.avg_pool2d(wide, size, 1, padding) + (0 if shift is None else shift.double()[:, None, None])
+        torch.testing.assert_close(y.double(), F.hardtanh(wanted, *limits), rtol=1e-6, atol=1e-6)
+        slope = random(*y.shape, seed=2)
+        through = (y > limits[0]) & (y < limits[1])  # as it was rounded
+        torch.testing.assert_close(
+            gradient(y, x, slope).double(), gradient(wanted, wide, slope * through), rtol=1e-6, atol=1e-6
+        )
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("limits", [UNCLAMPED, (0.0, inf)])
+def test_channels_of_a_larger_tensor_are_read_where_they_lie(limits):
+    wide, slopes = random(1, 48, 6, 7).to(memory_format=LAST), random(1, 48, 6, 7, seed=1).to(memory_format=LAST)
+    pool, part = mean(shift=random(16, seed=2), limits=limits), slice(8, 24)
+    x, copied = (values.requires_grad_(True) for values in (wide[:, part], wide[:, part].clone()))
+    y, same = pool(x), pool(copied)
+    assert torch.equal(y, same)
+    assert torch.equal(gradient(y, x, slopes[:, part]), gradient(same, copied, slopes[:, part].clone()))
+
+
+def test_what_is_not_a_number_stays_within_its_windows():
+    x = torch.zeros(1, 16, 7, 7)
+    x[0, 3, 2, 3] = torch.nan
+    found = mean()(x.to(memory_format=LAST)).isnan().nonzero()
+    assert found.tolist() == [[0, 3, row, column] for row in (1, 2, 3) for column in (2, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    "options", [{"count_include_pad": False}, {"divisor_override": 5}, {"stride": 2}, {"ceil_mode": True}], ids=str
+)
+def test_pools_that_divide_otherwise_or_skip_places_are_pytorch_s(options, monkeypatch):
+    pool = nn.AvgPool2d(**{"kernel_size": 3, "stride": 1, "padding": 1} | options)
+    if options != {"ceil_mode": True}:  # which changes nothing where no place is skipped
+        monkeypatch.delattr(kernels, "mean")
+    x = random(1, 16, 8, 9).to(memory_format=LAST)
+    torch.testing.assert_close(FrozenMean(pool, None, *UNCLAMPED, compiled=True)(x), pool(x))
+
+
+def test_an_image_smaller_than_the_window_is_refused():
+    with pytest.raises(RuntimeError, match="too small"):
+        mean(5, 0)(random(1, 16, 4, 8))
+
+
+class Branch(nn.Module):
+    """As an inception block pools: `filtered` lets our own kernels be loaded."""
+
+    def __init__(self):
+        super().__init__()
+        self.filtered, self.conv = nn.Conv2d(16, 32, 3, padding=1), nn.Conv2d(32, 16, 1)
+
+    def forward(self, x):
+        return self.conv(F.avg_pool2d(self.filtered(x), 3, 1, 1)).relu()
+
+
+@pytest.mark.parametrize("winograd", [True, False])
+def test_a_branch_takes_its_bias_and_clamp_along(winograd):
+    branch = Branch().eval().requires_grad_(False)
+    frozen = fx.symbolic_trace(branch)
+    freeze(frozen, winograd)
+    (pool,) = (part for part in frozen.modules() if isinstance(part, FrozenMean))
+    assert (pool.compiled, pool.low, pool.high) == (winograd, 0.0, inf)
+    assert torch.equal(pool.shift, branch.conv.bias)
+    assert [node.op for node in frozen.graph.nodes].count("call_module") == 3
+    x = random(1, 16, 9, 8).to(memory_format=LAST).requires_grad_(True)
+    torch.testing.assert_close(frozen(x), branch(x), rtol=1e-5, atol=1e-5)
