@@ -128,8 +128,8 @@ assert values.tolist() == [0, 1, 0.5, 1] and mask.tolist() == [False, False, Tru
     subprocess.run(command, env=settings, check=True)
     path = copied / "models/launching.py"
     source = path.read_text()
-    changed = source.replace("(tensor.data_ptr(), tensor.numel()) if", "(tensor.numel(), tensor.data_ptr()) if")
+    changed = source.replace("return tensor.data_ptr(), tensor.numel()", "return tensor.numel(), tensor.data_ptr()")
     changed = changed.replace("    address, *shape = numbers\n", "    *shape, address = numbers\n")
-    assert changed.count("*shape, address = numbers") == changed.count("(tensor.numel(), tensor.data_ptr())") == 1
+    assert changed.count("*shape, address = numbers") == changed.count("return tensor.numel(), tensor.data_ptr()") == 1
     path.write_text(changed)
     subprocess.run(command, env=settings, check=True)

@@ -72,20 +72,31 @@ class Kind(NamedTuple):
     type: types.Type
     format: str
     """As `struct` writes it: of an array its address and its shape."""
-    dtype: torch.dtype | None
-    """Of the tensor that is handed over as an array."""
+    numbers_of: Callable[[Any], Iterable[Any]]
+    """What is written of an argument."""
 
-    @property
-    def is_flat(self) -> bool:
-        """Whether it is an array of one dimension."""
-        return isinstance(self.type, types.Array) and self.type.ndim == 1
 
-    def place_of(self, tensor: Tensor) -> tuple[int, ...]:
-        """Return the address of a tensor, and its shape, or how many numbers it has."""
-        lies = tensor.is_contiguous() or (self.is_flat and tensor.is_contiguous(memory_format=torch.channels_last))
-        if tensor.dtype != self.dtype or not lies or tensor.device.type != "cpu":
-            raise ValueError(f"{tensor.dtype} on {tensor.device} is read as {self.dtype}, contiguous, on the CPU")
-        return (tensor.data_ptr(), tensor.numel()) if self.is_flat else (tensor.data_ptr(), *tensor.shape)
+def _alone(number: float) -> tuple[float]:
+    return (number,)
+
+
+def _flat(dtype: torch.dtype, tensor: Tensor) -> tuple[int, int]:
+    """Return the address of a tensor, and how many numbers it has."""
+    lies = tensor.is_contiguous() or tensor.is_contiguous(memory_format=torch.channels_last)
+    if not lies or tensor.dtype is not dtype or not tensor.is_cpu:
+        raise _misread(dtype, tensor)
+    return tensor.data_ptr(), tensor.numel()
+
+
+def _shaped(dtype: torch.dtype, tensor: Tensor) -> tuple[int, ...]:
+    """Return the address of a tensor, and its shape."""
+    if not tensor.is_contiguous() or tensor.dtype is not dtype or not tensor.is_cpu:
+        raise _misread(dtype, tensor)
+    return tensor.data_ptr(), *tensor.shape
+
+
+def _misread(dtype: torch.dtype, tensor: Tensor) -> ValueError:
+    return ValueError(f"{tensor.dtype} on {tensor.device} is read as {dtype}, contiguous, on the CPU")
 
 
 class Kernel:
@@ -106,12 +117,7 @@ class Kernel:
         """Run it on as many threads."""
         address, values = self.compiled.address, list[object]()
         for kind, argument in zip(self.kinds, arguments, strict=True):
-            if kind.dtype:
-                values += kind.place_of(argument)
-            elif isinstance(argument, tuple):
-                values += argument
-            else:
-                values.append(argument)
+            values += kind.numbers_of(argument)
         self.layout.pack_into(self.block, 0, *values)
         numba.set_num_threads(threads)
         _launch()(address, threads, ctypes.addressof(self.block))
@@ -184,12 +190,13 @@ def _kinds_of(kinds: str) -> tuple[Kind, ...]:
 def _kind_of(name: str) -> Kind:
     kind, count = re.findall(r"^(\w+?)(?:\[(\d+)\])?$", name)[0]
     if kind == "float" and not count:
-        return Kind(types.float32, "d", None)
+        return Kind(types.float32, "d", _alone)
     if kind == "int":
         many = types.UniTuple(types.intp, int(count)) if count else types.intp
-        return Kind(many, "q" * int(count or 1), None)
+        return Kind(many, "q" * int(count or 1), tuple if count else _alone)
     dtype = types.boolean if kind == "bool" else getattr(types, kind)
-    return Kind(types.Array(dtype, int(count), "C"), "q" * (1 + int(count)), getattr(torch, kind))
+    numbers_of = partial(_flat if count == "1" else _shaped, getattr(torch, kind))
+    return Kind(types.Array(dtype, int(count), "C"), "q" * (1 + int(count)), numbers_of)
 
 
 @numba.njit(inline="always")
