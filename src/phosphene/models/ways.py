@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -247,8 +248,11 @@ class Stem(Larger):
         size = pair((side - 1 + pad) // step - pad // step + 1 for side, _, step, pad, _ in axes)
         before = pair(beyond(taps, step) - pad // step + skip for _, taps, step, pad, skip in axes)
         top, left = (pad % step for _, _, step, pad, _ in axes)
-        phases = self._convolve(y, mask, size, before).view(-1, channels, *conv.stride, *size)
-        pixels = phases.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+        (down, across), (rows, columns) = conv.stride, size
+        phases = self._convolve(y, mask, size, before).view(-1, channels, down, across, rows, columns)
+        pixels = phases.new_empty(len(phases), channels, rows * down, columns * across)
+        for i, j in product(range(down), range(across)):
+            pixels[:, :, i::down, j::across] = phases[:, :, i, j]
         return pixels[:, :, top : top + height, left : left + width]
 
     def _convolve(self, y: Tensor, mask: Tensor | None, size: Pair, before: Pair) -> Tensor:
