@@ -4,8 +4,6 @@ Computations", chapter V; the algorithm of Toom and Cook, as Lavin and Gray 2016
 A filter of r taps and m places is a polynomial product: both are evaluated at m + r - 1 points, multiplied there, and
 the product's coefficients found again. A filter with a stride s is s filters, of every s-th tap, and their sum; its
 adjoint is s filters too, and their results take turns.
-
-Numba keeps a kernel until the file that it is written in changes: touch `winograd.py` after a change here.
 """
 
 from dataclasses import dataclass
