@@ -22,7 +22,9 @@ def take_step(image: Image, gradient: Image, settings: Ascent, mask: Mask | None
 def climb(image: Image, slope: Image, settings: Ascent, mask: Mask | None) -> Image:
     """Take the last part of a step, which looks at each pixel by itself. `mask` is how much of it a pixel takes."""
     step = settings.step_size * slope
-    return (image + (step if mask is None else step * mask)).clamp(0, 1)
+    if mask is not None:
+        step *= mask
+    return step.add_(image).clamp_(0, 1)
 
 
 def ascend(
