@@ -58,7 +58,8 @@ def laplacian_bands(image: Planes, bands: int) -> list[Band]:
     parts: list[Planes] = []
     while len(parts) < bands - 1 and min(image.shape[1:]) > 1:
         low = _convolve_separably(image, BINOMIAL, every=2)
-        parts.append(image - _upsample(low, image))
+        kept = _upsample(low, image)
+        parts.append(torch.sub(image, kept, out=kept))
         image = low
     return [*parts, image]
 
@@ -67,7 +68,7 @@ def merge_bands(bands: list[Band]) -> Planes:
     """Add up what `laplacian_bands` split."""
     *fine, image = bands
     for band in reversed(fine):
-        image = band + _upsample(image, band)
+        image = _upsample(image, band).add_(band)
     return image
 
 
