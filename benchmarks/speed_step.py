@@ -80,7 +80,7 @@ def main(contestant: str, model: str, height: int, width: int, folder: Path) -> 
 
         def step(image):
             _, gradient = gradient_of(image, (0, 0))
-            return (image + 0.01 * gradient / gradient.std()).clamp(0, 1)
+            return gradient.div_(gradient.std()).mul_(0.01).add_(image).clamp_(0, 1)
 
     step(image)
     print("ready", flush=True)

@@ -163,19 +163,24 @@ def tiled_gradient(tiling: Tiling) -> GradientFn:
         scores = image.new_zeros(len(tiling.scoring.scores))
         gradients = image.new_empty(tiling.scoring.gradients, *image.shape)
         for tiles in tiling.batches(size):
-            windows = [_window(image, tile, shift) for tile in tiles]
-            found = tiling.look(windows, tiles, size, shift)
-            for tile, (tile_scores, tile_gradients) in zip(tiles, found, strict=True):
-                scores += tile_scores
-                rows, columns = map(wrapped, (tile.down.own, tile.across.own), shift, size)
-                for down, band in zip(rows, _split(tile_gradients, rows, 2), strict=True):
-                    for across, part in zip(columns, _split(band, columns, 3), strict=True):
-                        gradients[:, :, down, across] = part
+            scores += _look(tiling, tiles, image, shift, gradients)
         gradient = tiling.scoring.combine(gradients)
         check_finite(tiling.scoring, scores, gradient)
         return float(scores.sum()), gradient
 
     return gradient_of
+
+
+def _look(tiling: Tiling, tiles: Sequence[Tile], image: Image, shift: Shift, gradients: Tensor) -> Tensor:
+    """Put the gradients of a batch of tiles into their places of `gradients`, and return the sum of their scores."""
+    size = (image.shape[1], image.shape[2])
+    found = tiling.look([_window(image, tile, shift) for tile in tiles], tiles, size, shift)
+    for tile, (_, own) in zip(tiles, found, strict=True):
+        rows, columns = map(wrapped, (tile.down.own, tile.across.own), shift, size)
+        for down, band in zip(rows, _split(own, rows, 2), strict=True):
+            for across, part in zip(columns, _split(band, columns, 3), strict=True):
+                gradients[:, :, down, across] = part
+    return torch.stack([scores for scores, _ in found]).sum(0)
 
 
 def round_up(number: int, multiple: int) -> int:
