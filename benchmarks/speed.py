@@ -34,7 +34,7 @@ STEPS = {(375, 500): 4, (512, 512): 4, (1024, 1024): 1, (2048, 2048): 1}
 OURS = ("ours", "folded", "tiled")
 """Those that have the memory as `phosphene`'s own processes have it."""
 
-CONTESTANTS = ("ours", "folded", "plain", "keras-whole", "tiled", "keras-tiled", "floor")
+CONTESTANTS = ("ours", "folded", "plain", "keras-whole", "keras-original", "tiled", "keras-tiled", "floor")
 
 
 class Contestant:
@@ -82,6 +82,8 @@ def names_for(model: str, size: tuple[int, int]) -> list[str]:
     names = ["tiled"] if largest else ["folded", "plain"]
     if keras:
         names.append("keras-tiled" if largest else "keras-whole")
+    if model == "resnet50" and not largest:
+        names.append("keras-original")
     if not largest or model != "vgg19":
         names.insert(0, "ours")
     return [*names, "floor"]
