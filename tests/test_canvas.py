@@ -73,7 +73,7 @@ CASES = {
     "without detail": {"detail": False},
     "masked": {},
     "balanced": {"balanced": True},
-    "batches": {"batch": 4, "norm": "mean_abs"},
+    "batches": {"batch": 4, "norm": "mean_abs", "tile": 32},
     "rough halo": {"halo": 4},
     "wide": {"octaves": 2, "blur": 1.0},
 }

@@ -58,8 +58,7 @@ def laplacian_bands(image: Planes, bands: int) -> list[Band]:
     parts: list[Planes] = []
     while len(parts) < bands - 1 and min(image.shape[1:]) > 1:
         low = _convolve_separably(image, BINOMIAL, every=2)
-        kept = _upsample(low, image)
-        parts.append(torch.sub(image, kept, out=kept))
+        parts.append(_upsample(low, image).neg_().add_(image))
         image = low
     return [*parts, image]
 

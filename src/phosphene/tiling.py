@@ -163,7 +163,8 @@ def tiled_gradient(tiling: Tiling) -> GradientFn:
         scores = image.new_zeros(len(tiling.scoring.scores))
         gradients = image.new_empty(tiling.scoring.gradients, *image.shape)
         for tiles in tiling.batches(size):
-            scores += _look(tiling, tiles, image, shift, gradients)
+            for found in _look(tiling, tiles, image, shift, gradients):
+                scores += found
         gradient = tiling.scoring.combine(gradients)
         check_finite(tiling.scoring, scores, gradient)
         return float(scores.sum()), gradient
@@ -171,8 +172,8 @@ def tiled_gradient(tiling: Tiling) -> GradientFn:
     return gradient_of
 
 
-def _look(tiling: Tiling, tiles: Sequence[Tile], image: Image, shift: Shift, gradients: Tensor) -> Tensor:
-    """Put the gradients of a batch of tiles into their places of `gradients`, and return the sum of their scores."""
+def _look(tiling: Tiling, tiles: Sequence[Tile], image: Image, shift: Shift, gradients: Tensor) -> list[Tensor]:
+    """Put the gradients of a batch of tiles into their places of `gradients`, and return the scores of each."""
     size = (image.shape[1], image.shape[2])
     found = tiling.look([_window(image, tile, shift) for tile in tiles], tiles, size, shift)
     for tile, (_, own) in zip(tiles, found, strict=True):
@@ -180,7 +181,7 @@ def _look(tiling: Tiling, tiles: Sequence[Tile], image: Image, shift: Shift, gra
         for down, band in zip(rows, _split(own, rows, 2), strict=True):
             for across, part in zip(columns, _split(band, columns, 3), strict=True):
                 gradients[:, :, down, across] = part
-    return torch.stack([scores for scores, _ in found]).sum(0)
+    return [scores for scores, _ in found]
 
 
 def round_up(number: int, multiple: int) -> int:

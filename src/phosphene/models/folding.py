@@ -139,7 +139,7 @@ def _freeze_convolution(network: fx.GraphModule, node: fx.Node, compiled: bool) 
 
 
 def _taken_clamp(network: fx.GraphModule, node: fx.Node) -> tuple[float, float]:
-    """Return to what a node is clamped by its only reader, and remove that; `UNCLAMPED` if it is not."""
+    """Return the limits of the clamp behind a node, and remove it; `UNCLAMPED` where none is the only reader."""
     clamp = next(iter(node.users)) if len(node.users) == 1 else node
     limits = CLAMPS.get(_operation(network, clamp))
     if limits is None:

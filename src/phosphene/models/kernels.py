@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from phosphene.models.launching import compiled, given, run, share
-from phosphene.models.tensors import NO_MASK, NOTHING, pixels
+from phosphene.models.tensors import NO_MASK, NOTHING, Pair, pixels
 
 
 def clamp(values: Tensor, mask: Tensor, low: float, high: float) -> None:
@@ -28,10 +28,6 @@ def leave(values: Tensor, mask: Tensor) -> None:
 def let_through(values: Tensor, mask: Tensor, left: Tensor) -> None:
     """Set `left` to `values` where `mask` is true, or else to zero; all lie alike."""
     run(_let_through, values, mask, left)
-
-
-Pair = tuple[int, int]
-"""Of rows and columns."""
 
 
 class Window(NamedTuple):
@@ -59,11 +55,11 @@ def mean(
     x: Tensor, passed: Tensor | None, size: Pair, padding: Pair, shift: Tensor | None, low: float, high: float,
     y: Tensor, mask: Tensor | None,
 ) -> None:  # fmt: skip
-    """Set `y` to the means of windows of `size`, at each place, of what `passed` lets through of `x`, which zeros
+    """Set `y` to the means of windows of `size`, one at each place, of what `passed` lets through of `x`, which zeros
     surround, plus `shift` [channels]; clamped if there is a `mask`, which notes what was let through.
 
-    Both are [batch, channels, rows, columns] and have channels last. The adjoint is the same with the rest of a window
-    as padding.
+    All else is [batch, channels, rows, columns]; `passed`, `y` and `mask` have channels last. The adjoint of such means
+    is such means, with the rest of a window as padding.
     """
     values, pitch = pixels(x)
     masks = (NO_MASK if part is None else part for part in (passed, mask))
@@ -235,7 +231,7 @@ def _mean(thread, threads, block):
         result = y[begin:end]
         result[:] = 0
         for m in range(-padding[1], size[1] - padding[1]):
-            first, last = max(-m, 0) * channels, min(width - m, columns) * channels
+            first, last = max(-m, 0) * channels, max(min(width - m, columns), 0) * channels
             values, total = seen[first + m * channels :], result[first:last]
             for k in range(total.size):
                 total[k] += values[k]

@@ -1,4 +1,5 @@
-"""Pools of which only the gradient is wanted. None keeps its input, and a maximum pool keeps where its maxima were."""
+"""Pools of which only the gradient is wanted. None keeps its input: a maximum pool keeps where its maxima were, and an
+average pool the mask of a clamp behind it."""
 
 from collections.abc import Callable
 from functools import cache
@@ -59,9 +60,9 @@ class FrozenMean(nn.Module):
         """Whether anything is clamped."""
         return (self.low, self.high) != UNCLAMPED
 
-    def is_for_kernels(self, x: Tensor) -> bool:
+    def takes_kernel(self, x: Tensor) -> bool:
         """Whether our own kernel computes it for `x`, or for a gradient."""
-        return self.compiled and not needs_pytorch(x)
+        return self.compiled and x.ndim == 4 and not needs_pytorch(x)
 
 
 class _Largest(torch.autograd.Function):
@@ -104,22 +105,12 @@ class _Mean(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, pool: FrozenMean) -> Tensor:
         ctx.pool, ctx.shape, mask = pool, x.shape, None
-        if pool.is_for_kernels(x):
+        if pool.takes_kernel(x):
             from phosphene.models import kernels
 
             y = unread(x, _pooled(F.avg_pool2d, x.shape, pool.settings))
             mask = torch.empty_like(y, dtype=torch.bool) if pool.clamps else None
-            kernels.mean(
-                x,
-                None,
-                pool.size,
-                pool.padding,
-                pool.shift,
-                pool.low,
-                pool.high,
-                y,
-                mask,
-            )
+            kernels.mean(x, None, pool.size, pool.padding, pool.shift, pool.low, pool.high, y, mask)
         else:
             y = F.avg_pool2d(x, *pool.settings)
             y = y if pool.shift is None else y.add_(pool.shift[:, None, None])
@@ -132,11 +123,11 @@ class _Mean(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
         pool, (mask,) = ctx.pool, ctx.saved_tensors
         x = unread(slope, ctx.shape)
-        if pool.is_for_kernels(slope):
+        if pool.takes_kernel(slope):
             from phosphene.models import kernels
 
-            rest = [taps - 1 - pad for taps, pad in zip(pool.size, pool.padding, strict=True)]
-            kernels.mean(slope, mask, pool.size, tuple(rest), None, *UNCLAMPED, x, None)
+            rest = tuple(taps - 1 - pad for taps, pad in zip(pool.size, pool.padding, strict=True))
+            kernels.mean(slope, mask, pool.size, rest, None, *UNCLAMPED, x, None)
             return x, None
         slope = slope if mask is None else masked(slope, mask, overwrite=False)
         return torch.ops.aten.avg_pool2d_backward(slope, x, *pool.settings), None

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+Pair = tuple[int, int]
+"""Of rows and columns."""
+
 LARGE = 2**20
 """Elements from which the compiled kernels are worth loading Numba for, which takes half a second."""
 

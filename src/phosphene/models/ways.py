@@ -11,14 +11,11 @@ from torch import Tensor, nn
 from phosphene.models.clamping import UNCLAMPED, clamp_, clamped_sum, masked
 from phosphene.models.filtering import beyond, places_of
 from phosphene.models.libraries import Conv2dSame, get_same_padding
-from phosphene.models.tensors import unread
+from phosphene.models.tensors import Pair, unread
 
 FEWEST = 16
 """Channels or filters that are read from which filtering is the faster way. A vector has no more, and our own product
 takes multiples of it."""
-
-Pair = tuple[int, int]
-"""Of rows and columns."""
 
 
 class Convolution(nn.Module):

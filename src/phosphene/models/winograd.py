@@ -21,7 +21,7 @@ from phosphene.models.filtering import Filtering, adjoint, filtering
 from phosphene.models.lanes import LANES
 from phosphene.models.launching import Kernel, compiled, given, run, share
 from phosphene.models.products import PANEL, ROWS, multiply, pack
-from phosphene.models.tensors import NO_MASK, in_order, new_in_order, pixels
+from phosphene.models.tensors import NO_MASK, Pair, in_order, new_in_order, pixels
 from phosphene.models.vectors import linear_map, load, load_where, store, store_clamped, store_shifted, wait_for_stores
 
 analysed = linear_map(lambda key: _filtering_of(key).analysis)
@@ -30,8 +30,6 @@ synthesised = linear_map(lambda key: _filtering_of(key).synthesis)
 BLOCK, LARGE, MANY = 130_000, 4_000_000, 4
 """Numbers between the transforms that a thread's cache holds; and how many times ROWS windows are taken together at
 least where the transformed kernel is so large that it comes from memory each time."""
-
-Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
