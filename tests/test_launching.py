@@ -81,6 +81,11 @@ def test_a_tensor_that_would_be_read_as_something_else_is_refused(places):
         run(count, places)
 
 
+def test_a_table_that_lies_in_another_order_is_refused():
+    with pytest.raises(ValueError, match=r"read as torch\.float32, contiguous"):
+        run(note, torch.zeros(3), torch.zeros(4, 3).T)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_share_the_work(threads, two_threads, monkeypatch):
     monkeypatch.setattr(launching, "MOST_THREADS", 2)

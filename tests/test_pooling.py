@@ -6,7 +6,7 @@ from unittest.mock import patch
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import fx, nn
 
@@ -38,6 +38,9 @@ axis = st.integers(1, 9).flatmap(lambda taps: st.tuples(st.just(taps), st.intege
     st.integers(1, 2), st.sampled_from([1, 5, 16, 40]), axis, axis, st.booleans(),
     st.sampled_from([UNCLAMPED, (0.0, inf), (-0.2, 0.3)]), st.sampled_from([1, 2, 3]),
 )  # fmt: skip
+@example(1, 40, (1, 0, 3), (6, 2, 2), False, UNCLAMPED, 1)
+@example(1, 40, (1, 0, 3), (6, 3, 1), False, UNCLAMPED, 2)
+@example(2, 16, (1, 0, 3), (7, 3, 2), False, UNCLAMPED, 2)
 def test_a_mean_is_that_of_pytorch(batch, channels, down, across, shifted, limits, threads):
     assume(all(side + 2 * pad >= taps for taps, pad, side in (down, across)))
     size, padding, sides = zip(down, across, strict=True)

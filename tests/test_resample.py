@@ -107,7 +107,11 @@ def test_bands_are_numpys(photo, size, bands):
 @hypothesis.given(size=st.tuples(side, side), bands=st.integers(1, 6))
 def test_bands_merge_to_the_image(photo, size, bands):
     image = photo(*size)
-    merged = merge_bands(laplacian_bands(image, bands))
+    before, split = image.clone(), laplacian_bands(image, bands)
+    assert torch.equal(image, before)
+    copies = [band.clone() for band in split]
+    merged = merge_bands(split)
+    assert all(map(torch.equal, split, copies))
     assert merged.shape == image.shape
     np.testing.assert_allclose(merged, image, atol=1e-13)
 
