@@ -2,6 +2,7 @@
 
 from typing import NamedTuple, no_type_check
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -210,41 +211,60 @@ MEAN = "float32[1] int[4] float32[1] int int[2] bool[1] bool[1] int[2] int[2] fl
 def _mean(thread, threads, block):
     y, shape, x, pitch, (height, width), passed, mask, size, padding, shift, low, high, own = given(block, MEAN)
     images, channels, rows, columns = shape
-    seen, part = own[thread], np.float32(1 / (size[0] * size[1]))
-    together = width if pitch == channels else 1
+    seen, share_of_each = own[thread], np.float32(1 / (size[0] * size[1]))
     first_line, last_line = share(thread, threads, images * rows)
     for line in range(first_line, last_line):
         image, top = line // rows, line % rows - padding[0]
         seen[:] = 0
         for row in range(max(top, 0), min(top + size[0], height)):
-            for place in range(0, width, together):
-                at = (image * height + row) * width + place
-                values, total = x[at * pitch :], seen[place * channels : (place + together) * channels]
-                if passed.size:
-                    through = passed[at * channels :]
-                    for k in range(total.size):
-                        total[k] += values[k] * through[k]
-                else:
-                    for k in range(total.size):
-                        total[k] += values[k]
+            _add_row(x, pitch, passed, (image * height + row) * width, width, channels, seen)
         begin, end = line * columns * channels, (line + 1) * columns * channels
-        result = y[begin:end]
-        result[:] = 0
-        for m in range(-padding[1], size[1] - padding[1]):
-            first, last = max(-m, 0) * channels, max(min(width - m, columns), 0) * channels
-            values, total = seen[first + m * channels :], result[first:last]
-            for k in range(total.size):
-                total[k] += values[k]
+        result, through = y[begin:end], mask[begin:end]
+        _add_neighbours(seen, width, columns, channels, size[1], padding[1], result)
         for k in range(result.size):
-            result[k] *= part
+            result[k] *= share_of_each
         if shift.size:
-            for j in range(columns):
-                total = result[j * channels : (j + 1) * channels]
-                for c in range(channels):
-                    total[c] += shift[c]
-        if mask.size:
-            through = mask[begin:end]
-            for k in range(result.size):
-                value = result[k]
-                result[k] = min(max(value, low), high)
-                through[k] = (value > low) & (value < high)
+            _add_to_each(shift, columns, result)
+        for k in range(through.size):
+            value = result[k]
+            result[k] = min(max(value, low), high)
+            through[k] = (value > low) & (value < high)
+
+
+@numba.njit(inline="always")
+@no_type_check
+def _add_row(x, pitch, passed, first, width, channels, total):
+    """Add the pixels of a row, from the one with the number `first` on, that `passed` lets through."""
+    together = width if pitch == channels else 1
+    for place in range(0, width, together):
+        values, at = x[(first + place) * pitch :], (first + place) * channels
+        sums = total[place * channels : (place + together) * channels]
+        if passed.size:
+            through = passed[at:]
+            for k in range(sums.size):
+                sums[k] += values[k] * through[k]
+        else:
+            for k in range(sums.size):
+                sums[k] += values[k]
+
+
+@numba.njit(inline="always")
+@no_type_check
+def _add_neighbours(seen, width, columns, channels, size, padding, total):
+    """Set each pixel of a row to the sum of `size` of those that are seen, from `padding` in front of it on."""
+    total[:] = 0
+    for m in range(-padding, size - padding):
+        first, last = max(-m, 0) * channels, max(min(width - m, columns), 0) * channels
+        values, sums = seen[first + m * channels :], total[first:last]
+        for k in range(sums.size):
+            sums[k] += values[k]
+
+
+@numba.njit(inline="always")
+@no_type_check
+def _add_to_each(shift, pixels, total):
+    """Add the same to each of so many pixels."""
+    for place in range(pixels):
+        sums = total[place * shift.size : (place + 1) * shift.size]
+        for c in range(shift.size):
+            sums[c] += shift[c]
