@@ -9,7 +9,7 @@ import torch
 import phosphene
 from phosphene import imagefile
 from phosphene.errors import SettingsError, UnknownNameError, UsageError
-from phosphene.job import differences, fitted_size, load_network, prepare, run
+from phosphene.job import describe_device, differences, fitted_size, load_network, prepare, run
 from phosphene.record import from_toml
 from phosphene.settings import PRESETS, Recipe
 
@@ -225,3 +225,13 @@ def test_an_objective_is_taken_where_layers_are(coffee):
     dreamed = phosphene.dream(coffee, layers=objective, octaves=1, steps=1, size=48)
     assert dreamed.recipe.layers == ("blocks.2.1", "blocks.3.2[3]:-0.5")
     assert dreamed._repr_png_().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("threads", "spelt"), [(1, "1 thread"), (2, "2 threads")])
+def test_threads_are_spelt(threads, spelt):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert describe_device(torch.device("cpu")).endswith(f", {spelt}")
+    finally:
+        torch.set_num_threads(before)

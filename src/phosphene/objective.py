@@ -5,6 +5,7 @@ layer's units, or over the one unit at its position. A layer may be seen whole o
 views of a partition say adds up to what the whole says, which is what makes exact tiles possible.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -45,7 +46,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(ABC):
     """Base of the scores: a layer, the channels of it that count (none: all), a position, and a weight."""
 
     layer: str
@@ -53,9 +54,9 @@ class Score:
     position: tuple[float, float] | None = None
     weight: float = 1.0
 
+    @abstractmethod
     def field(self, activation: Activation) -> Field:
         """One number for each unit, whose mean is the score."""
-        raise NotImplementedError
 
     def __call__(self, activation: Activation, view: View) -> tuple[Tensor, Tensor]:
         """Return two scalars, without the weight: what all units here add to the mean, and what the view's own add."""

@@ -92,7 +92,12 @@ CLAMP = "float32[1] bool[1] float float"
 def _clamp(thread, threads, block):
     y, mask, low, high = given(block, CLAMP)
     first, last = share(thread, threads, y.size)
-    values, through = y[first:last], mask[first:last]
+    _clamp_part(y[first:last], mask[first:last], low, high)
+
+
+@numba.njit(inline="always")
+@no_type_check
+def _clamp_part(values, through, low, high):
     for i in range(values.size):
         value = values[i]
         values[i] = min(max(value, low), high)
@@ -219,16 +224,14 @@ def _mean(thread, threads, block):
         for row in range(max(top, 0), min(top + size[0], height)):
             _add_row(x, pitch, passed, (image * height + row) * width, width, channels, seen)
         begin, end = line * columns * channels, (line + 1) * columns * channels
-        result, through = y[begin:end], mask[begin:end]
+        result = y[begin:end]
         _add_neighbours(seen, width, columns, channels, size[1], padding[1], result)
         for k in range(result.size):
             result[k] *= share_of_each
         if shift.size:
             _add_to_each(shift, columns, result)
-        for k in range(through.size):
-            value = result[k]
-            result[k] = min(max(value, low), high)
-            through[k] = (value > low) & (value < high)
+        if mask.size:
+            _clamp_part(result, mask[begin:end], low, high)
 
 
 @numba.njit(inline="always")
