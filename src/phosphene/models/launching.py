@@ -13,7 +13,7 @@ import logging
 import re
 import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property, partial
 from hashlib import sha256
@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, no_type_check
 
 import numba
+import numpy as np
 import torch
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
+from numpy.typing import NDArray
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
@@ -106,6 +108,7 @@ class Kernel:
         self.function, self.kinds = function, _kinds_of(kinds)
         self.layout = struct.Struct("".join(kind.format for kind in self.kinds))
         self.block = ctypes.create_string_buffer(self.layout.size)
+        self.entry = (ctypes.c_int64 * 2)()
 
     @cached_property
     def compiled(self) -> Any:
@@ -115,12 +118,21 @@ class Kernel:
 
     def run(self, threads: int, arguments: Iterable[Any]) -> None:
         """Run it on as many threads."""
-        address, values = self.compiled.address, list[object]()
+        self.entry[:] = self.compiled.address, ctypes.addressof(self.block)
+        values = list[object]()
         for kind, argument in zip(self.kinds, arguments, strict=True):
             values += kind.numbers_of(argument)
         self.layout.pack_into(self.block, 0, *values)
-        numba.set_num_threads(threads)
-        _launch()(address, threads, ctypes.addressof(self.block))
+        _launch_all(ctypes.addressof(self.entry), 1, threads)
+
+
+class Overheard(threading.local):
+    """Who is told of each kernel that this thread runs, and of what it is given."""
+
+    by: Callable[[Kernel, Sequence[Any]], None] | None = None
+
+
+overheard = Overheard()
 
 
 def compiled(kinds: str) -> Callable[[Callable[..., None]], Kernel]:
@@ -136,10 +148,28 @@ def run(kernel: Kernel, *arguments: object, own: int = 0) -> None:
     """
     if isinstance(arguments[0], FakeTensor):
         return
-    threads = min(torch.get_num_threads(), MOST_THREADS)
+    threads = thread_count()
     rows = [torch.empty(threads, own, dtype=torch.float32, device="cpu")] if own else []
     with TURN:
         kernel.run(threads, (*arguments, *rows))
+    if overheard.by:
+        overheard.by(kernel, (*arguments, *rows))
+
+
+def launch(entries: NDArray[np.int64], threads: int) -> None:
+    """Run kernels one after the other, given the addresses of each and of the block that it is called with."""
+    with TURN:
+        _launch_all(entries.ctypes.data, len(entries), threads)
+
+
+def thread_count() -> int:
+    """How many threads a kernel runs on."""
+    return min(torch.get_num_threads(), MOST_THREADS)
+
+
+def _launch_all(entries: int, count: int, threads: int) -> None:
+    numba.set_num_threads(threads)
+    _launcher()(entries, count, threads)
 
 
 @intrinsic(prefer_literal=True)
@@ -222,15 +252,28 @@ def _call(typing_context, address, thread, threads, block):
     return types.void(*[types.intp] * 4), generate
 
 
+@intrinsic
 @no_type_check
-def _call_all(address, threads, block):
-    for thread in numba.prange(threads):
-        _call(address, thread, threads, block)
+def _number(typing_context, address, at):
+    """Read a whole number of some that lie at an address."""
+
+    def generate(context, builder, signature, values):
+        numbers = builder.inttoptr(values[0], ir.IntType(64).as_pointer())
+        return builder.load(builder.gep(numbers, [values[1]]))
+
+    return types.intp(types.intp, types.intp), generate
+
+
+@no_type_check
+def _call_all(entries, count, threads):
+    for k in range(count):
+        for thread in numba.prange(threads):
+            _call(_number(entries, 2 * k), thread, threads, _number(entries, 2 * k + 1))
 
 
 @cache
-def _launch() -> Any:
-    """Return the function that calls a kernel in all threads."""
+def _launcher() -> Any:
+    """Return the function that calls kernels in all threads."""
     signature = types.void(*[types.intp] * 3)
     with _telling():
         return _kept(partial(numba.njit, signature, parallel=True, nogil=True), _call_all)

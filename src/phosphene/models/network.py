@@ -1,8 +1,9 @@
 """A frozen network whose layers can be read by name. No scores."""
 
 import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import lcm
 
 import torch
@@ -13,6 +14,7 @@ from phosphene.models import weights as weight_files
 from phosphene.models.card import ModelCard
 from phosphene.models.convolution import FrozenConv
 from phosphene.models.folding import fold_batch_norms, freeze
+from phosphene.models.tensors import is_played
 from phosphene.models.tracing import ONE_AT_A_TIME, cut, last_within, trace
 from phosphene.types import Activation
 
@@ -36,8 +38,16 @@ class Features(nn.Module):
     def __call__(self, images: Tensor) -> Mapping[str, Activation]:
         """Run the network as far as the deepest layer, while no other thread traces one."""
         with ONE_AT_A_TIME:
-            named: Mapping[str, Activation] = super().__call__(images)
-            return named
+            if not images.requires_grad or not is_played(images):
+                named: Mapping[str, Activation] = super().__call__(images)
+                return named
+            return self._repeated(images)
+
+    @cached_property
+    def _repeated(self) -> Callable[[Tensor], Mapping[str, Activation]]:
+        from phosphene.models.playing import Repeated
+
+        return Repeated(super().__call__)
 
     @property
     def grid(self) -> int:
