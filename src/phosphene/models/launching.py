@@ -118,7 +118,7 @@ class Kernel:
 
     def run(self, threads: int, arguments: Iterable[Any]) -> None:
         """Run it on as many threads."""
-        self.entry[:] = self.compiled.address, ctypes.addressof(self.block)
+        self.entry[:] = [self.compiled.address, ctypes.addressof(self.block)]
         values = list[object]()
         for kind, argument in zip(self.kinds, arguments, strict=True):
             values += kind.numbers_of(argument)

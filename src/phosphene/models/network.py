@@ -3,7 +3,6 @@
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from math import lcm
 
 import torch
@@ -17,6 +16,8 @@ from phosphene.models.folding import fold_batch_norms, freeze
 from phosphene.models.tensors import is_played
 from phosphene.models.tracing import ONE_AT_A_TIME, cut, last_within, trace
 from phosphene.types import Activation
+
+FeaturesFn = Callable[[Tensor], Mapping[str, Activation]]
 
 
 class Features(nn.Module):
@@ -38,16 +39,23 @@ class Features(nn.Module):
     def __call__(self, images: Tensor) -> Mapping[str, Activation]:
         """Run the network as far as the deepest layer, while no other thread traces one."""
         with ONE_AT_A_TIME:
+            named: Mapping[str, Activation] = super().__call__(images)
+            return named
+
+    def repeated(self) -> FeaturesFn:
+        """Return these for the steps of a dream: as soon as kernels are used, what they do is recorded and played."""
+        played: list[FeaturesFn] = []
+
+        def features(images: Tensor) -> Mapping[str, Activation]:
             if not images.requires_grad or not is_played(images):
-                named: Mapping[str, Activation] = super().__call__(images)
-                return named
-            return self._repeated(images)
+                return self(images)
+            if not played:
+                from phosphene.models.repeating import Repeated
 
-    @cached_property
-    def _repeated(self) -> Callable[[Tensor], Mapping[str, Activation]]:
-        from phosphene.models.playing import Repeated
+                played.append(Repeated(self))
+            return played[0](images)
 
-        return Repeated(super().__call__)
+        return features
 
     @property
     def grid(self) -> int:

@@ -46,7 +46,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Operation:
-    """One of PyTorch's, with places for tensors, and the storages that its results make, `None` where one is not new."""
+    """One of PyTorch's, with places for tensors, and the storages of its results, `None` where one is not new."""
 
     function: Callable[..., Any]
     args: list[Any]
@@ -60,7 +60,17 @@ class Operation:
         return [place.storage for place in found(Place, [self.args, list(self.kwargs.values())])] + made
 
 
-class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+@dataclass(frozen=True)
+class Tape:
+    """What is done from what is `given` to the `results`; `first` is the number of the first call."""
+
+    first: int
+    calls: Sequence[Launch | Operation]
+    given: Sequence[Place]
+    results: Sequence[Place]
+
+
+class Recorder(TorchDispatchMode):
     """Writes down what this thread does while it is on.
 
     `sizes` are the bytes of the storages, by number; `empty` are those that were made without being written to, and
@@ -68,7 +78,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.calls: list[Launch | Operation] = []
         self.sizes: list[int] = []
         self.empty: set[int] = set()
@@ -76,14 +86,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.is_repeatable = True
         self._known: dict[int, tuple[int, weakref.ref[Any]]] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """PyTorch asks this, and would load its compiler, a second and 140 MB, to leave this class out."""
+        return False
+
     def __enter__(self) -> "Recorder":
         overheard.by = self._note
-        super().__enter__()  # type: ignore[no-untyped-call]
+        super().__enter__()
         return self
 
     def __exit__(self, *raised: Any) -> None:
         overheard.by = None
-        super().__exit__(*raised)  # type: ignore[no-untyped-call]
+        super().__exit__(*raised)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -104,6 +119,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.calls.append(Operation(func, *places, makes))
         return result
 
+    def record(self, given: Sequence[Tensor], run: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Tape]:
+        """Run a function of tensors, each with a storage of its own, and return its results and what it did."""
+        first = len(self.calls)
+        for tensor in given:
+            self.take(tensor)
+        with self:
+            results = run()
+        places = [[self.place(tensor) for tensor in tensors] for tensors in (given, results)]
+        return results, Tape(first, self.calls[first:], *places)
+
     def place(self, tensor: Tensor) -> Place:
         """Return where a tensor lies."""
         storage = tensor.untyped_storage()
@@ -111,7 +136,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if known is None or known() is None:
             number = self.take(tensor)
             self.constants[number] = tensor
-        return Place(number, tensor.dtype, tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
+        return Place(number, tensor.dtype, int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride())
 
     def take(self, tensor: Tensor) -> int:
         """Give the storage of a tensor, which is new, a number."""

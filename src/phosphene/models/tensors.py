@@ -50,7 +50,7 @@ def needs_pytorch(x: Tensor) -> bool:
 
 
 def is_played(images: Tensor) -> bool:
-    """Whether what a network does with images may be recorded and played: once kernels are loaded, where they are used."""
+    """Whether what a network does with images may be recorded: where kernels are used, once they are loaded."""
     return KERNELS in sys.modules and not needs_pytorch(images) and not isinstance(images, FakeTensor)
 
 
