@@ -63,9 +63,10 @@ def differentiate(
     ]
 
 
-def _laid_out(slope: Tensor) -> Tensor:
-    """A gradient as networks lay it out; else each of their layers would copy it."""
-    return slope.contiguous(memory_format=torch.channels_last)
+def _laid_out(slope: Tensor | None) -> Tensor | None:
+    """A gradient as networks lay it out, else each of their layers would copy it; there is none of layers that a term
+    does not look at."""
+    return None if slope is None else slope.contiguous(memory_format=torch.channels_last)
 
 
 def _score(
