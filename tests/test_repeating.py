@@ -266,8 +266,7 @@ def test_kernels_are_launched_together(branched, monkeypatch):
     repeated = Repeated(branched)
     for _ in range(2):
         step(repeated, picture(1, 3, 12, 14))
-    assert max(launched) == 3
-    assert sum(launched) >= 2 * len(launched)
+    assert (max(launched), sum(launched)) == (3, 9)
 
 
 def test_pytorchs_compiler_is_not_loaded():

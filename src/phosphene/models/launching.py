@@ -106,7 +106,7 @@ class Kernel:
 
     def __init__(self, function: Callable[..., None], kinds: str) -> None:
         self.function, self.kinds = function, _kinds_of(kinds)
-        self.layout = struct.Struct("".join(kind.format for kind in self.kinds))
+        self.layout = struct.Struct("q" + "".join(kind.format for kind in self.kinds))
         self.block = ctypes.create_string_buffer(self.layout.size)
         self.entry = (ctypes.c_int64 * 2)()
 
@@ -119,10 +119,11 @@ class Kernel:
     def run(self, threads: int, arguments: Iterable[Any]) -> None:
         """Run it on as many threads."""
         self.entry[:] = [self.compiled.address, ctypes.addressof(self.block)]
-        values = list[object]()
+        taken = (ctypes.c_int64 * threads)()
+        numbers = [ctypes.addressof(taken)]
         for kind, argument in zip(self.kinds, arguments, strict=True):
-            values += kind.numbers_of(argument)
-        self.layout.pack_into(self.block, 0, *values)
+            numbers += kind.numbers_of(argument)
+        self.layout.pack_into(self.block, 0, *numbers)
         _launch_all(ctypes.addressof(self.entry), 1, threads)
 
 
@@ -177,7 +178,7 @@ def _launch_all(entries: int, count: int, threads: int) -> None:
 def given(typing_context, block, kinds):
     """Return what a kernel is given, for the constant `kinds` that it was made with."""
     found = _kinds_of(kinds.literal_value)
-    starts = list(accumulate((len(kind.format) for kind in found), initial=0))
+    starts = list(accumulate((len(kind.format) for kind in found), initial=1))
 
     def generate(context, builder, signature, values):
         numbers = builder.bitcast(values[0], ir.IntType(64).as_pointer())
@@ -234,6 +235,34 @@ def _kind_of(name: str) -> Kind:
 def share(thread, threads, count):
     """Return the first of `count` things that a thread works on, and the one behind its last."""
     return thread * count // threads, (thread + 1) * count // threads
+
+
+@numba.njit(inline="always")
+@no_type_check
+def next_part(thread, threads, block, parts):
+    """Return which of `parts` things a thread works on next: one of its own share, then one of another's; -1 if all
+    are taken. Which thread does a part is not known beforehand, for another program may hold one up."""
+    for k in range(threads):
+        owner = (thread + k) % threads
+        first, stop = share(owner, threads, parts)
+        part = first + _taken(block, owner)
+        if part < stop:
+            return part
+    return -1
+
+
+@intrinsic
+@no_type_check
+def _taken(typing_context, block, owner):
+    """Return how many parts of an owner's share were taken before, and take one."""
+
+    def generate(context, builder, signature, values):
+        numbers = builder.bitcast(values[0], ir.IntType(64).as_pointer())
+        counts = builder.inttoptr(builder.load(numbers), ir.IntType(64).as_pointer())
+        one = ir.Constant(ir.IntType(64), 1)
+        return builder.atomic_rmw("add", builder.gep(counts, [values[1]]), one, "monotonic")
+
+    return types.intp(block, types.intp), generate
 
 
 @intrinsic

@@ -79,6 +79,8 @@ class Launches:
         """Run them, given where the storages are."""
         blocks = self.blocks.copy()
         blocks[self.holes] = addresses[self.storages] + self.offsets
+        taken = np.zeros((len(self.starts), threads), np.int64)
+        blocks[self.starts] = taken.ctypes.data + taken.strides[0] * np.arange(len(taken))
         entries = np.stack([self.addresses, blocks.ctypes.data + blocks.itemsize * self.starts], axis=1)
         launch(entries, threads)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from phosphene.models.clamping import UNCLAMPED
 from phosphene.models.lanes import LANES
-from phosphene.models.launching import compiled, given, run, share
+from phosphene.models.launching import compiled, given, next_part, run, share
 from phosphene.models.products import PANEL, ROWS, WIDTHS, WORD, multiply, multiply_and_clamp, multiply_nonzero
 from phosphene.models.tensors import NO_MASK, NOTHING, in_order, new_in_order, pixels
 from phosphene.models.vectors import load, load_where, nonzero, ones, store, wait_for_stores
@@ -87,9 +87,12 @@ def _multiply_places(thread, threads, block):
     rows, marks = own[thread, : ends[0]], own[thread, ends[0] : ends[1]].view(np.uint64)
     sums, rest = own[thread, ends[1] : ends[2]], own[thread, ends[2] :]
     units = -(-places // ROWS)
-    start, stop = share(thread, threads, units)
-    for first in range(start * ROWS, min(stop * ROWS, places), together):
-        count, marked = min(together, min(stop * ROWS, places) - first), 0
+    parts = -(-units * ROWS // (together * threads)) * threads
+    part = next_part(thread, threads, block, parts)
+    while part >= 0:
+        start, stop = share(part, parts, units)
+        first, marked = start * ROWS, 0
+        count = min(stop * ROWS, places) - first
         for t in range(count):
             marked += _gather(x, pitch, mask, seen, first + t, rows, t * deep, channels, marks, t * words)
         done = 0
@@ -105,6 +108,7 @@ def _multiply_places(thread, threads, block):
                 count, rows, deep, packed, channels, shift, column,
                 other, low, high, out, through, first * filters, filters, rest,
             )  # fmt: skip
+        part = next_part(thread, threads, block, parts)
     wait_for_stores()
 
 

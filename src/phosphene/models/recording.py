@@ -152,7 +152,7 @@ class Recorder(TorchDispatchMode):
 
     def _note(self, kernel: Kernel, arguments: Sequence[Any]) -> None:
         """Write down a kernel that was run."""
-        numbers, holes, places, offsets = list[Any](), list[int](), list[int](), list[int]()
+        numbers, holes, places, offsets = [0], list[int](), list[int](), list[int]()
         for kind, argument in zip(kernel.kinds, arguments, strict=True):
             if isinstance(argument, Tensor):
                 holes.append(len(numbers))

@@ -19,7 +19,7 @@ from torch import Tensor
 from phosphene.models.clamping import UNCLAMPED
 from phosphene.models.filtering import Filtering, adjoint, filtering
 from phosphene.models.lanes import LANES
-from phosphene.models.launching import Kernel, compiled, given, run, share
+from phosphene.models.launching import Kernel, compiled, given, next_part, run, share
 from phosphene.models.products import PANEL, ROWS, multiply, pack
 from phosphene.models.tensors import NO_MASK, Pair, in_order, new_in_order, pixels
 from phosphene.models.vectors import linear_map, load, load_where, store, store_clamped, store_shifted, wait_for_stores
@@ -164,9 +164,11 @@ def _kernel_of(down: str, across: str) -> Kernel:
         units = -(-windows // ROWS)
         window, half, kept = own[thread, :room], own[thread, room : 2 * room], own[thread, 2 * room :]
         seen, products = kept[: points * together * channels], kept[points * together * channels :]
-        start, stop = share(thread, threads, units)
-        for first in range(start * ROWS, stop * ROWS, together):
-            count = min(together, stop * ROWS - first)
+        parts = -(-units * ROWS // (together * threads)) * threads
+        part = next_part(thread, threads, block, parts)
+        while part >= 0:
+            start, stop = share(part, parts, units)
+            first, count = start * ROWS, (stop - start) * ROWS
             for t in range(count):
                 place = min(first + t, windows - 1)
                 image, i, j = place // (grid[0] * grid[1]), place // grid[1] % grid[0], place % grid[1]
@@ -189,6 +191,7 @@ def _kernel_of(down: str, across: str) -> Kernel:
                     products, together, t, bias, lowest, highest, window, half, out, through, result, image, top, left,
                     high, wide, below, beside, down, across,
                 )  # fmt: skip
+            part = next_part(thread, threads, block, parts)
         wait_for_stores()
 
     kernel: Kernel = convolve_windows
