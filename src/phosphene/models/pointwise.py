@@ -153,7 +153,7 @@ def _multiply_panel(
         other, low, high, out, through, to, filters, width,
     )  # fmt: skip
     if left:
-        multiply(1, rows, last * deep, deep, packed, factors, channels, rest, 0, PANEL, width)
+        multiply(2, rows, last * deep, deep, packed, factors, channels, rest, 0, PANEL, width)
     _finish(rest, left, width * LANES, shift, column, other, low, high, out, through, to + last * filters, filters)
 
 

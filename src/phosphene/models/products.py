@@ -42,6 +42,9 @@ ROWS = 12 if HAS_AVX512 else 6
 """Rows of a block of a product: with two vectors a row they fill the registers, of which there are 32 of 16 numbers
 with AVX-512, and 16 of 8 with AVX2."""
 
+HALF = ROWS // 2
+"""Rows of the smallest block."""
+
 PANEL = 2 * LANES
 """Columns of a block of a product, but for the last, which may have half as many."""
 
@@ -69,8 +72,8 @@ def pack(factors: Tensor) -> Tensor:
 
 @intrinsic
 @no_type_check
-def multiply(typing_context, blocks, a, a_at, a_step, b, b_at, depth, out, out_at, out_step, width):
-    """Set a part of `out` to the product of `blocks` x ROWS rows of `depth` numbers of `a`, and `depth` x `width`
+def multiply(typing_context, halves, a, a_at, a_step, b, b_at, depth, out, out_at, out_step, width):
+    """Set a part of `out` to the product of `halves` x HALF rows of `depth` numbers of `a`, and `depth` x `width`
     vectors of `b`.
 
     `width` is 1 or 2. Rows of `a` and `out` lie a step apart, those of `b` next to each other.
@@ -78,9 +81,15 @@ def multiply(typing_context, blocks, a, a_at, a_step, b, b_at, depth, out, out_a
 
     def generate(context, builder, signature, arguments):
         a, b, out = (address_of(context, builder, signature.args[k], arguments[k], arguments[k + 1]) for k in (1, 4, 7))
-        blocks, _, _, a_step, _, _, depth, _, _, out_step, width = arguments
+        halves, _, _, a_step, _, _, depth, _, _, out_step, width = arguments
+        blocks, left = builder.ashr(halves, Constant(INDEX, 1)), builder.and_(halves, Constant(INDEX, 1))
         given = [blocks, a, a_step, b, depth, out, out_step]
-        _call_for(builder, width, (1, 2), partial(_product, builder.module), given)
+        _call_for(builder, width, (1, 2), partial(_product, builder.module, ROWS), given)
+        with builder.if_then(builder.icmp_signed("!=", left, Constant(INDEX, 0))):
+            done = builder.mul(blocks, Constant(INDEX, ROWS))
+            a, out = (builder.gep(place, [builder.mul(done, step)]) for place, step in ((a, a_step), (out, out_step)))
+            given = [left, a, a_step, b, depth, out, out_step]
+            _call_for(builder, width, (1, 2), partial(_product, builder.module, HALF), given)
         return context.get_dummy_value()
 
     index = types.intp
@@ -106,7 +115,7 @@ def multiply_and_clamp(
         out = address_of(context, builder, kinds[11], arguments[11], arguments[13])
         blocks, _, a_step, _, _, depth, _, _, _, low, high, _, _, _, step, width = arguments
         given = [blocks, a, a_step, b, depth, out, step, shift, other, mask, low, high]
-        _call_for(builder, width, (1, 2), partial(_product, builder.module, finishes=True), given)
+        _call_for(builder, width, (1, 2), partial(_product, builder.module, ROWS, finishes=True), given)
         return context.get_dummy_value()
 
     index, number = types.intp, types.float32
@@ -236,24 +245,24 @@ def _add_marked(builder: IRBuilder, bits: Value, row: Value, panels: list[Value]
     builder.position_at_end(done)
 
 
-def _product(module: ir.Module, width: int, finishes: bool = False) -> ir.Function:
+def _product(module: ir.Module, rows: int, width: int, finishes: bool = False) -> ir.Function:
     """Return the function behind `multiply` or `multiply_and_clamp`."""
     floats, bytes_ = FLOAT.as_pointer(), BYTE.as_pointer()
     added = [floats, floats, bytes_, FLOAT, FLOAT] if finishes else []
     kinds = [INDEX, floats, INDEX, floats, INDEX, floats, INDEX, *added]
-    function, is_new = _function(module, f"product_{ROWS}_{width}_{finishes}", kinds)
+    function, is_new = _function(module, f"product_{rows}_{width}_{finishes}", kinds)
     if not is_new:
         return function
     builder = IRBuilder(function.append_basic_block())
     blocks, a, a_step, b, depth, out, out_step, *rest = function.args
     with cgutils.for_range(builder, blocks) as loop:
-        row = builder.mul(loop.index, Constant(INDEX, ROWS))
+        row = builder.mul(loop.index, Constant(INDEX, rows))
         at = builder.mul(row, out_step)
-        firsts = steps(builder, builder.gep(a, [builder.mul(row, a_step)]), a_step, ROWS)
+        firsts = steps(builder, builder.gep(a, [builder.mul(row, a_step)]), a_step, rows)
         if finishes:
             _, other, mask, _, _ = rest
-            _prefetch(builder, other, at, out_step, ROWS, width, READ)
-            _prefetch(builder, mask, at, out_step, ROWS, 1, WRITE)
+            _prefetch(builder, other, at, out_step, rows, width, READ)
+            _prefetch(builder, mask, at, out_step, rows, 1, WRITE)
         sums = _summed(builder, firsts, b, depth, width)
         if finishes:
             _finish(builder, sums, at, out_step, *rest)
@@ -265,7 +274,7 @@ def _product(module: ir.Module, width: int, finishes: bool = False) -> ir.Functi
 
 def _summed(builder: IRBuilder, firsts: list[Value], b: Value, depth: Value, width: int) -> list[list[Value]]:
     """Return where the sums of a product are, row by row."""
-    sums = [[cgutils.alloca_once(builder, VECTOR) for _ in range(width)] for _ in range(ROWS)]
+    sums = [[cgutils.alloca_once(builder, VECTOR) for _ in range(width)] for _ in firsts]
     for total in chain(*sums):
         builder.store(NOTHING, total)
     whole = builder.sdiv(depth, Constant(INDEX, UNROLLED))

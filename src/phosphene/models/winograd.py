@@ -20,7 +20,7 @@ from phosphene.models.clamping import UNCLAMPED
 from phosphene.models.filtering import Filtering, adjoint, filtering
 from phosphene.models.lanes import LANES
 from phosphene.models.launching import Kernel, compiled, given, next_part, run, share
-from phosphene.models.products import PANEL, ROWS, multiply, pack
+from phosphene.models.products import HALF, PANEL, ROWS, multiply, pack
 from phosphene.models.tensors import NO_MASK, Pair, in_order, new_in_order, pixels
 from phosphene.models.vectors import linear_map, load, load_where, store, store_clamped, store_shifted, wait_for_stores
 
@@ -161,14 +161,14 @@ def _kernel_of(down: str, across: str) -> Kernel:
         channels, filters = shape[1], result[3]
         padded = -(-filters // LANES) * LANES
         windows = result[0] * grid[0] * grid[1]
-        units = -(-windows // ROWS)
+        units = -(-windows // HALF)
         window, half, kept = own[thread, :room], own[thread, room : 2 * room], own[thread, 2 * room :]
         seen, products = kept[: points * together * channels], kept[points * together * channels :]
-        parts = -(-units * ROWS // (together * threads)) * threads
+        parts = -(-units * HALF // (together * threads)) * threads
         part = next_part(thread, threads, block, parts)
         while part >= 0:
             start, stop = share(part, parts, units)
-            first, count = start * ROWS, (stop - start) * ROWS
+            first, count = start * HALF, (stop - start) * HALF
             for t in range(count):
                 place = min(first + t, windows - 1)
                 image, i, j = place // (grid[0] * grid[1]), place // grid[1] % grid[0], place % grid[1]
@@ -180,9 +180,9 @@ def _kernel_of(down: str, across: str) -> Kernel:
             for point in range(points):
                 for column in range(0, padded, PANEL):
                     panel = (point * padded + column) * channels
-                    blocks, at, to = count // ROWS, point * together * channels, point * together * padded + column
+                    halves, at, to = count // HALF, point * together * channels, point * together * padded + column
                     width = min(2, (padded - column) // LANES)
-                    multiply(blocks, seen, at, channels, packed, panel, channels, products, to, padded, width)
+                    multiply(halves, seen, at, channels, packed, panel, channels, products, to, padded, width)
             for t in range(min(count, windows - first)):
                 place = first + t
                 image, i, j = place // (grid[0] * grid[1]), place // grid[1] % grid[0], place % grid[1]
