@@ -44,7 +44,7 @@ def differentiate(
     They are one gradient, or one a term when balanced. `views` are the layers' views of what each image is a window of;
     for a whole image, its roll as a fraction is enough. The images have one size.
     """
-    pixels = torch.stack(list(images)).requires_grad_(True)
+    pixels = _stacked(images).detach().requires_grad_(True)
     activations = features(repeat_up_to(pixels, min_side))
     for activation in activations.values():
         activation.register_hook(_laid_out)  # type: ignore[no-untyped-call]
@@ -58,9 +58,14 @@ def differentiate(
         for index, target in enumerate(targets)
     ]
     return [
-        (torch.stack(scores), torch.stack([gradient[index] for gradient in gradients]))
+        (torch.stack(scores), _stacked([gradient[index] for gradient in gradients]))
         for index, (_, scores) in enumerate(scored)
     ]
+
+
+def _stacked(images: Sequence[Image]) -> Float[Tensor, "images 3 height width"]:
+    """Put images of one size together; a single one is not copied."""
+    return images[0][None] if len(images) == 1 else torch.stack(list(images))
 
 
 def _laid_out(slope: Tensor | None) -> Tensor | None:

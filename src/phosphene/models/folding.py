@@ -228,21 +228,32 @@ def _adding_conv(network: fx.GraphModule, node: fx.Node) -> FrozenConv | None:
 
 
 def _pass_on(network: fx.GraphModule, node: fx.Node) -> None:
-    """Let the first reader of a node pass it on to the others, if it is a convolution that can add their gradient."""
+    """Let the first reader of a node pass it on to the others, if it is a convolution that can add their gradient.
+
+    One with a stride comes first where there is one: it adds its own to theirs, to a few places of many.
+    """
     readers = [reader for reader in network.graph.nodes if reader in node.users]
-    conv = _module_of(network, readers[0]) if len(readers) > 1 else None
-    if not isinstance(conv, FrozenConv) or not isinstance(conv.quickest, Pointwise) or node in readers[0].args[1:]:
+    strided = [reader for reader in readers if reader.args == (node,) and _has_stride(_module_of(network, reader))]
+    first = next(iter([*strided, *readers]), node)
+    conv = _module_of(network, first) if len(readers) > 1 else None
+    if not isinstance(conv, FrozenConv) or not isinstance(conv.quickest, Pointwise) or node in first.args[1:]:
         return
-    first, *others = readers
+    if first is not readers[0]:
+        readers[0].prepend(first)
     results = list(first.users)
     with network.graph.inserting_after(first):
         passed = network.graph.call_function(operator.getitem, (first, 1))
         result = network.graph.call_function(operator.getitem, (first, 0))
     for reader in results:
         reader.replace_input_with(first, result)
-    for reader in others:
-        reader.replace_input_with(node, passed)
-    conv.passes_on = True
+    for reader in readers:
+        if reader is not first:
+            reader.replace_input_with(node, passed)
+    conv.passes_on, conv.owns_beside = True, _is_read_once(network, passed)
+
+
+def _has_stride(conv: nn.Module | None) -> bool:
+    return isinstance(conv, FrozenConv) and isinstance(conv.quickest, Pointwise) and conv.stride != (1, 1)
 
 
 def _result_of(node: fx.Node, conv: FrozenConv) -> fx.Node:

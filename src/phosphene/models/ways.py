@@ -22,7 +22,7 @@ class Convolution(nn.Module):
     """What a convolution with frozen weights computes, and the clamp to `low`..`high` behind it.
 
     `read_once`: the gradient that comes back is a tensor of its own, since the only reader of the output hands back
-    such a one, and may be overwritten.
+    such a one, and may be overwritten. `owns_beside`: so is what others send back to whom the input was passed on.
     """
 
     weight: Tensor
@@ -37,7 +37,7 @@ class Convolution(nn.Module):
         self.dilation, self.groups = conv.dilation, conv.groups
         self.same = isinstance(conv, Conv2dSame)
         self.low, self.high = low, high
-        self.read_once = False
+        self.read_once = self.owns_beside = False
 
     @property
     def is_pointwise(self) -> bool:
@@ -168,7 +168,10 @@ class Pointwise(Direct):
             behind = y if own else torch.empty_like(y, memory_format=torch.channels_last)
         strided = self.conv.stride != (1, 1)
         x, _ = convolve(y, self.back, self.nothing, passed=mask, seen=behind, other=None if strided else beside)
-        if strided:
+        if strided and beside is not None and self.conv.owns_beside:
+            every(beside, self.conv.stride).add_(x)
+            x = beside
+        elif strided:
             x = _added(_spread(x, shape, self.conv.stride), beside)
         return x, y if is_sum and mask is None else behind
 
