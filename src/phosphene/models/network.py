@@ -13,7 +13,6 @@ from phosphene.models import weights as weight_files
 from phosphene.models.card import ModelCard
 from phosphene.models.convolution import FrozenConv
 from phosphene.models.folding import fold_batch_norms, freeze
-from phosphene.models.tensors import is_played
 from phosphene.models.tracing import ONE_AT_A_TIME, cut, last_within, trace
 from phosphene.types import Activation
 
@@ -43,19 +42,12 @@ class Features(nn.Module):
             return named
 
     def repeated(self) -> FeaturesFn:
-        """Return these for the steps of a dream: as soon as kernels are used, what they do is recorded and played."""
-        played: list[FeaturesFn] = []
+        """Return these for the steps of a dream: recorded and played where our own kernels do most of the work."""
+        if not any(isinstance(part, FrozenConv) and part.is_compiled for part in self.modules()):
+            return self
+        from phosphene.models.repeating import Repeated
 
-        def features(images: Tensor) -> Mapping[str, Activation]:
-            if not images.requires_grad or not is_played(images):
-                return self(images)
-            if not played:
-                from phosphene.models.repeating import Repeated
-
-                played.append(Repeated(self))
-            return played[0](images)
-
-        return features
+        return Repeated(self)
 
     @property
     def grid(self) -> int:

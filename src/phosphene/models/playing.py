@@ -42,7 +42,7 @@ class Recording:
         ends = {k: last for k, (_, last) in lives.items() if k not in self.begins and k not in self.constants}
         self.forth = Reel(forth, ends, made)
         self.back = {pattern: Reel(tape, ends, made) for pattern, tape in back.items()}
-        self.is_worth_it = recorder.is_repeatable and any(isinstance(part, Launches) for part, _ in self.forth.parts)
+        self.is_repeatable = recorder.is_repeatable
         self.is_new = True
 
 

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from phosphene.allocation import give_back
 from phosphene.models.launching import thread_count
 from phosphene.models.playing import Pattern, Performance, Recording
 from phosphene.models.recording import Recorder, Tape
+from phosphene.models.tensors import needs_pytorch
 
 MOST_SHAPES = 64
 """Shapes for which it is kept what is done; a dream in tiles has a few for each octave."""
@@ -33,8 +35,10 @@ class Key(NamedTuple):
 
 
 class Repeated:
-    """A network, images [batch, 3, height, width] to named tensors, that is asked for its images' gradient, on the CPU
-    in float32."""
+    """A network, images [batch, 3, height, width] to named tensors, for the steps of a dream.
+
+    It is recorded and played where it is asked for its images' gradient, on the CPU in float32.
+    """
 
     def __init__(self, network: Callable[[Tensor], Mapping[str, Tensor]]) -> None:
         self.network = network
@@ -43,9 +47,11 @@ class Repeated:
 
     def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
         """Run the network, or play what it did with the first images of their shape."""
+        if not images.requires_grad or needs_pytorch(images) or isinstance(images, FakeTensor):
+            return self.network(images)
         key = Key(images.shape, thread_count())
         recording = self.recordings.get(key)
-        if recording and not recording.is_worth_it:
+        if recording and not recording.is_repeatable:
             return self.network(images)
         results = _Repeated.apply(images, Replay(self, key, recording) if recording else Take(self, key))
         return dict(zip(self.names, results, strict=True))

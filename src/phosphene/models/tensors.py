@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 Pair = tuple[int, int]
 """Of rows and columns."""
@@ -47,11 +46,6 @@ def is_for_kernels(x: Tensor) -> bool:
 def needs_pytorch(x: Tensor) -> bool:
     """Whether none of our own kernels can be used: on a GPU, or in another precision."""
     return x.dtype != torch.float32 or x.device.type != "cpu"
-
-
-def is_played(images: Tensor) -> bool:
-    """Whether what a network does with images may be recorded: where kernels are used, once they are loaded."""
-    return KERNELS in sys.modules and not needs_pytorch(images) and not isinstance(images, FakeTensor)
 
 
 def channels_last(x: Tensor) -> Tensor:
