@@ -190,6 +190,21 @@ def test_a_sum_and_others_that_read_the_input(way, conv, limits, read_once):
     assert torch.equal(alone, beside)
 
 
+@pytest.mark.parametrize("stride", [2, (1, 3)])
+def test_a_stride_adds_to_what_others_send_back(stride):
+    frozen = FrozenConv(nn.Conv2d(32, 48, 1, stride=stride).requires_grad_(False), 0.0)
+    frozen.passes_on, images = True, torch.randn(2, 32, 13, 10, requires_grad=True)
+    found, passed_on = frozen(images)
+    slope, beside = torch.randn_like(found), torch.randn_like(images)
+    wanted = torch.autograd.grad((found, passed_on), images, (slope, beside), retain_graph=True)[0]
+    frozen.owns_beside, kept = True, beside.clone()
+    (seen,) = torch.autograd.grad((found, passed_on), images, (slope, kept), retain_graph=True)
+    assert torch.equal(seen, wanted)
+    assert seen.data_ptr() == kept.data_ptr()
+    (alone,) = torch.autograd.grad(found, images, slope)
+    torch.testing.assert_close(alone + beside, wanted)
+
+
 @pytest.mark.parametrize("conv", [nn.Conv2d(32, 48, 3, padding=1), nn.Conv2d(32, 48, 1)], ids=str)
 def test_some_channels_of_a_larger_tensor(conv):
     frozen, last = FrozenConv(conv.requires_grad_(False), 0.0), torch.channels_last

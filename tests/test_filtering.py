@@ -7,7 +7,7 @@ import torch
 
 from phosphene.models.filtering import MOST_TAPS, adjoint, beyond, can_filter, filtering, places_of
 from phosphene.models.lanes import LANES
-from phosphene.models.products import PANEL, ROWS, multiply, multiply_and_clamp
+from phosphene.models.products import HALF, PANEL, ROWS, multiply, multiply_and_clamp
 from phosphene.models.vectors import linear_map, load, load_where, store, store_clamped, store_shifted
 
 RANDOM = np.random.default_rng(0)
@@ -99,18 +99,18 @@ def test_vectors_are_multiplied_by_a_matrix(key):
     np.testing.assert_allclose(found, MATRICES[key] @ source.astype(np.float64), rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("blocks", [0, 1, 3])
+@pytest.mark.parametrize("halves", [0, 1, 2, 5])
 @pytest.mark.parametrize("depth", [1, 3, 4, 5, 18])
 @pytest.mark.parametrize("width", [1, 2])
-def test_blocks_of_a_product(width, depth, blocks):
+def test_blocks_of_a_product(width, depth, halves):
     @numba.njit
     def kernel(a, b, out):
-        multiply(blocks, a, 2, depth + 1, b, 1, depth, out, 3, PANEL + 5, width)
+        multiply(halves, a, 2, depth + 1, b, 1, depth, out, 3, PANEL + 5, width)
 
     a, b = numbers(3 * ROWS, depth + 1), numbers(depth, width * LANES)
     out = np.zeros((3 * ROWS, PANEL + 5), np.float32)
     wanted = out.copy()
-    wanted[: blocks * ROWS, : width * LANES] = a[: blocks * ROWS, :depth] @ b
+    wanted[: halves * HALF, : width * LANES] = a[: halves * HALF, :depth] @ b
     outer = np.zeros(3 + out.size, np.float32)
     kernel(np.concatenate([numbers(2), a.ravel()]), np.concatenate([numbers(1), b.ravel()]), outer)
     np.testing.assert_allclose(outer[3:].reshape(out.shape), wanted, rtol=1e-4, atol=1e-5)

@@ -288,6 +288,40 @@ class Residual(nn.Module):
         return one, y.relu()
 
 
+class Strided(nn.Module):
+    """A block that halves its image, as resnet50 has them: `beside` has a stride, and is read after `first`."""
+
+    def __init__(self, also):
+        super().__init__()
+        self.stem, self.wide = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, stride=2, padding=1)
+        self.first, self.last, self.beside = (nn.Conv2d(16, 16, 1, stride=step) for step in (1, 1, 2))
+        self.also = also
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        y = self.last(self.wide(self.first(x).relu()).relu())
+        return self.also(x), (y + self.beside(x)).relu()
+
+
+ALSO = {"none": lambda _: torch.zeros(1), "raised": lambda x: x, "pool": nn.MaxPool2d(3), "sum": lambda x: x + 1}
+
+
+@pytest.mark.parametrize("also", ALSO)
+def test_a_stride_passes_its_input_on(also, randomise):
+    module = randomise(Strided(ALSO[also])).requires_grad_(False)
+    frozen = fx.symbolic_trace(copy.deepcopy(module))
+    freeze(frozen, winograd=True)
+    convs = [part for part in frozen.modules() if isinstance(part, FrozenConv) and part.passes_on]
+    assert [(conv.stride, conv.owns_beside) for conv in convs] == [((2, 2), also == "none")]
+    x = random(2, 3, 21, 18).requires_grad_(True)
+    found, wanted = frozen(x), module.double()(x.double())
+    for layers in ((0, 1), (1,)):
+        losses = (sum(results[k].double().square().sum() for k in layers) for results in (found, wanted))
+        torch.testing.assert_close(
+            *(torch.autograd.grad(loss, x, retain_graph=True)[0] for loss in losses), rtol=1e-3, atol=1e-3
+        )
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_sums_and_their_gradients_are_taken_along(randomise, dtype):
     module = randomise(Residual()).requires_grad_(False)

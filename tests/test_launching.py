@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from phosphene.models import launching
 from phosphene.models.convolution import FrozenConv
-from phosphene.models.launching import Kernel, compiled, given, run, share
+from phosphene.models.launching import Kernel, compiled, given, next_part, run, share
 
 ALL = "float32[1] float32[2] bool[1] uint8[4] int64[2] int float int[3] float32[2]"
 
@@ -43,6 +43,20 @@ def count(thread, threads, block):
     first, last = share(thread, threads, places.size)
     for place in range(first, last):
         places[place] += 1
+
+
+TAKE, ONCE = "int64[1] int int", 100
+
+
+@compiled(TAKE)
+def take(thread, threads, block):
+    """Write down in which order the parts are taken. One thread is held up, and takes none."""
+    order, parts, held_up = given(block, TAKE)
+    taken, part = 0, -1 if thread == held_up else next_part(thread, threads, block, parts)
+    while part >= 0:
+        order[part] += ONCE + taken
+        taken += 1
+        part = next_part(thread, threads, block, parts)
 
 
 @pytest.fixture
@@ -93,6 +107,25 @@ def test_threads_share_the_work(threads, two_threads, monkeypatch):
     places = torch.zeros(1000, dtype=torch.int64)
     run(count, places)
     assert (places == 1).all()
+
+
+@pytest.mark.parametrize("parts", [0, 1, 2, 7])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_each_part_is_taken_once(parts, threads, two_threads, monkeypatch):
+    monkeypatch.setattr(launching, "MOST_THREADS", 2)
+    torch.set_num_threads(threads)
+    order = torch.zeros(parts, dtype=torch.int64)
+    for _ in range(20):
+        run(take, order.zero_(), parts, -1)
+        assert ((order >= ONCE) & (order < 2 * ONCE)).all()
+
+
+@pytest.mark.parametrize(("held_up", "order"), [(0, [4, 5, 6, 0, 1, 2, 3]), (1, [0, 1, 2, 3, 4, 5, 6])])
+def test_what_a_thread_does_not_come_to_is_done_by_another(held_up, order, two_threads, monkeypatch):
+    monkeypatch.setattr(launching, "MOST_THREADS", 2)
+    found = torch.zeros(7, dtype=torch.int64)
+    run(take, found, 7, held_up)
+    assert (found - ONCE).tolist() == order
 
 
 def test_the_defaults_of_new_tensors_do_not_matter():
