@@ -92,7 +92,9 @@ class Take:
 
     def forth(self, images: Tensor) -> list[Tensor]:
         """Return the network's results."""
-        self.images = images.detach().clone().requires_grad_(True)
+        lie_alone = images.is_contiguous() and not images.storage_offset()
+        images = images.detach() if lie_alone else images.detach().clone(memory_format=torch.contiguous_format)
+        self.images = images.requires_grad_(True)
         self.results, self.tape = self.recorder.record([self.images], lambda: self.repeated.run(self.images))
         return [result.detach() for result in self.results]
 
