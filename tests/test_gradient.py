@@ -186,6 +186,19 @@ def test_repeat_up_to_is_numpys(photo, size, side):
     np.testing.assert_array_equal(repeat_up_to(image, side), tiled)
 
 
+def test_what_is_repeated_has_the_same_gradient_each_time():
+    """Threads that add to one pixel must not take turns as it happens."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        slope = torch.randn(3, 224, 224, generator=torch.Generator().manual_seed(0))
+        image = torch.zeros(3, 64, 70).requires_grad_(True)
+        found = {torch.autograd.grad(repeat_up_to(image, 224), image, slope)[0].numpy().tobytes() for _ in range(200)}
+    finally:
+        torch.set_num_threads(before)
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (3, 2)])
 def test_an_image_smaller_than_the_network_sees(hand, photo, size):
     """It is repeated, and a pixel gets the gradient of all its copies."""

@@ -163,6 +163,41 @@ def test_the_way_back_may_be_taken_again(branched):
     assert branched.ran == 1
 
 
+@given(st.lists(st.sets(st.sampled_from(["early", "late", "flat"]), min_size=1), min_size=1, max_size=6))
+@settings(deadline=None, max_examples=30)
+def test_ways_back_in_any_order(orders):
+    """The first step takes some several times, and others behind them, which reach deeper."""
+    branched, plain = Branched(), Branched()
+    repeated = Repeated(branched)
+    for seed in range(2):
+        images = picture(1, 3, 12, 14, seed=seed)
+        pixels, alone = (images.clone().requires_grad_(True) for _ in range(2))
+        results, wanted = repeated(pixels), plain(alone)
+        for names in map(sorted, orders):
+            slopes = [picture(*results[name].shape, seed=9) for name in names]
+            gradients = (
+                torch.autograd.grad([each[name] for name in names], source, slopes, retain_graph=True)[0]
+                for each, source in ((results, pixels), (wanted, alone))
+            )
+            assert torch.equal(*gradients)
+    assert branched.ran == 1
+
+
+def test_a_way_back_on_other_threads_is_not_kept(branched, monkeypatch):
+    monkeypatch.setattr(launching, "MOST_THREADS", 2)
+    repeated, expected = Repeated(branched), step(Branched(), picture(1, 3, 64, 60), ["late"], torch.contiguous_format)
+    try:
+        for back in (1, 2, 1, 2):
+            torch.set_num_threads(2)
+            images = picture(1, 3, 64, 60).requires_grad_(True)
+            late = repeated(images)["late"]
+            torch.set_num_threads(back)
+            assert torch.equal(torch.autograd.grad([late], images, [picture(*late.shape, seed=9)])[0], expected[1])
+    finally:
+        torch.set_num_threads(1)
+    assert branched.ran == 2
+
+
 def test_other_results_are_recorded_when_they_are_asked_for(branched):
     repeated, images = Repeated(branched), picture(1, 3, 12, 14)
     ran = []

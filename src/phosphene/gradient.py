@@ -1,6 +1,6 @@
 """Features and a scoring to the gradient of a whole image; the one autograd call of the program."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -9,10 +9,7 @@ from torch import Tensor
 from phosphene.errors import NonFiniteGradientError
 from phosphene.objective import Scoring, View
 from phosphene.resample import roll
-from phosphene.types import Activation, GradientFn, Image, Shift
-
-FeaturesFn = Callable[[Tensor], Mapping[str, Activation]]
-"""Images [batch, 3, height, width] to activations by layer; `models.network.Features` is one."""
+from phosphene.types import Activation, FeaturesFn, GradientFn, Image, Shift
 
 
 def whole_image_gradient(features: FeaturesFn, scoring: Scoring, min_side: int = 1) -> GradientFn:
@@ -89,9 +86,9 @@ def repeat_up_to(
     height, width = images.shape[-2:]
     if min(height, width) >= side:
         return images
-    rows = torch.arange(max(height, side), device=images.device) % height
-    columns = torch.arange(max(width, side), device=images.device) % width
-    return images[..., rows, :][..., columns]
+    rows, columns = max(height, side), max(width, side)
+    times = [1] * (images.ndim - 2) + [-(-rows // height), -(-columns // width)]
+    return images.repeat(times)[..., :rows, :columns]
 
 
 def check_finite(scoring: Scoring, scores: Tensor, gradient: Image) -> None:

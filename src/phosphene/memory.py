@@ -20,10 +20,10 @@ from torch.utils._pytree import tree_map_only
 
 from phosphene.allocation import give_back, keep_nothing
 from phosphene.errors import SettingsError, UsageError
-from phosphene.gradient import FeaturesFn, differentiate
+from phosphene.gradient import differentiate
 from phosphene.objective import Scoring
 from phosphene.tiling import Tiling
-from phosphene.types import Shift, Size
+from phosphene.types import FeaturesFn, Shift, Size
 
 G = TypeVar("G", bound=Callable[..., tuple[float, Any]])
 """A `GradientFn`, of pictures in memory or on disk."""

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from phosphene.gradient import FeaturesFn, check_finite, differentiate
+from phosphene.gradient import check_finite, differentiate
 from phosphene.objective import Scoring, View
 from phosphene.resample import wrapped
-from phosphene.types import GradientFn, Image, Shift, Size
+from phosphene.types import FeaturesFn, GradientFn, Image, Shift, Size
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Pixels are float32 in 0..1, sRGB, `[3, height, width]`; height comes before width everywhere.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -13,6 +14,9 @@ Image = Float[Tensor, "3 height width"]
 Plane = Float[Tensor, "height width"]
 Mask = Float[Tensor, "1 height width"] | Plane
 Activation = Float[Tensor, "batch channels rows columns"]
+
+FeaturesFn = Callable[[Tensor], Mapping[str, Activation]]
+"""Images [batch, 3, height, width] to activations by layer; `models.network.Features` is one."""
 
 Size = tuple[int, int]
 """Height, width, in pixels."""

@@ -233,9 +233,10 @@ def _pass_on(network: fx.GraphModule, node: fx.Node) -> None:
     One with a stride comes first where there is one: it adds its own to theirs, to a few places of many.
     """
     readers = [reader for reader in network.graph.nodes if reader in node.users]
-    strided = [reader for reader in readers if reader.args == (node,) and _has_stride(_module_of(network, reader))]
-    first = next(iter([*strided, *readers]), node)
-    conv = _module_of(network, first) if len(readers) > 1 else None
+    if len(readers) < 2:
+        return
+    first = next((reader for reader in readers if _is_strided_product(network, reader)), readers[0])
+    conv = _module_of(network, first)
     if not isinstance(conv, FrozenConv) or not isinstance(conv.quickest, Pointwise) or node in first.args[1:]:
         return
     if first is not readers[0]:
@@ -252,8 +253,12 @@ def _pass_on(network: fx.GraphModule, node: fx.Node) -> None:
     conv.passes_on, conv.owns_beside = True, _is_read_once(network, passed)
 
 
-def _has_stride(conv: nn.Module | None) -> bool:
-    return isinstance(conv, FrozenConv) and isinstance(conv.quickest, Pointwise) and conv.stride != (1, 1)
+def _is_strided_product(network: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node is a product of our own that reads every second place, say, of its only input."""
+    conv = _module_of(network, node)
+    if not isinstance(conv, FrozenConv) or not isinstance(conv.quickest, Pointwise):
+        return False
+    return conv.stride != (1, 1) and len(node.args) == 1
 
 
 def _result_of(node: fx.Node, conv: FrozenConv) -> fx.Node:

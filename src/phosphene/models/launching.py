@@ -1,4 +1,4 @@
-"""Kernels: functions that Numba compiles, and that all threads run at once, each on its share of the work.
+"""Kernels: functions that Numba compiles, and that all threads run at once, each on parts of the work.
 
 A kernel is compiled as it is, without a loop over threads around it, for which Numba would optimise and generate it
 twice. It gets all that it works on from here, by address, and allocates nothing: an error in it would be printed, and
@@ -50,7 +50,8 @@ def _version() -> str:
 
 
 ENTRY = types.void(types.intp, types.intp, types.RawPointer(f"block_{_version()}"))
-"""What a kernel is called with: the number of its thread, how many there are, and the block of what it works on.
+"""What a kernel is called with: the number of its thread, how many there are, and the block of what it works on, behind
+the address of a count for each thread of the parts that were taken from its share.
 
 Numba keeps a compiled kernel until its own file changes, or its signature, which names the version of the others.
 """

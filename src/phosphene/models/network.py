@@ -1,7 +1,7 @@
 """A frozen network whose layers can be read by name. No scores."""
 
 import fnmatch
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import lcm
 
@@ -14,9 +14,7 @@ from phosphene.models.card import ModelCard
 from phosphene.models.convolution import FrozenConv
 from phosphene.models.folding import fold_batch_norms, freeze
 from phosphene.models.tracing import ONE_AT_A_TIME, cut, last_within, trace
-from phosphene.types import Activation
-
-FeaturesFn = Callable[[Tensor], Mapping[str, Activation]]
+from phosphene.types import Activation, FeaturesFn
 
 
 class Features(nn.Module):

@@ -2,7 +2,7 @@
 
 from bisect import insort
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import accumulate, chain, groupby
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ LINE = 64
 """Bytes of a line of the cache, at a multiple of which each tensor begins, as PyTorch's do."""
 
 Life = tuple[int, int]
-"""The numbers of the first and the last call that use a storage."""
+"""The first and the last call that use a storage, counted through all tapes."""
 
 Pattern = tuple[bool, ...]
 """Which results a gradient is given for."""
@@ -40,8 +40,9 @@ class Recording:
         self.addresses[list(self.constants)] = [storage.data_ptr() for storage in self.constants.values()]
         made = {k: sizes[k] for k in results & recorder.empty}
         ends = {k: last for k, (_, last) in lives.items() if k not in self.begins and k not in self.constants}
-        self.forth = Reel(forth, ends, made)
-        self.back = {pattern: Reel(tape, ends, made) for pattern, tape in back.items()}
+        starts = accumulate((len(tape.calls) for tape in tapes), initial=0)
+        self.forth, *reels = (Reel(tape, start, ends, made) for tape, start in zip(tapes, starts, strict=False))
+        self.back = dict(zip(back, reels, strict=True))
         self.is_repeatable = recorder.is_repeatable
         self.is_new = True
 
@@ -49,18 +50,18 @@ class Recording:
 class Reel:
     """A tape, ready to be played: its parts, each with the storages that nobody needs behind it.
 
-    `ends` are the numbers of the calls that use storages last, and `made` the sizes of those that are made for results.
+    Calls are counted through all tapes, and this one's begin with `start`. `ends` are the last calls that use each
+    storage, and `made` the bytes of storages that are made for results.
     """
 
-    def __init__(self, tape: Tape, ends: Mapping[int, int], made: Mapping[int, int]) -> None:
+    def __init__(self, tape: Tape, start: int, ends: Mapping[int, int], made: Mapping[int, int]) -> None:
         self.given, self.results = tape.given, tape.results
         own = {place.storage for place in tape.results}
         self.made = {k: made[k] for k in own & made.keys()}
         self.parts: list[tuple[Launches | Operation, list[int]]] = []
-        stop = tape.first
         for part, count in _parts(tape.calls):
-            start, stop = stop, stop + count
-            self.parts.append((part, [k for k, end in ends.items() if start <= end < stop and k not in own]))
+            start, first = start + count, start
+            self.parts.append((part, [k for k, end in ends.items() if first <= end < start and k not in own]))
 
 
 class Launches:
@@ -164,10 +165,9 @@ def _parts(calls: Sequence[Launch | Operation]) -> Iterator[tuple[Launches | Ope
 def _lives(tapes: Sequence[Tape]) -> dict[int, Life]:
     """Return when each storage is used; what is made forth and used back is there until the end, to go back again."""
     lives: dict[int, Life] = {}
-    for tape in tapes:
-        for number, call in enumerate(tape.calls, tape.first):
-            for storage in call.storages:
-                lives[storage] = lives.get(storage, (number, number))[0], number
+    for number, call in enumerate(chain(*(tape.calls for tape in tapes))):
+        for storage in call.storages:
+            lives[storage] = lives.get(storage, (number, number))[0], number
     back, end = len(tapes[0].calls), sum(len(tape.calls) for tape in tapes)
     return {k: (first, end if first < back <= last else last) for k, (first, last) in lives.items()}
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from phosphene.models.clamping import UNCLAMPED
 from phosphene.models.lanes import LANES
 from phosphene.models.launching import compiled, given, next_part, run, share
-from phosphene.models.products import PANEL, ROWS, WIDTHS, WORD, multiply, multiply_and_clamp, multiply_nonzero
+from phosphene.models.products import HALF, PANEL, ROWS, WIDTHS, WORD, multiply, multiply_and_clamp, multiply_nonzero
 from phosphene.models.tensors import NO_MASK, NOTHING, in_order, new_in_order, pixels
 from phosphene.models.vectors import load, load_where, nonzero, ones, store, wait_for_stores
 
@@ -153,7 +153,7 @@ def _multiply_panel(
         other, low, high, out, through, to, filters, width,
     )  # fmt: skip
     if left:
-        multiply(2, rows, last * deep, deep, packed, factors, channels, rest, 0, PANEL, width)
+        multiply(ROWS // HALF, rows, last * deep, deep, packed, factors, channels, rest, 0, PANEL, width)
     _finish(rest, left, width * LANES, shift, column, other, low, high, out, through, to + last * filters, filters)
 
 

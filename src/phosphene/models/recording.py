@@ -62,19 +62,18 @@ class Operation:
 
 @dataclass(frozen=True)
 class Tape:
-    """What is done from what is `given` to the `results`; `first` is the number of the first call."""
+    """What is done from what is `given` to the `results`."""
 
-    first: int
     calls: Sequence[Launch | Operation]
     given: Sequence[Place]
     results: Sequence[Place]
 
 
 class Recorder(TorchDispatchMode):
-    """Writes down what this thread does while it is on.
+    """Writes down what this thread does.
 
-    `sizes` are the bytes of the storages, by number; `empty` are those that were made without being written to, and
-    `constants` are tensors in those that were not made meanwhile.
+    Storages are numbered. `sizes` are their bytes, `empty` are those that were made without being written to, and
+    `constants` those that were there before, with a tensor of each.
     """
 
     def __init__(self) -> None:
@@ -90,15 +89,6 @@ class Recorder(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         """PyTorch asks this, and would load its compiler, a second and 140 MB, to leave this class out."""
         return False
-
-    def __enter__(self) -> "Recorder":
-        overheard.by = self._note
-        super().__enter__()
-        return self
-
-    def __exit__(self, *raised: Any) -> None:
-        overheard.by = None
-        super().__exit__(*raised)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -125,12 +115,16 @@ class Recorder(TorchDispatchMode):
         for tensor in given:
             self.take(tensor)
         with self:
-            results = run()
+            overheard.by = self._note
+            try:
+                results = run()
+            finally:
+                overheard.by = None
         places = [[self.place(tensor) for tensor in tensors] for tensors in (given, results)]
-        return results, Tape(first, self.calls[first:], *places)
+        return results, Tape(self.calls[first:], *places)
 
     def place(self, tensor: Tensor) -> Place:
-        """Return where a tensor lies."""
+        """Return where a tensor lies; if in a storage that is not known, it was there before."""
         storage = tensor.untyped_storage()
         number, known = self._known.get(storage._cdata, (-1, None))
         if known is None or known() is None:

@@ -21,7 +21,7 @@ from phosphene.models.recording import Recorder, Tape
 from phosphene.models.tensors import needs_pytorch
 
 MOST_SHAPES = 64
-"""Shapes for which it is kept what is done; a dream in tiles has a few for each octave."""
+"""Recordings that are kept, the last ones; a dream in tiles makes a few in each octave."""
 
 Slopes = tuple[Tensor | None, ...]
 """Gradients with respect to the network's results; `None` for those that do not count."""
@@ -67,7 +67,7 @@ class Repeated:
         """Keep a recording, and forget the oldest."""
         self.recordings[key] = recording
         for oldest in list(self.recordings)[:-MOST_SHAPES]:
-            del self.recordings[oldest]
+            self.recordings.pop(oldest, None)
 
 
 class _Repeated(torch.autograd.Function):
@@ -99,11 +99,15 @@ class Take:
         return [result.detach() for result in self.results]
 
     def back(self, slopes: Slopes) -> Tensor:
-        """Return the gradient, and keep what is known now."""
+        """Return the gradient, and keep what is known now, if that holds for as many threads as it was asked for."""
+        pattern = _pattern(slopes)
+        if pattern in self.back_tapes or thread_count() != self.key.threads:
+            return _gradient(self.results, slopes, self.images)
         own = tuple(None if slope is None else slope.clone() for slope in slopes)
         given = [slope for slope in own if slope is not None]
-        (gradient,), tape = self.recorder.record(given, lambda: [_gradient(self.results, own, self.images)])
-        self.back_tapes.setdefault(_pattern(slopes), tape)
+        (gradient,), self.back_tapes[pattern] = self.recorder.record(
+            given, lambda: [_gradient(self.results, own, self.images)]
+        )
         self.repeated.keep(self.key, Recording(self.recorder, self.tape, dict(self.back_tapes)))
         return gradient
 
@@ -124,7 +128,10 @@ class Replay:
         return self.performance.play(self.recording.forth, [images])
 
     def back(self, slopes: Slopes) -> Tensor:
-        """Return the gradient; where none was recorded for such slopes, run the network, and record the next step."""
+        """Return the gradient; where none was recorded for such slopes, run the network, and record the next step.
+
+        What is raised stays the same in a dream, so that is no more than once for a shape.
+        """
         reel = self.recording.back.get(_pattern(slopes))
         if reel:
             (gradient,) = self.performance.play(reel, [slope for slope in slopes if slope is not None])

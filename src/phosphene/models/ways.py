@@ -22,7 +22,8 @@ class Convolution(nn.Module):
     """What a convolution with frozen weights computes, and the clamp to `low`..`high` behind it.
 
     `read_once`: the gradient that comes back is a tensor of its own, since the only reader of the output hands back
-    such a one, and may be overwritten. `owns_beside`: so is what others send back to whom the input was passed on.
+    such a one, and may be overwritten. `owns_beside`: the same of the gradient that comes back for the input, where it
+    was passed on: one other reads it, and hands back a tensor of its own.
     """
 
     weight: Tensor

@@ -28,8 +28,8 @@ analysed = linear_map(lambda key: _filtering_of(key).analysis)
 synthesised = linear_map(lambda key: _filtering_of(key).synthesis)
 
 BLOCK, LARGE, MANY = 130_000, 4_000_000, 4
-"""Numbers between the transforms that a thread's cache holds; and how many times ROWS windows are taken together at
-least where the transformed kernel is so large that it comes from memory each time."""
+"""Numbers between the transforms that a thread's cache holds; and how many times ROWS windows may be taken together in
+any case where the transformed kernel is so large that it comes from memory each time."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Spectrum:
         return down, across
 
     def _together(self, windows: int) -> int:
-        """How many windows a thread takes at once, a multiple of ROWS."""
+        """How many windows a thread takes at once at most, a multiple of ROWS."""
         fit = BLOCK // (self.points * ROWS * (self.channels + self.filters))
         least = MANY if len(self.packed) >= LARGE else 1
         return ROWS * max(1, min(max(fit, least), -(-windows // ROWS)))
