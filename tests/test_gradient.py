@@ -200,7 +200,7 @@ class Names(TorchDispatchMode):
 
 
 def test_no_threads_race_for_the_gradient_of_what_is_repeated():
-    """Where several threads add to one pixel, as PyTorch's own repetition by index lets them, sums round as it happens."""
+    """Where threads add to one pixel as it happens, as in the gradient of an index, sums round as it happens."""
     image = torch.zeros(3, 64, 70).requires_grad_(True)
     repeated = repeat_up_to(image, 224)
     with Names() as names:
