@@ -136,6 +136,7 @@ def test_a_thread_that_memory_ran_out_in_is_not_used_again(photo):
 
 INTERRUPTED = """
 import signal, threading, time, torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell leaves out behind an &
 from phosphene.memory import halving_gradient
 begun, ended = threading.Event(), threading.Event()
 def build(side):
