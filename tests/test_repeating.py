@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from phosphene.gradient import whole_image_gradient
 from phosphene.job import load_network
+from phosphene.memory import WORKSPACE, gradient_bytes
 from phosphene.models import launching, playing, repeating
 from phosphene.models.convolution import FrozenConv
 from phosphene.models.launching import Kernel, overheard
@@ -91,7 +92,7 @@ def test_a_dream_is_the_same_recorded_and_played(model, balanced, monkeypatch):
     network = load_network(model, "untrained", 0, "cpu", True)
     scoring = Scoring(tuple(Energy(*network.resolve(layer)) for layer in LAYERS[model]), balanced)
     features = network.features(scoring.layers)
-    gradient_of = whole_image_gradient(Repeated(features), scoring)
+    gradient_of = whole_image_gradient(Repeated(features, scoring.gradients), scoring)
     whole = whole_image_gradient(features, scoring)
     for k in range(3):
         image, shift = picture(3, 90, 107, seed=k), (3 * k, -5 * k)
@@ -106,7 +107,7 @@ def test_a_dream_is_the_same_recorded_and_played(model, balanced, monkeypatch):
 
 
 def test_each_shape_is_recorded_once(branched):
-    repeated = Repeated(branched)
+    repeated = Repeated(branched, 1)
     sizes = [(1, 3, 12, 14), (2, 3, 12, 14), (1, 3, 16, 14)]
     for seed in range(3):
         for size in sizes:
@@ -116,7 +117,7 @@ def test_each_shape_is_recorded_once(branched):
 
 def test_threads_have_recordings_of_their_own(branched, monkeypatch):
     monkeypatch.setattr(launching, "MOST_THREADS", 2)
-    repeated, images = Repeated(branched), picture(1, 3, 64, 60)
+    repeated, images = Repeated(branched, 1), picture(1, 3, 64, 60)
     expected = step(Branched(), images)
     try:
         for threads in (1, 2, 1, 2):
@@ -128,7 +129,7 @@ def test_threads_have_recordings_of_their_own(branched, monkeypatch):
 
 
 def test_what_memory_holds_before_makes_no_difference(branched, monkeypatch):
-    repeated, empty = Repeated(branched), torch.empty
+    repeated, empty = Repeated(branched, 1), torch.empty
     agree(step(repeated, picture(1, 3, 12, 14)), step(Branched(), picture(1, 3, 12, 14)))
     monkeypatch.setattr(playing.torch, "empty", lambda *size, **kind: empty(*size, **kind).fill_(255))
     played = step(repeated, picture(1, 3, 12, 14, seed=1))
@@ -139,7 +140,7 @@ def test_what_memory_holds_before_makes_no_difference(branched, monkeypatch):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_gradients_may_lie_otherwise_than_recorded(branched, layout):
-    repeated, images = Repeated(branched), picture(2, 3, 12, 14)
+    repeated, images = Repeated(branched, 1), picture(2, 3, 12, 14)
     step(repeated, images)
     agree(step(repeated, images, layout=layout), step(Branched(), images, layout=layout))
     wide = picture(2, 3, 12, 28)[..., ::2]
@@ -148,7 +149,7 @@ def test_gradients_may_lie_otherwise_than_recorded(branched, layout):
 
 
 def test_the_way_back_may_be_taken_again(branched):
-    repeated, images = Repeated(branched), picture(1, 3, 12, 14)
+    repeated, images = Repeated(branched, 2), picture(1, 3, 12, 14)
     for _ in range(2):
         pixels = images.clone().requires_grad_(True)
         results = repeated(pixels)
@@ -168,7 +169,7 @@ def test_the_way_back_may_be_taken_again(branched):
 def test_ways_back_in_any_order(orders):
     """The first step takes some several times, and others behind them, which reach deeper."""
     branched, plain = Branched(), Branched()
-    repeated = Repeated(branched)
+    repeated = Repeated(branched, 2)
     for seed in range(2):
         images = picture(1, 3, 12, 14, seed=seed)
         pixels, alone = (images.clone().requires_grad_(True) for _ in range(2))
@@ -183,9 +184,22 @@ def test_ways_back_in_any_order(orders):
     assert branched.ran == 1
 
 
+def test_a_way_back_is_taken_once_where_one_is_asked_for(branched):
+    repeated, images = Repeated(branched, 1), picture(1, 3, 12, 14)
+    for message in ("second time", "way back was taken"):
+        pixels = images.clone().requires_grad_(True)
+        late = repeated(pixels)["late"].sum()
+        torch.autograd.grad(late, pixels, retain_graph=True)
+        with pytest.raises(RuntimeError, match=message):
+            torch.autograd.grad(late, pixels, retain_graph=True)
+
+
 def test_a_way_back_on_other_threads_is_not_kept(branched, monkeypatch):
     monkeypatch.setattr(launching, "MOST_THREADS", 2)
-    repeated, expected = Repeated(branched), step(Branched(), picture(1, 3, 64, 60), ["late"], torch.contiguous_format)
+    repeated, expected = (
+        Repeated(branched, 2),
+        step(Branched(), picture(1, 3, 64, 60), ["late"], torch.contiguous_format),
+    )
     try:
         for back in (1, 2, 1, 2):
             torch.set_num_threads(2)
@@ -199,7 +213,7 @@ def test_a_way_back_on_other_threads_is_not_kept(branched, monkeypatch):
 
 
 def test_other_results_are_recorded_when_they_are_asked_for(branched):
-    repeated, images = Repeated(branched), picture(1, 3, 12, 14)
+    repeated, images = Repeated(branched, 1), picture(1, 3, 12, 14)
     ran = []
     for chosen in (["late"], ["late"], ["early"], ["early"], ["early"]):
         agree(step(repeated, images, chosen), step(Branched(), images, chosen))
@@ -208,7 +222,7 @@ def test_other_results_are_recorded_when_they_are_asked_for(branched):
 
 
 def test_steps_may_overlap(branched):
-    repeated = Repeated(branched)
+    repeated = Repeated(branched, 1)
     step(repeated, picture(1, 3, 12, 14))
     images = [picture(1, 3, 12, 14, seed=k).requires_grad_(True) for k in range(3)]
     results = [repeated(each) for each in images]
@@ -219,7 +233,7 @@ def test_steps_may_overlap(branched):
 
 
 def test_threads_play_at_the_same_time(branched):
-    repeated, errors = Repeated(branched), []
+    repeated, errors = Repeated(branched, 1), []
     pictures = [picture(1, 3, 40, 44, seed=k) for k in range(3)]
     expected = [step(Branched(), each) for each in pictures]
 
@@ -250,7 +264,7 @@ def chosen_by_value(images):
 @pytest.mark.parametrize("network", [noisy, chosen_by_value])
 def test_what_cannot_be_repeated_is_run_each_time(network):
     ran = []
-    repeated = Repeated(lambda images: ran.append(1) or network(images))
+    repeated = Repeated(lambda images: ran.append(1) or network(images), 1)
     for seed in range(3):
         images = picture(1, 3, 12, 14, seed=seed)
         torch.manual_seed(seed)
@@ -261,7 +275,7 @@ def test_what_cannot_be_repeated_is_run_each_time(network):
 
 
 def test_an_error_ends_the_recording(branched):
-    repeated = Repeated(lambda images: branched(images) if images.shape[2] > 3 else branched(images)["none"])
+    repeated = Repeated(lambda images: branched(images) if images.shape[2] > 3 else branched(images)["none"], 1)
     with pytest.raises(KeyError, match="none"):
         step(repeated, picture(1, 3, 3, 14))
     assert overheard.by is None
@@ -271,14 +285,14 @@ def test_an_error_ends_the_recording(branched):
 
 def test_the_oldest_shapes_are_forgotten(branched, monkeypatch):
     monkeypatch.setattr(repeating, "MOST_SHAPES", 2)
-    repeated = Repeated(branched)
+    repeated = Repeated(branched, 1)
     for side in (8, 10, 12, 12, 10, 8):
         step(repeated, picture(1, 3, side, 8))
     assert branched.ran == 4
 
 
 def test_only_gradients_in_float32_are_recorded():
-    repeated = Repeated(lambda images: {"double": images * 2})
+    repeated = Repeated(lambda images: {"double": images * 2}, 1)
     for _ in range(2):
         repeated(picture(1, 3, 12, 14))
         repeated(picture(1, 3, 12, 14).double().requires_grad_(True))
@@ -291,7 +305,7 @@ def test_networks_without_kernels_are_not_recorded():
     """PyTorch takes so long for its convolutions that to record them would not pay."""
     networks = {name: load_network(name, "untrained", 0, "cpu", name != "resnet50") for name in LAYERS}
     found = {name: network.features(network.resolve(LAYERS[name][0])) for name, network in networks.items()}
-    recorded = {name for name, features in found.items() if isinstance(features.repeated(), Repeated)}
+    recorded = {name for name, features in found.items() if isinstance(features.repeated(1), Repeated)}
     assert recorded == {"inception_v3", "vgg19"}
 
 
@@ -300,10 +314,25 @@ def test_kernels_are_launched_together(branched, monkeypatch):
     monkeypatch.setattr(
         playing, "launch", lambda entries, threads: launched.append(len(entries)) or launch(entries, threads)
     )
-    repeated = Repeated(branched)
+    repeated = Repeated(branched, 1)
     for _ in range(2):
         step(repeated, picture(1, 3, 12, 14))
     assert (max(launched), sum(launched)) == (3, 9)
+
+
+@pytest.mark.parametrize("model", ["inception_v3", "resnet50", "vgg19"])
+def test_a_played_step_takes_the_memory_that_was_foretold(model):
+    network = load_network(model, "untrained", 0, "cpu", True)
+    scoring = Scoring(tuple(Energy(*network.resolve(layer)) for layer in LAYERS[model]))
+    features, size = network.features(scoring.layers), (192, 256)
+    rooms = []
+    for gradients in (1, 2):
+        repeated = Repeated(features, gradients)
+        whole_image_gradient(repeated, scoring)(picture(3, *size), (0, 0))
+        (recording,) = repeated.recordings.values()
+        rooms.append(recording.room)
+    assert rooms[0] <= rooms[1]
+    assert rooms[0] <= 1.2 * gradient_bytes(features, scoring, size) / WORKSPACE
 
 
 def test_pytorchs_compiler_is_not_loaded():
@@ -314,7 +343,7 @@ from torch import nn
 from phosphene.models.convolution import FrozenConv
 from phosphene.models.repeating import Repeated
 conv = FrozenConv(nn.Conv2d(16, 16, 3).requires_grad_(False), 0.0, 1.0)
-repeated = Repeated(lambda images: {"y": conv(images)})
+repeated = Repeated(lambda images: {"y": conv(images)}, 1)
 for _ in range(2):
     images = torch.rand(1, 16, 8, 8, requires_grad=True)
     torch.autograd.grad(repeated(images)["y"].sum(), images)
@@ -354,7 +383,7 @@ def test_a_score_of_means_is_played_too():
     (node,) = network.resolve("layer1.0")
     scoring = Scoring((Mean(node, channels=(3, 5), position=(0.2, 0.7)),))
     features = network.features(scoring.layers)
-    plain, ours = (whole_image_gradient(each, scoring) for each in (features, features.repeated()))
+    plain, ours = (whole_image_gradient(each, scoring) for each in (features, features.repeated(1)))
     for k in range(3):
         image = picture(3, 64, 72, seed=k)
         assert torch.equal(ours(image, (k, 5 * k))[1], plain(image, (k, 5 * k))[1])

@@ -39,13 +39,16 @@ class Features(nn.Module):
             named: Mapping[str, Activation] = super().__call__(images)
             return named
 
-    def repeated(self) -> FeaturesFn:
-        """Return these for the steps of a dream: recorded and played where our own kernels do most of the work."""
+    def repeated(self, gradients: int) -> FeaturesFn:
+        """Return these for the steps of a dream, each of which asks for a number of gradients.
+
+        What they do is recorded and played where our own kernels do most of the work.
+        """
         if not any(isinstance(part, FrozenConv) and part.is_compiled for part in self.modules()):
             return self
         from phosphene.models.repeating import Repeated
 
-        return Repeated(self)
+        return Repeated(self, gradients)
 
     @property
     def grid(self) -> int:

@@ -26,12 +26,13 @@ Pattern = tuple[bool, ...]
 class Recording:
     """What a network does for images of one shape: forth, and back from some of its results.
 
-    Storages that are made without being written to lie together, in `room` bytes, but for those of results.
+    Storages that are made without being written to lie together, in `room` bytes, but for those of results. With
+    `goes_again`, more than one way back is taken in a step.
     """
 
-    def __init__(self, recorder: Recorder, forth: Tape, back: Mapping[Pattern, Tape]) -> None:
+    def __init__(self, recorder: Recorder, forth: Tape, back: Mapping[Pattern, Tape], goes_again: bool) -> None:
         tapes, sizes = [forth, *back.values()], recorder.sizes
-        lives, results = _lives(tapes), {place.storage for tape in tapes for place in tape.results}
+        lives, results = _lives(tapes, goes_again), {place.storage for tape in tapes for place in tape.results}
         inner = sorted((recorder.empty & lives.keys()) - results)
         begins, self.room = laid_out([sizes[k] for k in inner], [lives[k] for k in inner])
         self.begins = dict(zip(inner, begins, strict=True))
@@ -162,14 +163,14 @@ def _parts(calls: Sequence[Launch | Operation]) -> Iterator[tuple[Launches | Ope
         yield from ((call, 1) for call in row if isinstance(call, Operation))
 
 
-def _lives(tapes: Sequence[Tape]) -> dict[int, Life]:
-    """Return when each storage is used; what is made forth and used back is there until the end, to go back again."""
+def _lives(tapes: Sequence[Tape], goes_again: bool) -> dict[int, Life]:
+    """Return when each storage is used; to go back again, what is made forth and used back is there until the end."""
     lives: dict[int, Life] = {}
     for number, call in enumerate(chain(*(tape.calls for tape in tapes))):
         for storage in call.storages:
             lives[storage] = lives.get(storage, (number, number))[0], number
     back, end = len(tapes[0].calls), sum(len(tape.calls) for tape in tapes)
-    return {k: (first, end if first < back <= last else last) for k, (first, last) in lives.items()}
+    return {k: (first, end if goes_again and first < back <= last else last) for k, (first, last) in lives.items()}
 
 
 def _as_recorded(tensor: Tensor, place: Place) -> Tensor:

@@ -37,11 +37,12 @@ class Key(NamedTuple):
 class Repeated:
     """A network, images [batch, 3, height, width] to named tensors, for the steps of a dream.
 
-    It is recorded and played where it is asked for its images' gradient, on the CPU in float32.
+    It is recorded and played where it is asked for its images' gradient, on the CPU in float32. `gradients` says how
+    many are asked for in a step; with one, memory is free for others as soon as the way back has passed.
     """
 
-    def __init__(self, network: Callable[[Tensor], Mapping[str, Tensor]]) -> None:
-        self.network = network
+    def __init__(self, network: Callable[[Tensor], Mapping[str, Tensor]], gradients: int) -> None:
+        self.network, self.goes_again = network, gradients > 1
         self.names: list[str] = []
         self.recordings: dict[Key, Recording] = {}
 
@@ -102,14 +103,17 @@ class Take:
         """Return the gradient, and keep what is known now, if that holds for as many threads as it was asked for."""
         pattern = _pattern(slopes)
         if pattern in self.back_tapes or thread_count() != self.key.threads:
-            return _gradient(self.results, slopes, self.images)
+            return self._gradient(slopes)
         own = tuple(None if slope is None else slope.clone() for slope in slopes)
         given = [slope for slope in own if slope is not None]
-        (gradient,), self.back_tapes[pattern] = self.recorder.record(
-            given, lambda: [_gradient(self.results, own, self.images)]
+        (gradient,), self.back_tapes[pattern] = self.recorder.record(given, lambda: [self._gradient(own)])
+        self.repeated.keep(
+            self.key, Recording(self.recorder, self.tape, dict(self.back_tapes), self.repeated.goes_again)
         )
-        self.repeated.keep(self.key, Recording(self.recorder, self.tape, dict(self.back_tapes)))
         return gradient
+
+    def _gradient(self, slopes: Slopes) -> Tensor:
+        return _gradient(self.results, slopes, self.images, self.repeated.goes_again)
 
 
 class Replay:
@@ -120,11 +124,11 @@ class Replay:
         if recording.is_new:
             give_back()  # what the recorded step had in pieces, and this one has in one
             recording.is_new = False
-        self.performance = Performance(recording, key.threads)
+        self.performance: Performance | None = None
 
     def forth(self, images: Tensor) -> list[Tensor]:
         """Return the network's results."""
-        self.images = images.detach()
+        self.images, self.performance = images.detach(), Performance(self.recording, self.key.threads)
         return self.performance.play(self.recording.forth, [images])
 
     def back(self, slopes: Slopes) -> Tensor:
@@ -133,18 +137,22 @@ class Replay:
         What is raised stays the same in a dream, so that is no more than once for a shape.
         """
         reel = self.recording.back.get(_pattern(slopes))
-        if reel:
-            (gradient,) = self.performance.play(reel, [slope for slope in slopes if slope is not None])
-            return gradient
-        self.repeated.recordings.pop(self.key, None)
-        images = self.images.requires_grad_(True)
-        return _gradient(self.repeated.run(images), slopes, images)
+        if reel is None:
+            self.repeated.recordings.pop(self.key, None)
+            images = self.images.requires_grad_(True)
+            return _gradient(self.repeated.run(images), slopes, images, goes_again=False)
+        if self.performance is None:
+            raise RuntimeError("the way back was taken, and what it needs is gone")
+        (gradient,) = self.performance.play(reel, [slope for slope in slopes if slope is not None])
+        if not self.repeated.goes_again:
+            self.performance = None
+        return gradient
 
 
-def _gradient(results: Sequence[Tensor], slopes: Slopes, images: Tensor) -> Tensor:
+def _gradient(results: Sequence[Tensor], slopes: Slopes, images: Tensor, goes_again: bool) -> Tensor:
     pairs = [(result, slope) for result, slope in zip(results, slopes, strict=True) if slope is not None]
     chosen, given = zip(*pairs, strict=True)
-    return torch.autograd.grad(chosen, images, given, retain_graph=True)[0]
+    return torch.autograd.grad(chosen, images, given, retain_graph=goes_again)[0]
 
 
 def _pattern(slopes: Slopes) -> Pattern:
