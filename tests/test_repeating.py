@@ -15,11 +15,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from phosphene.gradient import whole_image_gradient
 from phosphene.job import load_network
 from phosphene.memory import WORKSPACE, gradient_bytes
-from phosphene.models import launching, playing, repeating
+from phosphene.models import launching, playing, pooling, repeating
 from phosphene.models.convolution import FrozenConv
 from phosphene.models.launching import Kernel, overheard
 from phosphene.models.playing import LINE, laid_out
 from phosphene.models.pooling import FrozenMaximum
+from phosphene.models.recording import Operation
 from phosphene.models.repeating import Repeated
 from phosphene.objective import Energy, Mean, Scoring
 
@@ -43,6 +44,20 @@ def frozen(*arguments, low=0.0, **settings):
     return FrozenConv(conv.requires_grad_(False), low, inf)
 
 
+class Turned(torch.autograd.Function):
+    """Does nothing forth, and reads a constant on the way back."""
+
+    constant = torch.tensor(-2.0)
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, slope):
+        return slope * Turned.constant
+
+
 class Branched(nn.Module):
     """Kernels and PyTorch's operations: views, a sum in place, a slice that is overwritten, a split and a cat."""
 
@@ -58,7 +73,7 @@ class Branched(nn.Module):
         x = self.stem((images - 0.5) * torch.linspace(1, 2, 3)[:, None, None])
         first, second = torch.split(self.one(x), [16, 32], 1)
         left, right = self.left(first), self.right(second)
-        joined = torch.cat([left, torch.tanh(right)], 1)
+        joined = Turned.apply(torch.cat([left, torch.tanh(right)], 1))
         shifted = joined.clone()
         shifted[:, :8] = joined[:, 8:16] + 1
         shifted.mul_(0.5)
@@ -335,12 +350,23 @@ def test_a_played_step_takes_the_memory_that_was_foretold(model):
     assert rooms[0] <= 1.2 * gradient_bytes(features, scoring, size) / WORKSPACE
 
 
+def test_what_is_only_asked_for_its_shape_is_not_played(branched):
+    pooling._pooled.cache_clear()
+    repeated = Repeated(branched, 1)
+    step(repeated, picture(1, 3, 12, 14))
+    (recording,) = repeated.recordings.values()
+    names = {part.function.__name__ for part, _ in recording.forth.parts if isinstance(part, Operation)}
+    assert "cat.default" in names
+    assert not [name for name in names if "pool" in name]
+
+
 def test_pytorchs_compiler_is_not_loaded():
     """It takes a second and 140 MB."""
     program = """
 import sys, torch
 from torch import nn
 from phosphene.models.convolution import FrozenConv
+from phosphene.models.recording import Operation
 from phosphene.models.repeating import Repeated
 conv = FrozenConv(nn.Conv2d(16, 16, 3).requires_grad_(False), 0.0, 1.0)
 repeated = Repeated(lambda images: {"y": conv(images)}, 1)
