@@ -69,13 +69,13 @@ class Launches:
     """Kernels that are launched one after the other."""
 
     def __init__(self, row: Sequence[Launch]) -> None:
-        self.addresses = [launch.address for launch in row]
-        self.starts = np.cumsum([0, *(len(launch.block) for launch in row)])[:-1]
-        self.blocks = np.concatenate([launch.block for launch in row])
-        holes = [np.array(launch.holes) + start for launch, start in zip(row, self.starts, strict=True)]
+        self.addresses = [call.address for call in row]
+        self.starts = np.cumsum([0, *(len(call.block) for call in row)])[:-1]
+        self.blocks = np.concatenate([call.block for call in row])
+        holes = [np.array(call.holes) + start for call, start in zip(row, self.starts, strict=True)]
         self.holes = np.concatenate(holes)
-        self.storages = np.concatenate([launch.storages for launch in row])
-        self.offsets = np.concatenate([launch.offsets for launch in row])
+        self.storages = np.concatenate([call.storages for call in row])
+        self.offsets = np.concatenate([call.offsets for call in row])
 
     def run(self, addresses: NDArray[np.int64], threads: int) -> None:
         """Run them, given where the storages are."""
