@@ -221,10 +221,8 @@ def _freeze_clamp(network: fx.GraphModule, node: fx.Node) -> None:
 
 def _adding_conv(network: fx.GraphModule, node: fx.Node) -> FrozenConv | None:
     """Return a node's convolution if it can take over the sum that reads it, and nobody else reads it."""
-    conv = _module_of(network, node)
-    if not isinstance(conv, FrozenConv) or not isinstance(conv.quickest, Pointwise):
-        return None
-    return None if conv.clamps or len(node.args) > 1 or len(node.users) > 1 else conv
+    conv = _product_of(network, node)
+    return None if conv is None or conv.clamps or len(node.args) > 1 or len(node.users) > 1 else conv
 
 
 def _pass_on(network: fx.GraphModule, node: fx.Node) -> None:
@@ -235,9 +233,9 @@ def _pass_on(network: fx.GraphModule, node: fx.Node) -> None:
     readers = [reader for reader in network.graph.nodes if reader in node.users]
     if len(readers) < 2:
         return
-    first = next((reader for reader in readers if _is_strided_product(network, reader)), readers[0])
-    conv = _module_of(network, first)
-    if not isinstance(conv, FrozenConv) or not isinstance(conv.quickest, Pointwise) or node in first.args[1:]:
+    first = next((reader for reader in readers if _reads_with_stride(network, reader)), readers[0])
+    conv = _product_of(network, first)
+    if conv is None or node in first.args[1:]:
         return
     if first is not readers[0]:
         readers[0].prepend(first)
@@ -253,12 +251,16 @@ def _pass_on(network: fx.GraphModule, node: fx.Node) -> None:
     conv.passes_on, conv.owns_beside = True, _is_read_once(network, passed)
 
 
-def _is_strided_product(network: fx.GraphModule, node: fx.Node) -> bool:
+def _reads_with_stride(network: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a node is a product of our own that reads every second place, say, of its only input."""
+    conv = _product_of(network, node)
+    return conv is not None and conv.stride != (1, 1) and len(node.args) == 1
+
+
+def _product_of(network: fx.GraphModule, node: fx.Node) -> FrozenConv | None:
+    """Return a node's convolution if it is a product of our own, which can add what stands around it."""
     conv = _module_of(network, node)
-    if not isinstance(conv, FrozenConv) or not isinstance(conv.quickest, Pointwise):
-        return False
-    return conv.stride != (1, 1) and len(node.args) == 1
+    return conv if isinstance(conv, FrozenConv) and isinstance(conv.quickest, Pointwise) else None
 
 
 def _result_of(node: fx.Node, conv: FrozenConv) -> fx.Node:
