@@ -41,7 +41,7 @@ def differentiate(
     They are one gradient, or one a term when balanced. `views` are the layers' views of what each image is a window of;
     for a whole image, its roll as a fraction is enough. The images have one size.
     """
-    pixels = _stacked(images).detach().requires_grad_(True)
+    pixels = _stacked(images).requires_grad_(True)
     activations = features(repeat_up_to(pixels, min_side))
     for activation in activations.values():
         activation.register_hook(_laid_out)  # type: ignore[no-untyped-call]
