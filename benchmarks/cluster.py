@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from size import photograph, processor_seconds
 
-from phosphene.allocation import keep_freed
-from phosphene.distribute import cluster_map
-from phosphene.huge import run as streaming
-from phosphene.huge.order import begin
-from phosphene.settings import Recipe
+from phosphene.cluster import cluster_map
+from phosphene.disk import run as streaming
+from phosphene.disk.plan import begin
+from phosphene.malloc import keep_freed
+from phosphene.recipe.settings import Recipe
 
 STEPS = 4
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import torch
 
 from phosphene import imagefile
-from phosphene.binding import reach_of, tiling_of
-from phosphene.gradient import whole_image_gradient
-from phosphene.job import load_network
-from phosphene.models.registry import named
-from phosphene.objective import Energy, Scoring
-from phosphene.resample import resize
-from phosphene.settings import Recipe
+from phosphene.dreaming.gradient import whole_image_gradient
+from phosphene.dreaming.objective import Energy, Scoring
+from phosphene.dreaming.resample import resize
+from phosphene.networks.registry import named
+from phosphene.recipe.settings import Recipe
+from phosphene.setup.builders import reach_of, tiling_of
+from phosphene.setup.session import load_network
 
 TILE, ENLARGED, MIRRORED, LIMIT = 128, (1152, 1152), 256, 0.01
 SIZE = (ENLARGED[0] + 2 * MIRRORED, ENLARGED[1] + 2 * MIRRORED)

@@ -23,15 +23,15 @@ def status(key: str) -> int:
 
 
 def measure(model: str, layer: str, side: int) -> None:
-    from phosphene.allocation import begin_again, give_back, keep_freed
+    from phosphene.malloc import begin_again, give_back, keep_freed
 
     begin_again()
     import torch
 
-    from phosphene.gradient import whole_image_gradient
-    from phosphene.job import load_network
-    from phosphene.memory import gradient_bytes
-    from phosphene.objective import Energy, Scoring
+    from phosphene.dreaming.gradient import whole_image_gradient
+    from phosphene.dreaming.objective import Energy, Scoring
+    from phosphene.setup.memory import gradient_bytes
+    from phosphene.setup.session import load_network
 
     torch.set_num_threads(1)
     keep_freed()

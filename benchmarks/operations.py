@@ -7,8 +7,8 @@ from unittest.mock import patch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from phosphene.models import pointwise
-from phosphene.models.winograd import Spectrum
+from phosphene.engine.cpu import pointwise
+from phosphene.engine.cpu.winograd import Spectrum
 
 
 class Operations(TorchDispatchMode):

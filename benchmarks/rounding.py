@@ -16,11 +16,11 @@ from speed_step import LAYERS, plain
 from torch import Tensor
 
 from phosphene import imagefile
-from phosphene.gradient import whole_image_gradient
-from phosphene.job import load_network
-from phosphene.models.network import Network
-from phosphene.objective import Energy, Scoring
-from phosphene.resample import resize
+from phosphene.dreaming.gradient import whole_image_gradient
+from phosphene.dreaming.objective import Energy, Scoring
+from phosphene.dreaming.resample import resize
+from phosphene.networks.network import Network
+from phosphene.setup.session import load_network
 from phosphene.types import GradientFn
 
 

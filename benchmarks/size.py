@@ -50,13 +50,13 @@ def processor_seconds() -> float:
 
 def measure(kind: str, megapixels: float) -> None:
     """Run in a process of its own, and print the result."""
-    from phosphene.allocation import begin_again, keep_freed
+    from phosphene.malloc import begin_again, keep_freed
 
     begin_again()
     import torch
 
-    from phosphene.models.tensors import make_ready
-    from phosphene.settings import Recipe
+    from phosphene.engine.layout import make_ready
+    from phosphene.recipe.settings import Recipe
 
     torch.set_num_threads(1)
     keep_freed()
@@ -66,8 +66,8 @@ def measure(kind: str, megapixels: float) -> None:
     with tempfile.TemporaryDirectory(dir=os.environ.get("SCRATCH")) as folder:
         source, recipe = sys.argv[4], Recipe(**SETTINGS, tile="none" if kind == "whole" else 512)
         if kind == "streamed":
-            from phosphene.huge import run as streaming
-            from phosphene.huge.order import begin
+            from phosphene.disk import run as streaming
+            from phosphene.disk.plan import begin
 
             huge, decode = begin(source, recipe, Path(folder) / "out.tif", device="cpu"), streaming._decode
             started: list[float] = []

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from phosphene.allocation import TUNABLES
+from phosphene.malloc import TUNABLES
 
 HERE = Path(__file__).parent
 KERAS = HERE.parent / ".venv-keras"
@@ -109,9 +109,9 @@ def operations(model: str, size: tuple[int, int]) -> int:
     from operations import Operations
     from speed_step import LAYERS
 
-    from phosphene.job import load_network
-    from phosphene.models.folding import fold_batch_norms
-    from phosphene.models.tracing import cut
+    from phosphene.engine.rewrite import fold_batch_norms
+    from phosphene.networks.graph import cut
+    from phosphene.setup.session import load_network
 
     network = load_network(model, "untrained", 0, "cpu", True)
     nodes = [network.resolve(layer)[0] for layer in LAYERS[model]]

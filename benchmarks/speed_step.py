@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from peak import peak
 
-from phosphene.allocation import keep_freed
-from phosphene.binding import gradient_fn
-from phosphene.job import load_network
-from phosphene.models import network as networks
-from phosphene.models.network import Network
-from phosphene.objective import Energy, Scoring
-from phosphene.settings import Recipe
+from phosphene.dreaming.objective import Energy, Scoring
+from phosphene.malloc import keep_freed
+from phosphene.networks import network as networks
+from phosphene.networks.network import Network
+from phosphene.recipe.settings import Recipe
+from phosphene.setup.builders import gradient_fn
+from phosphene.setup.session import load_network
 from phosphene.types import GradientFn
 
 LAYERS = {

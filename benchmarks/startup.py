@@ -19,8 +19,8 @@ TIMES, PICTURES = 3, 5
 LIBRARIES = ("torch", "torch; import torchvision", "torch; import torchvision, timm", "torch; import phosphene.job")
 SETUP = """
 import time, torch
-from phosphene.models import registry, weights
-from phosphene.models.network import Network
+from phosphene.networks import registry, weights
+from phosphene.networks.network import Network
 card = registry.card("efficientnet_lite0")
 module, identity = weights.load(card, "pretrained", 0)
 begun = time.perf_counter()

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 
 from phosphene import imagefile
-from phosphene.ascent import climb
+from phosphene.dreaming.ascent import climb
+from phosphene.dreaming.norms import NORMS, normalise
+from phosphene.dreaming.render import IN_MEMORY, Medium, render
 from phosphene.job import prepare
-from phosphene.norms import NORMS, normalise
-from phosphene.render import IN_MEMORY, Medium, render
-from phosphene.settings import Recipe
+from phosphene.recipe.settings import Recipe
 from phosphene.types import Image
 
 SETTINGS = {"size": 320, "layers": ("blocks.4.2", "blocks.5.1")}

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import phosphene
 from phosphene.imagefile import read
-from phosphene.models.looks import LOOKS
+from phosphene.recipe.looks import LOOKS
 
 MODEL = "efficientnet_lite0"
 QUALITY = {"quality": 88, "optimize": True, "progressive": True}

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
-from phosphene.models.card import ModelCard
-from phosphene.models.network import Network
+from phosphene.networks.card import ModelCard
+from phosphene.networks.network import Network
 
 CHROMIUM = shutil.which("chromium")
 MEAN = (0.4, 0.5, 0.6)

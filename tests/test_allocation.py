@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from phosphene.allocation import TUNABLES
+from phosphene.malloc import TUNABLES
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the settings")
 
 ONE = 4 * 2**24
 STEPS = f"""
 import resource, sys, torch
-from phosphene.allocation import keep_freed, keep_nothing
+from phosphene.malloc import keep_freed, keep_nothing
 if sys.argv[1] == "kept, with few addresses":
     resource.setrlimit(resource.RLIMIT_AS, (2**40, 2**40))
 if sys.argv[1].startswith("kept"):
@@ -40,8 +40,8 @@ print(faults() - before)
 
 BUDGETS = """
 import torch
-from phosphene.allocation import keep_freed
-from phosphene.memory import budget, in_use
+from phosphene.malloc import keep_freed
+from phosphene.setup.memory import budget, in_use
 keep_freed()
 torch.ones(8)
 def left():
@@ -55,7 +55,7 @@ print(before, left(), kept, in_use())
 
 AGAIN = """
 import os, sys
-from phosphene.allocation import begin_again
+from phosphene.malloc import begin_again
 print("begun", flush=True)
 begin_again()
 print(os.environ["GLIBC_TUNABLES"], *sys.argv[1:])

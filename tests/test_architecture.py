@@ -11,36 +11,34 @@ import phosphene
 
 ROOT = Path(phosphene.__file__).parent
 
-# Lowest first. A module may import from those in front of it, and from its own layer where that says so.
+# Lowest first. A room may import from those in front of it, and from itself.
 LAYERS = [
-    {"errors", "allocation"},
-    {"types", "terms"},
-    {"settings"},
-    {"resample", "imagefile", "sums", "record"},
-    {"objective"},
-    {"pyramid", "norms", "models"},
-    {"ascent", "gradient", "choose"},
-    {"render", "tiling", "command"},
-    {"canvas"},
-    {"binding", "memory", "recognise"},
-    {"preflight"},
-    {"job", "distribute"},
-    {"huge"},
+    {"errors", "malloc", "libraries"},
+    {"types"},
+    {"engine", "imagefile"},
+    {"networks"},
+    {"recipe"},
+    {"dreaming"},
+    {"recognise"},
+    {"setup"},
+    {"disk", "cluster"},
+    {"job"},
     {"api"},
     {"studies"},
     {"cli", "studio"},
     {"__main__"},
 ]
 STRANGERS = [
-    ("render", "models"),
-    ("render", "tiling"),
-    ("render", "distribute"),
-    ("imagefile", "pyramid"),
-    ("pyramid", "imagefile"),
-    ("models", "objective"),
-    ("objective", "models"),
-    ("models", "imagefile"),
-    ("imagefile", "models"),
+    ("dreaming", "networks"),
+    ("dreaming", "engine"),
+    ("networks", "recipe"),
+    ("networks", "imagefile"),
+    ("networks", "dreaming"),
+    ("imagefile", "networks"),
+    ("imagefile", "recipe"),
+    ("imagefile", "dreaming"),
+    ("engine", "networks"),
+    ("engine", "recipe"),
     ("cli", "studio"),
 ]
 

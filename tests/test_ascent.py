@@ -7,11 +7,11 @@ import pytest
 import scipy.stats
 import torch
 
-from phosphene.ascent import ascend, draw_shift
+from phosphene.dreaming.ascent import ascend, draw_shift
+from phosphene.dreaming.gradient import check_finite, whole_image_gradient
+from phosphene.dreaming.objective import Mean, Scoring
 from phosphene.errors import NonFiniteGradientError
-from phosphene.gradient import check_finite, whole_image_gradient
-from phosphene.objective import Mean, Scoring
-from phosphene.settings import Ascent
+from phosphene.recipe.settings import Ascent
 
 
 def rng(seed: int = 0) -> torch.Generator:

@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from phosphene.binding import gradient_fn, tiling_of
-from phosphene.canvas import raster, strips
-from phosphene.canvas.raster import Raster, create
-from phosphene.canvas.surface import Surface
+from phosphene.disk import raster, strips
+from phosphene.disk.raster import Raster, create
+from phosphene.disk.surface import Surface
+from phosphene.dreaming.exact_sums import SEGMENT
+from phosphene.dreaming.objective import Energy, Mean, Scoring
+from phosphene.dreaming.render import finish, render
+from phosphene.dreaming.resample import resize, roll
 from phosphene.errors import StoreError
-from phosphene.models.network import Network
-from phosphene.objective import Energy, Mean, Scoring
-from phosphene.render import finish, render
-from phosphene.resample import resize, roll
-from phosphene.settings import Recipe
-from phosphene.sums import SEGMENT
+from phosphene.networks.network import Network
+from phosphene.recipe.settings import Recipe
+from phosphene.setup.builders import gradient_fn, tiling_of
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ def test_a_store_that_is_gone(photo, tmp_path):
 
 
 def test_a_listener_sees_every_so_many_pixels(tmp_path, photo, monkeypatch):
-    monkeypatch.setattr("phosphene.canvas.surface.SHOWN", 40)
+    monkeypatch.setattr("phosphene.disk.surface.SHOWN", 40)
     size = (90, SEGMENT + 276)
     dream, photograph, recipe = photo(*size), photo(*size).flip(1), Recipe(colour="original")
     shown = Surface(tmp_path, recipe).show(on_disk(tmp_path, dream, "dream"), on_disk(tmp_path, photograph), recipe)

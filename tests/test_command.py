@@ -6,10 +6,9 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from phosphene.choose import choose
 from phosphene.cli import app
-from phosphene.command import command, flag, shortest
-from phosphene.models.looks import LOOKS
+from phosphene.recipe.looks import LOOKS
+from phosphene.recipe.spelling import choose, command, flag, shortest
 
 SETTINGS = st.fixed_dictionaries(
     {},

@@ -13,18 +13,18 @@ from timm.layers import Conv2dSame
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from phosphene.binding import tiling_of
-from phosphene.gradient import whole_image_gradient
-from phosphene.job import load_network
-from phosphene.models import pointwise, winograd
-from phosphene.models.convolution import FrozenConv
-from phosphene.models.network import Network
-from phosphene.models.products import ROWS
-from phosphene.models.tensors import pixels
-from phosphene.models.ways import Direct, FilteredStem, Pointwise, Product, Stem, Winograd
-from phosphene.models.winograd import BLOCK
-from phosphene.objective import Energy, Scoring
-from phosphene.settings import Recipe
+from phosphene.dreaming.gradient import whole_image_gradient
+from phosphene.dreaming.objective import Energy, Scoring
+from phosphene.engine.algorithms import Direct, FilteredStem, Pointwise, Product, Stem, Winograd
+from phosphene.engine.conv import FrozenConv
+from phosphene.engine.cpu import pointwise, winograd
+from phosphene.engine.cpu.gemm import ROWS
+from phosphene.engine.cpu.winograd import BLOCK
+from phosphene.engine.layout import pixels
+from phosphene.networks.network import Network
+from phosphene.recipe.settings import Recipe
+from phosphene.setup.builders import tiling_of
+from phosphene.setup.session import load_network
 
 torch.manual_seed(0)
 CASES = [
@@ -328,8 +328,8 @@ def test_processors_with_shorter_vectors(tmp_path):
     script = """
 import torch
 from torch import nn
-from phosphene.models.convolution import FrozenConv
-from phosphene.models.lanes import LANES
+from phosphene.engine.conv import FrozenConv
+from phosphene.engine.cpu.lanes import LANES
 assert LANES == 8
 for conv in (nn.Conv2d(24, 40, 3, padding=1), nn.Conv2d(48, 16, 1), nn.Conv2d(3, 32, 3, stride=2)):
     conv.requires_grad_(False)
@@ -448,7 +448,7 @@ def test_kernels_need_no_folder_to_be_kept_in():
 from numba.core.caching import CacheImpl
 CacheImpl._locator_classes = []
 import torch
-from phosphene.models import winograd
+from phosphene.networks import winograd
 weight = torch.randn(16, 16, 3, 3)
 image = torch.randn(1, 16, 9, 9)
 spectrum = winograd.spectrum_of(weight, (1, 1), back=False)
@@ -463,8 +463,8 @@ print(torch.allclose(found, torch.nn.functional.conv2d(image, weight, padding=1)
 def test_what_a_first_call_waits_for_is_said(tmp_path):
     script = """
 import sys, torch
-from phosphene.models import launching, winograd
-from phosphene.models.convolution import FrozenConv
+from phosphene.networks import launching, winograd
+from phosphene.engine.conv import FrozenConv
 launching.PATIENCE = float(sys.argv[1])
 conv = FrozenConv(torch.nn.Conv2d(16, 16, 3).requires_grad_(False))
 conv(torch.zeros(1, 16, 9, 9)), conv(torch.zeros(1, 16, 9, 8))

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from phosphene import imagefile
-from phosphene.canvas import deepzoom
 from phosphene.cli import run as phosphene
-from phosphene.huge.order import begin
-from phosphene.huge.run import run
-from phosphene.record import from_toml
-from phosphene.resample import resize
-from phosphene.settings import Recipe
+from phosphene.disk import deepzoom
+from phosphene.disk.plan import begin
+from phosphene.disk.run import run
+from phosphene.dreaming.resample import resize
+from phosphene.recipe.provenance import from_toml
+from phosphene.recipe.settings import Recipe
 
 RECIPE = Recipe(layers=("blocks.1.1",), octaves=1, steps=1, size="full", tile=1024, halo=0, step_size=1e-4)
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from phosphene import imagefile
+from phosphene.disk.plan import begin, reopen
+from phosphene.disk.run import run
+from phosphene.dreaming.resample import resize
 from phosphene.errors import StoreError, UsageError
-from phosphene.huge.order import begin, reopen
-from phosphene.huge.run import run
-from phosphene.resample import resize
-from phosphene.settings import Recipe
+from phosphene.recipe.settings import Recipe
 
 pytest.importorskip("ray")
-from phosphene.distribute import PORTIONS, cluster_map, portions
+from phosphene.cluster import PORTIONS, cluster_map, portions
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray leaves sockets and files open
 
@@ -62,7 +62,7 @@ def test_a_cluster_makes_the_same_bytes(over, photograph, alone, tmp_path):
 
 @pytest.mark.parametrize("at_a_time", [1, PORTIONS])
 def test_workers_that_are_killed_cost_nothing_else(over, photograph, alone, tmp_path, monkeypatch, at_a_time):
-    monkeypatch.setattr("phosphene.distribute.PORTIONS", at_a_time)
+    monkeypatch.setattr("phosphene.cluster.PORTIONS", at_a_time)
     target, chance, killed, done = tmp_path / "out.tif", random.Random(0), [], threading.Event()
 
     def kill():

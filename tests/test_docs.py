@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from phosphene.cli import app
-from phosphene.models.looks import LOOKS
-from phosphene.settings import Recipe
+from phosphene.recipe.looks import LOOKS
+from phosphene.recipe.settings import Recipe
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -59,7 +59,7 @@ def test_the_changelog_knows_this_version():
 
 
 def test_the_default_model_is_the_one_that_needs_no_download():
-    from phosphene.models.card import DEFAULT_MODEL
+    from phosphene.networks.cards import DEFAULT_MODEL
 
     assert Recipe().model == DEFAULT_MODEL
     assert any(

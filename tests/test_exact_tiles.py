@@ -5,14 +5,14 @@ import copy
 import pytest
 import torch
 
-from phosphene.binding import reach_of, tiling_of
-from phosphene.gradient import whole_image_gradient
-from phosphene.job import load_network
-from phosphene.models.network import Network
-from phosphene.models.registry import named
-from phosphene.objective import Energy, Scoring
-from phosphene.settings import Recipe
-from phosphene.tiling import round_up, tiled_gradient
+from phosphene.dreaming.gradient import whole_image_gradient
+from phosphene.dreaming.objective import Energy, Scoring
+from phosphene.dreaming.tiling import round_up, tiled_gradient
+from phosphene.networks.network import Network
+from phosphene.networks.registry import named
+from phosphene.recipe.settings import Recipe
+from phosphene.setup.builders import reach_of, tiling_of
+from phosphene.setup.session import load_network
 
 LAYERS = [(card, layer) for card in named() for layer in card.layers]
 TILE = 64

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from phosphene.models.filtering import MOST_TAPS, adjoint, beyond, can_filter, filtering, places_of
-from phosphene.models.lanes import LANES
-from phosphene.models.products import HALF, PANEL, ROWS, multiply, multiply_and_clamp
-from phosphene.models.vectors import linear_map, load, load_where, store, store_clamped, store_shifted
+from phosphene.engine.cpu.gemm import HALF, PANEL, ROWS, multiply, multiply_and_clamp
+from phosphene.engine.cpu.lanes import LANES
+from phosphene.engine.cpu.toom_cook import MOST_TAPS, adjoint, beyond, can_filter, filtering, places_of
+from phosphene.engine.cpu.vectors import linear_map, load, load_where, store, store_clamped, store_shifted
 
 RANDOM = np.random.default_rng(0)
 

@@ -12,15 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from phosphene.job import load_network
-from phosphene.models import clamping, convolution, kernels, tensors
-from phosphene.models.clamping import FrozenClamp, clamp_, masked
-from phosphene.models.convolution import FrozenConv
-from phosphene.models.folding import freeze
-from phosphene.models.network import Network
-from phosphene.models.pooling import FrozenMaximum, FrozenMean
-from phosphene.models.registry import named
-from phosphene.models.ways import Direct, FilteredStem, Pointwise, Product, Stem, Winograd
+from phosphene.engine import clamp as clamping
+from phosphene.engine import conv as convolution
+from phosphene.engine import layout as tensors
+from phosphene.engine.algorithms import Direct, FilteredStem, Pointwise, Product, Stem, Winograd
+from phosphene.engine.clamp import FrozenClamp, clamp_, masked
+from phosphene.engine.conv import FrozenConv
+from phosphene.engine.cpu import loops as kernels
+from phosphene.engine.pool import FrozenMaximum, FrozenMean
+from phosphene.engine.rewrite import freeze
+from phosphene.networks.network import Network
+from phosphene.networks.registry import named
+from phosphene.setup.session import load_network
 
 SHAPES = [(2, 5, 7, 9), (3, 1, 4, 4), (4, 10), (1, 70, 123, 125), (2, 1, 1024, 513)]
 LIMITS = [(0.0, inf), (0.0, 0.6), (-0.5, 0.5)]
@@ -86,9 +89,9 @@ def test_a_small_clamp_leaves_channels_where_they_are(way):
 def test_all_kernels_can_be_made_ready():
     script = """
 import torch
-from phosphene.models.tensors import make_ready
+from phosphene.engine.layout import make_ready
 make_ready((1024, 1024))
-from phosphene.models import kernels
+from phosphene.networks import kernels
 names = ("clamp", "clamp_sum", "leave", "let_through", "largest", "largest_back", "mean")
 assert all("compiled" in vars(getattr(kernels, "_" + name)) for name in names)
 """

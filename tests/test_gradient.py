@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from phosphene.binding import bind, gradient_fn
-from phosphene.gradient import differentiate, repeat_up_to, whole_image_gradient
-from phosphene.objective import ChannelMatch, Energy, Match, Mean, Scoring
-from phosphene.settings import Target, Tiles
-from phosphene.terms import channel, layer
+from phosphene.dreaming.gradient import differentiate, repeat_up_to, whole_image_gradient
+from phosphene.dreaming.objective import ChannelMatch, Energy, Match, Mean, Scoring
+from phosphene.recipe.settings import Target, Tiles
+from phosphene.recipe.terms import channel, layer
+from phosphene.setup.builders import bind, gradient_fn
 
 HEIGHT, WIDTH = 7, 6
 SHIFTS = [(0, 0), (2, -3), (-9, 13)]

@@ -14,15 +14,15 @@ import tifffile
 import torch
 
 from phosphene import imagefile
-from phosphene.canvas import files, journal
 from phosphene.cli import run as phosphene
+from phosphene.disk import files, journal
+from phosphene.disk.plan import begin, disk_bytes, is_too_large, reopen
+from phosphene.disk.run import run
+from phosphene.dreaming.resample import resize
 from phosphene.errors import ImageError, OutputExistsError, SettingsError, StoreError, UsageError
-from phosphene.huge.order import begin, disk_bytes, is_too_large, reopen
-from phosphene.huge.run import run
 from phosphene.job import prepare
 from phosphene.job import run as run_in_memory
-from phosphene.resample import resize
-from phosphene.settings import Recipe
+from phosphene.recipe.settings import Recipe
 
 RECIPE = Recipe(
     layers=("blocks.1.1",), octaves=2, steps=3, size="full", tile=64, jitter=20, norm="laplacian", step_size=0.03
@@ -118,7 +118,7 @@ def test_a_tiff_has_a_pyramid(undisturbed):
 
 FORKS = multiprocessing.get_context("forkserver")
 """Processes that share imports, made once, and nothing else; autograd does not outlive a plain fork."""
-FORKS.set_forkserver_preload(["phosphene.huge.run", "phosphene.imagefile", "pytest", "tifffile", "pyvips"])
+FORKS.set_forkserver_preload(["phosphene.disk.run", "phosphene.imagefile", "pytest", "tifffile", "pyvips"])
 
 
 def dream(folder, **started):
@@ -257,7 +257,7 @@ def test_a_disk_that_is_full_loses_nothing(coffee, undisturbed, tmp_path):
 
 def test_too_little_disk_is_said_before_the_first_step(coffee, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1_000_000})
-    monkeypatch.setattr("phosphene.huge.order.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("phosphene.disk.plan.shutil.disk_usage", lambda path: usage)
     needed = disk_bytes(RECIPE, (150, 210), (150, 210)) / 1e6
     with pytest.raises(StoreError, match=f"needs {needed:.0f} MB on disk, and 1 MB are free"):
         begin(str(coffee / "coffee.tif"), RECIPE, tmp_path / "out.tif", device="cpu")

@@ -9,9 +9,10 @@ import torch
 import phosphene
 from phosphene import imagefile
 from phosphene.errors import SettingsError, UnknownNameError, UsageError
-from phosphene.job import describe_device, differences, fitted_size, load_network, prepare, run
-from phosphene.record import from_toml
-from phosphene.settings import PRESETS, Recipe
+from phosphene.job import differences, prepare, run
+from phosphene.recipe.provenance import from_toml
+from phosphene.recipe.settings import PRESETS, Recipe
+from phosphene.setup.session import describe_device, fitted_size, load_network
 
 QUICK = Recipe(layers=("blocks.2.1",), octaves=2, steps=2, size=96)
 

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from phosphene.models import launching
-from phosphene.models.convolution import FrozenConv
-from phosphene.models.launching import Kernel, compiled, given, next_part, run, share
+from phosphene.engine.conv import FrozenConv
+from phosphene.engine.cpu import kernel as launching
+from phosphene.engine.cpu.kernel import Kernel, compiled, given, next_part, run, share
 
 ALL = "float32[1] float32[2] bool[1] uint8[4] int64[2] int float int[3] float32[2]"
 
@@ -155,7 +155,7 @@ def test_a_kept_kernel_is_made_anew_when_what_is_compiled_into_it_changes(tmp_pa
     shutil.copytree(package, copied, ignore=shutil.ignore_patterns("__pycache__"))
     script = """
 import torch
-from phosphene.models import kernels, launching
+from phosphene.networks import kernels, launching
 assert launching.__file__.startswith({root!r})
 values, mask = torch.tensor([-1.0, 2.0, 0.5, 3.0]), torch.zeros(4, dtype=torch.bool)
 kernels.clamp(values, mask, 0.0, 1.0)

@@ -10,13 +10,13 @@ from timm.layers import Conv2dSame
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from phosphene.job import load_network
-from phosphene.models.card import ModelCard
-from phosphene.models.layers import Extent, channels, describe, layer_sizes
-from phosphene.models.network import Network
-from phosphene.models.registry import build as build_network
-from phosphene.models.registry import named
-from phosphene.models.tracing import cut
+from phosphene.networks.card import ModelCard
+from phosphene.networks.graph import cut
+from phosphene.networks.layers import Extent, channels, describe, layer_sizes
+from phosphene.networks.network import Network
+from phosphene.networks.registry import build as build_network
+from phosphene.networks.registry import named
+from phosphene.setup.session import load_network
 
 
 def conv(kernel, stride=1, padding=0, channels=2, **more):

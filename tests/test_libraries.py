@@ -7,14 +7,14 @@ import pytest
 
 ABSENT = """
 import sys
-from phosphene.models.libraries import timm, torchvision
+from phosphene.libraries import timm, torchvision
 assert not [name for name in sys.modules if name.startswith("torch._dynamo")]
 """
 
 COMPILES = f"""
 {ABSENT}
 import torch
-from phosphene.models.libraries import _disable
+from phosphene.libraries import _disable
 doubled = _disable(recursive=False, reason="a test")(lambda x: 2 * x)
 assert doubled(torch.tensor(4)).item() == 8
 assert "torch._dynamo" in sys.modules
@@ -26,7 +26,7 @@ assert torchvision.ops.roi_align(torch.ones(1, 1, 8, 8), torch.tensor([[0.0, 1, 
 HUNGRY = f"""
 {ABSENT}
 from pathlib import Path
-from phosphene.models.libraries import _import_without_compiler
+from phosphene.libraries import _import_without_compiler
 Path("hungry.py").write_text("from torch._dynamo.utils import counters")
 sys.path.insert(0, ".")
 _import_without_compiler("hungry")
@@ -38,7 +38,7 @@ assert hungry.counters is sys.modules["torch._dynamo"].utils.counters
 AFTER = """
 import sys, torch, torch._dynamo
 compiler = torch._dynamo
-import phosphene.models.libraries
+import phosphene.libraries
 assert sys.modules["torch._dynamo"] is compiler
 """
 

@@ -10,12 +10,15 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from phosphene import memory
-from phosphene.binding import tiling_of
+from phosphene.dreaming.gradient import whole_image_gradient
+from phosphene.dreaming.objective import Energy, Scoring
+from phosphene.dreaming.tiling import tiled_gradient
 from phosphene.errors import SettingsError, UsageError
-from phosphene.gradient import whole_image_gradient
-from phosphene.job import load_network
-from phosphene.memory import (
+from phosphene.networks.cards import NAMED
+from phosphene.recipe.settings import Recipe
+from phosphene.setup import memory
+from phosphene.setup.builders import tiling_of
+from phosphene.setup.memory import (
     SIDES,
     fitting_tile,
     gradient_bytes,
@@ -26,11 +29,8 @@ from phosphene.memory import (
     spell_bytes,
     tile_bytes,
 )
-from phosphene.models.card import NAMED
-from phosphene.objective import Energy, Scoring
-from phosphene.preflight import plan_step
-from phosphene.settings import Recipe
-from phosphene.tiling import tiled_gradient
+from phosphene.setup.preflight import plan_step
+from phosphene.setup.session import load_network
 
 LITE0 = ("efficientnet_lite0", "pretrained", 0, "cpu", True)
 
@@ -137,7 +137,7 @@ def test_a_thread_that_memory_ran_out_in_is_not_used_again(photo):
 INTERRUPTED = """
 import signal, threading, time, torch
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell leaves out behind an &
-from phosphene.memory import halving_gradient
+from phosphene.setup.memory import halving_gradient
 begun, ended = threading.Event(), threading.Event()
 def build(side):
     def gradient_of(image, shift):
@@ -175,8 +175,8 @@ STARVED = """
 import resource, sys, torch
 torch.set_num_threads(1)
 from phosphene.job import prepare, run
-from phosphene.memory import in_use
-from phosphene.settings import Recipe
+from phosphene.setup.memory import in_use
+from phosphene.recipe.settings import Recipe
 RECIPE = Recipe(layers=("blocks.2.1",), octaves=1, steps=1, size="full", tile="none", norm="std")
 job = prepare("noise:1500x1500", RECIPE, "cpu")
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -213,16 +213,16 @@ def test_a_convolution_takes_what_it_reads_and_writes_once_more():
 
 PEAK = """
 import sys, torch
-from phosphene.allocation import begin_again, give_back, keep_freed
+from phosphene.malloc import begin_again, give_back, keep_freed
 begin_again()
 keep_freed()
 torch.set_num_threads(1)
-from phosphene.job import load_network
-from phosphene.binding import tiling_of
-from phosphene.memory import tile_bytes
-from phosphene.objective import Energy, Scoring
-from phosphene.settings import Recipe
-from phosphene.tiling import tiled_gradient
+from phosphene.setup.session import load_network
+from phosphene.setup.builders import tiling_of
+from phosphene.setup.memory import tile_bytes
+from phosphene.dreaming.objective import Energy, Scoring
+from phosphene.recipe.settings import Recipe
+from phosphene.dreaming.tiling import tiled_gradient
 network = load_network(sys.argv[1], sys.argv[2], 0, "cpu", True)
 scoring = Scoring((Energy(*network.resolve(sys.argv[3])),))
 tiling = tiling_of(network, scoring, Recipe(halo=128), 512)

@@ -9,8 +9,8 @@ import pytest
 import scipy.ndimage
 import torch
 
-from phosphene.norms import NORMS, normalise
-from phosphene.settings import Ascent
+from phosphene.dreaming.norms import NORMS, normalise
+from phosphene.recipe.settings import Ascent
 
 SIZES = [(1, 1), (1, 7), (5, 1), (33, 18)]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from phosphene.objective import ChannelMatch, Energy, Match, Mean, Score, Scoring, View
+from phosphene.dreaming.objective import ChannelMatch, Energy, Match, Mean, Score, Scoring, View
 
 CHANNELS, ROWS, COLUMNS = 6, 7, 9
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from phosphene.models import pointwise
-from phosphene.models.convolution import FrozenConv
-from phosphene.models.pointwise import convolve
-from phosphene.models.products import WIDTHS, WORD, pack
-from phosphene.models.ways import Pointwise
+from phosphene.engine.algorithms import Pointwise
+from phosphene.engine.conv import FrozenConv
+from phosphene.engine.cpu import pointwise
+from phosphene.engine.cpu.gemm import WIDTHS, WORD, pack
+from phosphene.engine.cpu.pointwise import convolve
 
 LAST = torch.channels_last
 

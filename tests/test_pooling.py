@@ -10,9 +10,10 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import fx, nn
 
-from phosphene.models import kernels, tensors
-from phosphene.models.folding import freeze
-from phosphene.models.pooling import FrozenMean
+from phosphene.engine import layout as tensors
+from phosphene.engine.cpu import loops as kernels
+from phosphene.engine.pool import FrozenMean
+from phosphene.engine.rewrite import freeze
 
 LAST = torch.channels_last
 UNCLAMPED = (-inf, inf)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from phosphene.pyramid import octave_sizes, reinject_detail
-from phosphene.render import render
-from phosphene.settings import Recipe
+from phosphene.dreaming.pyramid import octave_sizes, reinject_detail
+from phosphene.dreaming.render import render
+from phosphene.recipe.settings import Recipe
 
 
 def nothing(image, shift):

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from phosphene.errors import UnknownNameError, UsageError
-from phosphene.models import registry
-from phosphene.models.card import DEFAULT_MODEL, ModelCard
+from phosphene.networks import registry
+from phosphene.networks.card import ModelCard
+from phosphene.networks.cards import DEFAULT_MODEL
 
 # Channels and side of each layer's output, from the report's tables: InceptionV3 at 299 pixels, others at 224.
 INCEPTION_V3 = {"mixed0": (256, 35), "mixed1": (288, 35), "mixed2": (288, 35)}
@@ -200,7 +201,7 @@ def test_cards_hash_compare_and_travel():
 
 
 def test_reading_a_card_does_not_load_torch():
-    code = "import sys, phosphene.models.card; sys.exit('torch' in sys.modules)"
+    code = "import sys, phosphene.networks.card; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
 
 

@@ -8,12 +8,12 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from phosphene.gradient import whole_image_gradient
-from phosphene.objective import Energy, Scoring
-from phosphene.pyramid import octave_sizes
-from phosphene.render import render, with_chroma_of
-from phosphene.resample import resize
-from phosphene.settings import Ascent, Octaves, Recipe
+from phosphene.dreaming.gradient import whole_image_gradient
+from phosphene.dreaming.objective import Energy, Scoring
+from phosphene.dreaming.pyramid import octave_sizes
+from phosphene.dreaming.render import render, with_chroma_of
+from phosphene.dreaming.resample import resize
+from phosphene.recipe.settings import Ascent, Octaves, Recipe
 
 
 @pytest.fixture(scope="session")

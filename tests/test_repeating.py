@@ -12,17 +12,19 @@ from hypothesis import strategies as st
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from phosphene.gradient import whole_image_gradient
-from phosphene.job import load_network
-from phosphene.memory import WORKSPACE, gradient_bytes
-from phosphene.models import launching, playing, pooling, repeating
-from phosphene.models.convolution import FrozenConv
-from phosphene.models.launching import Kernel, overheard
-from phosphene.models.playing import LINE, laid_out
-from phosphene.models.pooling import FrozenMaximum
-from phosphene.models.recording import Operation
-from phosphene.models.repeating import Repeated
-from phosphene.objective import Energy, Mean, Scoring
+from phosphene.dreaming.gradient import whole_image_gradient
+from phosphene.dreaming.objective import Energy, Mean, Scoring
+from phosphene.engine import playing, repeating
+from phosphene.engine import pool as pooling
+from phosphene.engine.conv import FrozenConv
+from phosphene.engine.cpu import kernel as launching
+from phosphene.engine.cpu.kernel import Kernel, overheard
+from phosphene.engine.playing import LINE, laid_out
+from phosphene.engine.pool import FrozenMaximum
+from phosphene.engine.recording import Operation
+from phosphene.engine.repeating import Repeated
+from phosphene.setup.memory import WORKSPACE, gradient_bytes
+from phosphene.setup.session import load_network
 
 LAYERS = {
     "inception_v3": ("maxpool2", "Mixed_6b"),
@@ -367,9 +369,9 @@ def test_pytorchs_compiler_is_not_loaded():
     program = """
 import sys, torch
 from torch import nn
-from phosphene.models.convolution import FrozenConv
-from phosphene.models.recording import Operation
-from phosphene.models.repeating import Repeated
+from phosphene.engine.conv import FrozenConv
+from phosphene.engine.recording import Operation
+from phosphene.engine.repeating import Repeated
 conv = FrozenConv(nn.Conv2d(16, 16, 3).requires_grad_(False), 0.0, 1.0)
 repeated = Repeated(lambda images: {"y": conv(images)}, 1)
 for _ in range(2):

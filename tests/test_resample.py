@@ -7,7 +7,7 @@ import pytest
 import scipy.ndimage
 import torch
 
-from phosphene.resample import blur, laplacian_bands, merge_bands, resize, roll
+from phosphene.dreaming.resample import blur, laplacian_bands, merge_bands, resize, roll
 
 SIZES = [(1, 1), (1, 9), (8, 1), (2, 2), (13, 8), (31, 47)]
 side = st.integers(1, 40)

@@ -1,11 +1,11 @@
 import pytest
 from pydantic import ValidationError
 
-from phosphene.choose import choose, validated
 from phosphene.errors import ImageError, SettingsError, UnknownNameError
-from phosphene.models.looks import DEFAULT_LOOK, LOOKS
-from phosphene.record import Made, from_toml, to_toml
-from phosphene.settings import PRESETS, Recipe
+from phosphene.recipe.looks import DEFAULT_LOOK, LOOKS
+from phosphene.recipe.provenance import Made, from_toml, to_toml
+from phosphene.recipe.settings import PRESETS, Recipe
+from phosphene.recipe.spelling import choose, validated
 
 MADE = Made(
     source='a "cat".png',

@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 import pytest
 import torch
 
-from phosphene.sums import condensed, total
+from phosphene.dreaming.exact_sums import condensed, total
 
 NUMBERS = st.lists(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e100, max_value=1e100), max_size=40)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phosphene.errors import SettingsError
-from phosphene.terms import ClassTerm, LayerTerm, Objective, channel, label, layer, neuron
+from phosphene.recipe.terms import ClassTerm, LayerTerm, Objective, channel, label, layer, neuron
 
 WEIGHTS = st.floats(-100, 100, allow_nan=False)
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.*?]{0,20}", fullmatch=True)

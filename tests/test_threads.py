@@ -5,8 +5,8 @@ import threading
 import pytest
 import torch
 
-from phosphene.models.inspect import untrained_network
-from phosphene.models.layers import describe
+from phosphene.networks.inspect import untrained_network
+from phosphene.networks.layers import describe
 
 
 @pytest.mark.slow

@@ -12,15 +12,15 @@ from timm.layers import BatchNormAct2d, Conv2dSame
 from timm.layers.pool2d_same import MaxPool2dSame
 from torch import nn
 
-from phosphene.binding import gradient_fn, reach_of
+from phosphene.dreaming.gradient import whole_image_gradient
+from phosphene.dreaming.objective import ChannelMatch, Energy, Match, Mean, Scoring
+from phosphene.dreaming.tiling import Reach, Tiling, round_up, spans, tiled_gradient
 from phosphene.errors import UsageError
-from phosphene.gradient import whole_image_gradient
-from phosphene.models.layers import layer_sizes
-from phosphene.models.network import Network, load
-from phosphene.models.registry import card as registered
-from phosphene.objective import ChannelMatch, Energy, Match, Mean, Scoring
-from phosphene.settings import Tiles
-from phosphene.tiling import Reach, Tiling, round_up, spans, tiled_gradient
+from phosphene.networks.layers import layer_sizes
+from phosphene.networks.network import Network, load
+from phosphene.networks.registry import card as registered
+from phosphene.recipe.settings import Tiles
+from phosphene.setup.builders import gradient_fn, reach_of
 
 C = 4
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from phosphene.errors import UnknownNameError
-from phosphene.models.network import Network
+from phosphene.networks.network import Network
 
 LAYERS = ("stem", "bn1", "relu1", "block.conv", "block.norm", "block.conv2", "relu2", "tail", "pool", "fc")
 BATCH_NORMS = ("bn1", "block.norm")

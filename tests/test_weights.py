@@ -16,8 +16,8 @@ from huggingface_hub import try_to_load_from_cache
 from torch import nn
 
 from phosphene.errors import WeightsError, WeightsMismatchError, WeightsUnavailableError
-from phosphene.models import registry, statedict, weights
-from phosphene.models.card import ModelCard
+from phosphene.networks import registry, statedict, weights
+from phosphene.networks.card import ModelCard
 
 SMALL = registry.card("squeezenet1_1")
 

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from phosphene.api import dream as dream
     from phosphene.errors import PhospheneError as PhospheneError
     from phosphene.job import Dream as Dream
-    from phosphene.settings import Recipe as Recipe
+    from phosphene.recipe.settings import Recipe as Recipe
+    from phosphene.recipe.terms import Objective as Objective
+    from phosphene.recipe.terms import channel as channel
+    from phosphene.recipe.terms import label as label
+    from phosphene.recipe.terms import layer as layer
+    from phosphene.recipe.terms import neuron as neuron
     from phosphene.studies.api import compare as compare
     from phosphene.studies.api import sweep as sweep
-    from phosphene.terms import Objective as Objective
-    from phosphene.terms import channel as channel
-    from phosphene.terms import label as label
-    from phosphene.terms import layer as layer
-    from phosphene.terms import neuron as neuron
     from phosphene.types import GradientFn as GradientFn
     from phosphene.types import Step as Step
 
@@ -29,12 +29,12 @@ _HOMES = {
     "dream": "api",
     "Dream": "job",
     "PhospheneError": "errors",
-    "Recipe": "settings",
-    "Objective": "terms",
-    "channel": "terms",
-    "label": "terms",
-    "layer": "terms",
-    "neuron": "terms",
+    "Recipe": "recipe.settings",
+    "Objective": "recipe.terms",
+    "channel": "recipe.terms",
+    "label": "recipe.terms",
+    "layer": "recipe.terms",
+    "neuron": "recipe.terms",
     "compare": "studies.api",
     "sweep": "studies.api",
     "GradientFn": "types",

@@ -2,7 +2,7 @@
 
 import sys
 
-from phosphene.allocation import begin_again
+from phosphene.malloc import begin_again
 
 
 def main() -> None:

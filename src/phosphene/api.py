@@ -4,9 +4,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from phosphene.choose import choose
 from phosphene.job import Dream, Source, prepare, run
-from phosphene.terms import Objective
+from phosphene.recipe.spelling import choose
+from phosphene.recipe.terms import Objective
 from phosphene.types import Step
 
 

@@ -1,36 +1,29 @@
 """A recipe and a photograph in, a dream out. The command line, the studio and scripts all go through here."""
 
 import hashlib
-import platform
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from phosphene import imagefile, record
-from phosphene.binding import bind, with_default_layer
-from phosphene.errors import SettingsError, UsageError
+from phosphene import imagefile
+from phosphene.dreaming.pyramid import octave_sizes
+from phosphene.dreaming.render import render
+from phosphene.dreaming.resample import resize
+from phosphene.errors import UsageError
 from phosphene.imagefile import Photo
-from phosphene.memory import budget
-from phosphene.models import network as networks
-from phosphene.models import registry
-from phosphene.models.network import Network
-from phosphene.preflight import Plan, patient_gradient_fn, plan_step
-from phosphene.pyramid import octave_sizes
-from phosphene.record import Made
-from phosphene.render import render
-from phosphene.resample import resize
-from phosphene.settings import Recipe
-from phosphene.types import GradientFn, Image, Plane, Size, Step
-
-GUIDE_SIDE = 512
-"""Long side, in px, at which a guide photograph is looked at."""
+from phosphene.recipe import provenance as record
+from phosphene.recipe.provenance import Made
+from phosphene.recipe.settings import Recipe
+from phosphene.setup.builders import bind, with_default_layer
+from phosphene.setup.memory import budget
+from phosphene.setup.preflight import Plan, patient_gradient_fn, plan_step
+from phosphene.setup.session import choose_device, describe_device, fitted_size, load_network, seen_guide, versions
+from phosphene.types import GradientFn, Image, Plane, Step
 
 Source = Any
 """A path, `sample:NAME`, `noise:HEIGHTxWIDTH`, a `Photo`, an `Image`, or anything that NumPy takes for a picture."""
@@ -209,49 +202,6 @@ def read(source: Source, rng: torch.Generator) -> Photo:
     return Photo(pixels, None, "array", hashlib.sha256(pixels.numpy().tobytes()).hexdigest(), ())
 
 
-@lru_cache(maxsize=2)
-def load_network(model: str, weights: str, seed: int, device: str, winograd: bool) -> Network:
-    """Load a network; the last two are kept, so that a folder of pictures loads one once."""
-    return networks.load(registry.card(model), weights, seed, torch.device(device), winograd)
-
-
-def seen_guide(recipe: Recipe, device: torch.device) -> Image | None:
-    """Read a recipe's guide, at the size at which it is looked at."""
-    return None if recipe.guide is None else _within(imagefile.read(recipe.guide).image, GUIDE_SIDE).to(device)
-
-
-def fitted_size(image: Image, recipe: Recipe) -> Size:
-    """Return the size at which the recipe dreams an image: its own, or with the recipe's long side."""
-    height, width = image.shape[1:]
-    if recipe.size == "full" or (max(height, width) <= recipe.size and not recipe.enlarge):
-        return height, width
-    scale = recipe.size / max(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def choose_device(device: str) -> torch.device:
-    """Return the device by name; `auto` is CUDA if there is one, then Apple's MPS, then the CPU."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        raise SettingsError(f"there is no device {device!r} here; auto, cpu, cuda and mps are known") from error
-
-
-def describe_device(device: torch.device) -> str:
-    """Name the device, with what the bits of a result may depend on."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{device.type} {platform.machine()}, {threads} thread{'s' if threads > 1 else ''}"
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a result may depend on."""
-    return {name: version(name) for name in ("phosphene", "torch", "torchvision", "timm", "numba")}
-
-
 def _noise(source: str, rng: torch.Generator) -> Image:
     parts = source.removeprefix("noise:").split("x")
     if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
@@ -267,9 +217,3 @@ def _from_array(pixels: np.ndarray) -> torch.Tensor:
         raise UsageError(f"an array of shape {pixels.shape} is not an image; one is [height, width, 3]")
     limit = np.iinfo(pixels.dtype).max if np.issubdtype(pixels.dtype, np.integer) else 1
     return torch.from_numpy(np.ascontiguousarray(pixels[:, :, :3]) / np.float32(limit)).permute(2, 0, 1)
-
-
-def _within(image: Image, side: int) -> Image:
-    height, width = image.shape[1:]
-    scale = min(1.0, side / max(height, width))
-    return resize(image, (max(1, round(height * scale)), max(1, round(width * scale))))

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 
 from phosphene import imagefile
-from phosphene.models import network as networks
-from phosphene.models import registry
-from phosphene.models.network import Network
-from phosphene.resample import resize
+from phosphene.dreaming.resample import resize
+from phosphene.networks import network as networks
+from phosphene.networks import registry
+from phosphene.networks.network import Network
 from phosphene.types import Activation, Image
 
 SIDE = 224

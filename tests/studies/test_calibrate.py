@@ -7,10 +7,10 @@ import torch
 
 from phosphene.imagefile import Photo
 from phosphene.job import Job
-from phosphene.preflight import Plan
-from phosphene.record import Made
-from phosphene.settings import Recipe
-from phosphene.studies.calibrate import TOLERANCE, calibrated, next_step_size
+from phosphene.recipe.provenance import Made
+from phosphene.recipe.settings import Recipe
+from phosphene.setup.preflight import Plan
+from phosphene.studies.run.calibrate import TOLERANCE, calibrated, next_step_size
 
 RECIPE = Recipe(octaves=1, steps=4, step_size=0.01, norm="mean_abs", jitter=0, layers=("any",))
 

@@ -4,13 +4,13 @@ import multiprocessing
 
 import pytest
 
-from phosphene.choose import choose
 from phosphene.errors import UsageError
+from phosphene.recipe.spelling import choose
 from phosphene.studies import api
-from phosphene.studies.calibrate import TOLERANCE
-from phosphene.studies.choosing import chosen
-from phosphene.studies.running import Folder
-from phosphene.studies.workers import one_by_one, side_by_side
+from phosphene.studies.plans.chosen import chosen
+from phosphene.studies.run.calibrate import TOLERANCE
+from phosphene.studies.run.folder import Folder
+from phosphene.studies.run.workers import one_by_one, side_by_side
 
 GIVEN = {"size": 72, "octaves": 2, "steps": 2}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from phosphene.studies.claims import CLAIMS, Standing, verdict
+from phosphene.studies.measure.claims import CLAIMS, Standing, verdict
 
 OBVIOUS = CLAIMS[0]
 

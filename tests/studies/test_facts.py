@@ -2,7 +2,7 @@
 
 import pytest
 
-from phosphene.studies.facts import facts_of, layer_at, relative_depths
+from phosphene.networks.facts import facts_of, layer_at, relative_depths
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from phosphene import imagefile
-from phosphene.resample import resize
-from phosphene.studies.calibrate import rms_change
-from phosphene.studies.measures import (
+from phosphene.dreaming.resample import resize
+from phosphene.studies.measure.measures import (
     BANDS,
     MEASURES,
     PICTURE_MEASURES,
@@ -18,6 +17,7 @@ from phosphene.studies.measures import (
     looked_at,
     ssim,
 )
+from phosphene.studies.run.calibrate import rms_change
 
 
 @pytest.fixture(scope="module")

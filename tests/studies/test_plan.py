@@ -4,11 +4,11 @@ import pytest
 
 from phosphene import imagefile
 from phosphene.errors import SettingsError, UnknownNameError, UsageError, WeightsUnavailableError
-from phosphene.models import weights
+from phosphene.networks import weights
 from phosphene.studies import api
-from phosphene.studies.comparison import comparison
-from phosphene.studies.plan import Study, file_name
-from phosphene.studies.sweeping import parse_vary, sweep
+from phosphene.studies.plans.comparison import comparison
+from phosphene.studies.plans.sweep import parse_vary, sweep
+from phosphene.studies.study import Study, file_name
 
 PHOTO = imagefile.read("sample:coffee")
 

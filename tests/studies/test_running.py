@@ -7,11 +7,11 @@ import pytest
 
 from phosphene.errors import OutputExistsError
 from phosphene.imagefile import Photo
-from phosphene.settings import Recipe
-from phosphene.studies.cell import Ended, dream_cell
-from phosphene.studies.plan import Cell, Study
-from phosphene.studies.running import Folder, check_folder, run_cells
-from phosphene.studies.workers import one_by_one, side_by_side
+from phosphene.recipe.settings import Recipe
+from phosphene.studies.run.cell import Ended, dream_cell
+from phosphene.studies.run.folder import Folder, check_folder, run_cells
+from phosphene.studies.run.workers import one_by_one, side_by_side
+from phosphene.studies.study import Cell, Study
 
 RECIPE = Recipe(size=48, octaves=1, steps=2, jitter=4, layers=("blocks.1.1",))
 

@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from phosphene import cli, imagefile
-from phosphene.resample import resize
-from phosphene.studies import table
-from phosphene.studies.calibrate import TOLERANCE
-from phosphene.studies.measures import ssim
-from phosphene.studies.plots import log_ticks, nice_ticks
+from phosphene.dreaming.resample import resize
+from phosphene.studies.measure import table
+from phosphene.studies.measure.measures import ssim
+from phosphene.studies.page.plots import log_ticks, nice_ticks
+from phosphene.studies.run.calibrate import TOLERANCE
 
 SWEEP = ["sweep", "sample:coffee", "--vary", "layer=blocks.1.1,blocks.2.1", "--vary", "steps=1,2", "--workers", "1"]
 
@@ -71,7 +71,7 @@ def test_the_measures_as_a_data_frame(compared):
 
 
 def test_a_captions_command_makes_the_same_picture(compared, tmp_path):
-    from phosphene.command import command
+    from phosphene.recipe.spelling import command
 
     cell = next(cell for cell in compared.study.cells if "resnet18" in cell.name and "plain" in cell.name)
     recipe = compared.results[cell.name].recipe

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from phosphene import imagefile
-from phosphene.resample import resize
+from phosphene.dreaming.resample import resize
 
 
 @dataclass(frozen=True)

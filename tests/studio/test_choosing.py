@@ -7,8 +7,8 @@ import torch
 
 from phosphene import imagefile
 from phosphene.api import dream as dream_here
-from phosphene.record import from_toml
-from phosphene.settings import Recipe
+from phosphene.recipe.provenance import from_toml
+from phosphene.recipe.settings import Recipe
 from studio.words import choose, dream, picture_of, set_to, until, wait_done
 
 pytestmark = pytest.mark.slow

@@ -11,9 +11,9 @@ import torch
 from phosphene import imagefile
 from phosphene.cli import run
 from phosphene.errors import SettingsError, UsageError
-from phosphene.record import from_toml
-from phosphene.studies.calibrate import TOLERANCE, rms_change
-from phosphene.studies.cell import Ended, dream_cell
+from phosphene.recipe.provenance import from_toml
+from phosphene.studies.run.calibrate import TOLERANCE, rms_change
+from phosphene.studies.run.cell import Ended, dream_cell
 from phosphene.studio.comparisons import Comparison, Way, described, planned
 from phosphene.studio.folder import Folder
 from studio.conftest import end, start

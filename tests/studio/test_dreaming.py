@@ -10,7 +10,7 @@ import torch
 from phosphene import imagefile
 from phosphene.api import dream as dream_here
 from phosphene.cli import run
-from phosphene.record import from_toml
+from phosphene.recipe.provenance import from_toml
 from studio.words import choose, dream, picture_of, set_to, until, wait_done
 
 pytestmark = pytest.mark.slow

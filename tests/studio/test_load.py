@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from phosphene import imagefile
-from phosphene.record import from_toml
+from phosphene.recipe.provenance import from_toml
 
 VISITORS = 20
 SECONDS = 240

@@ -3,13 +3,13 @@
 import pytest
 
 from phosphene import imagefile
-from phosphene.choose import choose
 from phosphene.errors import SettingsError
 from phosphene.job import prepare, run
-from phosphene.models.looks import LOOKS
-from phosphene.record import to_toml
+from phosphene.recipe.looks import LOOKS
+from phosphene.recipe.provenance import to_toml
+from phosphene.recipe.spelling import choose
 from phosphene.studio.folder import Folder
-from phosphene.studio.orders import Order, restored, shown
+from phosphene.studio.requests import Order, restored, shown
 from phosphene.studio.thumbnails import STATIC
 from studio.words import keep
 

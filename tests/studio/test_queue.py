@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from phosphene.errors import ImageError, UnknownNameError, UsageError
-from phosphene.studio.orders import Compared, Order
 from phosphene.studio.queue import Queue
+from phosphene.studio.requests import Compared, Order
 
 ORDER = Order(photograph="sample:coffee")
 

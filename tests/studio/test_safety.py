@@ -11,8 +11,8 @@ import zlib
 import pytest
 
 from phosphene.cli import run
-from phosphene.studio.asked import MAX_BYTES
 from phosphene.studio.guard import is_loopback, is_own_host
+from phosphene.studio.routes.request import MAX_BYTES
 from studio.conftest import end, start
 from studio.words import choose
 

@@ -6,10 +6,10 @@ import cyclopts
 from cyclopts import App
 from pydantic import ValidationError
 
-from phosphene.allocation import keep_freed
 from phosphene.cli import comparing, dreaming, huge, models
 from phosphene.errors import PhospheneError
-from phosphene.settings import describe_problems
+from phosphene.malloc import keep_freed
+from phosphene.recipe.settings import describe_problems
 
 INTERRUPTED = 130
 
@@ -25,7 +25,7 @@ huge.add_to(app)
 comparing.add_to(app)
 models.add_to(app)
 app.command(
-    "phosphene.studio.entry:studio",  # loaded when it is asked for: the command line does not know the studio
+    "phosphene.studio.command:studio",  # loaded when it is asked for: the command line does not know the studio
     name="studio",
     help="Open a page on this machine where photographs are dreamed by looking.",
 )

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from phosphene.cli.dreaming import INTERRUPTED, Settings
-from phosphene.command import flag
-from phosphene.settings import Ascent, Octaves, Picture, Tiles
+from phosphene.recipe.settings import Ascent, Octaves, Picture, Tiles
+from phosphene.recipe.spelling import flag
 
 if TYPE_CHECKING:
     from phosphene.studies.api import Finished
-    from phosphene.studies.running import Progress as Reached
+    from phosphene.studies.run.folder import Progress as Reached
 
 
 class Conditions(Picture, Tiles, Ascent, Octaves):
@@ -147,7 +147,7 @@ def sweep(
         Replace dreams of other settings that have the same names.
     """
     from phosphene.studies import api
-    from phosphene.studies.sweeping import parse_vary
+    from phosphene.studies.plans.sweep import parse_vary
 
     given = settings.model_dump(include=settings.model_fields_set) if settings else {}
     return _run(
@@ -211,7 +211,7 @@ def _names(text: str) -> list[str]:
 
 
 def _workers(workers: int | None, device: str) -> int:
-    from phosphene.studies.workers import usual_workers
+    from phosphene.studies.run.workers import usual_workers
 
     return usual_workers(device) if workers is None else workers
 

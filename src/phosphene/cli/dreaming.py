@@ -11,9 +11,9 @@ from cyclopts import App, Parameter
 
 from phosphene.cli.huge import stream, streams
 from phosphene.cli.progress import Listeners, stopped_by_interrupt
-from phosphene.command import flag
 from phosphene.errors import PhospheneError, UsageError
-from phosphene.settings import Recipe
+from phosphene.recipe.settings import Recipe
+from phosphene.recipe.spelling import flag
 
 if TYPE_CHECKING:
     from phosphene.job import Dream
@@ -85,7 +85,7 @@ def dream(
     trace
         A CSV file of step, octave, score and time.
     """
-    from phosphene.choose import choose
+    from phosphene.recipe.spelling import choose
 
     given = settings.model_dump(include=settings.model_fields_set) if settings else {}
     chosen = choose(given, look, preset)
@@ -211,7 +211,7 @@ def replay(
     """
     from phosphene.imagefile import read_recipe
     from phosphene.job import differences
-    from phosphene.record import from_toml
+    from phosphene.recipe.provenance import from_toml
 
     chosen, made = from_toml(read_recipe(picture))
     listeners = Listeners(json=json, on_start=partial(differences, made))

@@ -13,8 +13,8 @@ from cyclopts import App, Parameter
 from phosphene.cli.progress import Listeners, stopped_by_interrupt
 
 if TYPE_CHECKING:
-    from phosphene.huge.order import Huge
-    from phosphene.settings import Recipe
+    from phosphene.disk.plan import Huge
+    from phosphene.recipe.settings import Recipe
 
 INTERRUPTED = 130
 
@@ -31,7 +31,7 @@ def streams(source: str, chosen: Recipe, device: str, memory: str | None, cluste
         return True
     if find_spec("zarr") is None or find_spec("pyvips") is None:
         return False
-    from phosphene.huge.order import is_too_large
+    from phosphene.disk.plan import is_too_large
 
     return is_too_large(source, chosen, device, memory)
 
@@ -48,7 +48,7 @@ def stream(
     overwrite: bool,
 ) -> int:
     """Dream by way of the disk, and return the exit code."""
-    from phosphene.huge.order import begin
+    from phosphene.disk.plan import begin
 
     huge = begin(source, chosen, target, device=device, memory=memory, bits=bits, overwrite=overwrite)
     return _go_on(huge, listeners, cluster)
@@ -68,7 +68,7 @@ def resume(
     json
         Print events as JSON lines.
     """
-    from phosphene.huge.order import reopen
+    from phosphene.disk.plan import reopen
 
     return _go_on(reopen(folder), Listeners(json=json), cluster)
 
@@ -94,7 +94,7 @@ def thumbnail(
     overwrite
         Replace what is there.
     """
-    from phosphene.canvas.files import thumbnail as write_thumbnail
+    from phosphene.disk.files import thumbnail as write_thumbnail
     from phosphene.imagefile import check_output
 
     check_output(output, overwrite)
@@ -103,8 +103,8 @@ def thumbnail(
 
 
 def _go_on(huge: Huge, listeners: Listeners, cluster: str | None) -> int:
-    from phosphene.distribute import cluster_map
-    from phosphene.huge.run import run
+    from phosphene.cluster import cluster_map
+    from phosphene.disk.run import run
 
     made = huge.order.made
     listeners.start(made.source, made, huge.order.recipe, huge.notes)

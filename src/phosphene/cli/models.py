@@ -22,8 +22,8 @@ def add_to(app: App) -> None:
 @models_app.default
 def models() -> None:
     """List the models that have a card; every classification model of torchvision and timm works too."""
-    from phosphene.models import weights
-    from phosphene.models.registry import named
+    from phosphene.networks import weights
+    from phosphene.networks.registry import named
 
     table = Table("name", "parameters", "weights", "licence", "layers, from strokes to objects")
     for card in named():
@@ -42,8 +42,8 @@ def fetch(name: str, /) -> None:
     name
         A model's name.
     """
-    from phosphene.models import weights
-    from phosphene.models.registry import card
+    from phosphene.networks import weights
+    from phosphene.networks.registry import card
 
     print(weights.fetch(card(name)))
 
@@ -91,7 +91,7 @@ def layers(
     all
         Every operation, not only the last one of each block.
     """
-    from phosphene.models.inspect import layer_table
+    from phosphene.networks.inspect import layer_table
 
     table = Table("layer", "other names", "channels", "stride", "receptive field", "output", "arithmetic")
     for row in layer_table(model, size, every=all):
@@ -108,7 +108,7 @@ def looks(model: str | None = None, /) -> None:
         A model's name.
     """
     from phosphene.errors import UnknownNameError
-    from phosphene.models.looks import DEFAULT_LOOK, LOOKS
+    from phosphene.recipe.looks import DEFAULT_LOOK, LOOKS
 
     if model is not None and model not in LOOKS:
         raise UnknownNameError("model with looks", model, LOOKS, f"{', '.join(LOOKS)} have looks.")

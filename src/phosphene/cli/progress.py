@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 if TYPE_CHECKING:
-    from phosphene.record import Made
-    from phosphene.settings import Recipe
+    from phosphene.recipe.provenance import Made
+    from phosphene.recipe.settings import Recipe
     from phosphene.types import Step
 
 Rows = Sequence[tuple[int, int, float, float]]

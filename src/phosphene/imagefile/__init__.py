@@ -14,14 +14,7 @@ from torch.nn import functional as F
 from phosphene.errors import ImageError, OutputExistsError
 from phosphene.imagefile.colour import to_srgb
 from phosphene.imagefile.decode import decode, decode_deep_tiff, scaled, upright
-from phosphene.imagefile.encode import (
-    FORMATS,
-    encode_as,
-    format_of,
-    quantise,
-    recipe_in,
-    write_atomically,
-)
+from phosphene.imagefile.encode import FORMATS, encode_as, format_of, quantise, recipe_in, write_atomically
 from phosphene.imagefile.opening import MAX_PIXELS, SAMPLES, locate, opened
 from phosphene.types import Image, Plane, Size
 

@@ -12,13 +12,16 @@ from phosphene import job
 from phosphene.errors import SettingsError, UsageError
 from phosphene.imagefile import Photo, write_atomically
 from phosphene.job import Source
-from phosphene.studies import comparison as comparing
-from phosphene.studies import report, sheet, sweeping, table
-from phosphene.studies.cell import Result, check_recipe
-from phosphene.studies.cost import Cost, costs
-from phosphene.studies.plan import Study
-from phosphene.studies.running import Folder, Progress, Workers, check_folder, run_cells
-from phosphene.studies.workers import on_cluster, one_by_one, side_by_side
+from phosphene.setup.session import choose_device
+from phosphene.studies.measure import table
+from phosphene.studies.measure.cost import Cost, costs
+from phosphene.studies.page import report, sheet
+from phosphene.studies.plans import comparison as comparing
+from phosphene.studies.plans import sweep as sweeping
+from phosphene.studies.run.cell import Result, check_recipe
+from phosphene.studies.run.folder import Folder, Progress, Workers, check_folder, run_cells
+from phosphene.studies.run.workers import on_cluster, one_by_one, side_by_side
+from phosphene.studies.study import Study
 
 MODELS = ("inception_v3", "vgg19", "resnet50", "efficientnet_lite0")
 """The report's three networks, and the one whose trained weights are always here."""
@@ -165,7 +168,7 @@ def run(
 
     What `told` raises ends it after the present step; what is done stays, and another run goes on from there.
     """
-    job.choose_device(device)
+    choose_device(device)
     check_folder(study, folder, overwrite)
     folder.keep_plan(study)
     results = run_cells(study, photo, folder, workers, device, told)

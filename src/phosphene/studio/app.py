@@ -13,11 +13,15 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from phosphene.errors import PhospheneError, UnknownNameError
-from phosphene.settings import describe_problems
-from phosphene.studio import choices, comparing, dreams, pictures, thumbnails, work
-from phosphene.studio.asked import Studio, TooLargeError
+from phosphene.recipe.settings import describe_problems
+from phosphene.studio import thumbnails
+from phosphene.studio import worker as work
 from phosphene.studio.folder import Folder
 from phosphene.studio.queue import Queue
+from phosphene.studio.routes import comparisons as comparing
+from phosphene.studio.routes import dreams, pictures
+from phosphene.studio.routes import page as choices
+from phosphene.studio.routes.request import Studio, TooLargeError
 
 ROUTES = [
     Route("/", choices.page),

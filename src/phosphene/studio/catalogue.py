@@ -4,15 +4,15 @@ from functools import lru_cache
 from typing import Any
 
 from phosphene import imagefile
-from phosphene.models import registry, weights
-from phosphene.models.inspect import other_names, untrained_network
-from phosphene.models.layers import Layer, describe, narrow_nodes
-from phosphene.models.looks import DEFAULT_LOOK, LOOKS
-from phosphene.models.network import Network
-from phosphene.settings import Ascent, Recipe
+from phosphene.networks import registry, weights
+from phosphene.networks.inspect import other_names, untrained_network
+from phosphene.networks.layers import Layer, describe, narrow_nodes
+from phosphene.networks.network import Network
+from phosphene.recipe.looks import DEFAULT_LOOK, LOOKS
+from phosphene.recipe.settings import Ascent, Recipe
 from phosphene.studies.api import SIZE
 from phosphene.studio.comparisons import Comparison
-from phosphene.studio.work import LOADING
+from phosphene.studio.worker import LOADING
 
 LAYER_SIDE = 256
 

@@ -6,16 +6,16 @@ from pydantic import Field
 
 from phosphene import imagefile
 from phosphene.errors import SettingsError
-from phosphene.models.looks import DEFAULT_LOOK
-from phosphene.settings import Recipe, Settings
+from phosphene.recipe.looks import DEFAULT_LOOK
+from phosphene.recipe.settings import Recipe, Settings
 from phosphene.studies.api import check
-from phosphene.studies.cell import Ended
-from phosphene.studies.choosing import chosen
-from phosphene.studies.comparison import CHANGE
-from phosphene.studies.plan import Place, Study
-from phosphene.studies.running import Folder as StudyFolder
+from phosphene.studies.plans.chosen import chosen
+from phosphene.studies.plans.comparison import CHANGE
+from phosphene.studies.run.cell import Ended
+from phosphene.studies.run.folder import Folder as StudyFolder
+from phosphene.studies.study import Place, Study
 from phosphene.studio.folder import Folder
-from phosphene.studio.orders import Order, photograph_of, stem
+from phosphene.studio.requests import Order, photograph_of, stem
 
 VARIED = {"model", "layers", "classes"}
 """What the ways say, and the settings that all share do not."""

@@ -20,10 +20,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from phosphene import imagefile
+from phosphene.dreaming.resample import resize
 from phosphene.errors import UnknownNameError
 from phosphene.imagefile import Photo
-from phosphene.resample import resize
-from phosphene.studies.running import Folder as StudyFolder
+from phosphene.studies.run.folder import Folder as StudyFolder
 
 CHECKSUM_LETTERS = 12
 WEIGHTS = {".safetensors", ".pth", ".pt"}

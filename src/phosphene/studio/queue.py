@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from phosphene.errors import PhospheneError, UnknownNameError, UsageError
 from phosphene.imagefile import write_atomically
-from phosphene.studio.orders import Ordered, read_order
-from phosphene.studio.task import State, Task
+from phosphene.studio.job_state import State, Task
+from phosphene.studio.requests import Ordered, read_order
 
 
 class Queue:

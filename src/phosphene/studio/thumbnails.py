@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from phosphene import imagefile
-from phosphene.choose import choose
 from phosphene.job import prepare, run
-from phosphene.models.card import DEFAULT_MODEL
-from phosphene.models.looks import LOOKS
-from phosphene.settings import Recipe
+from phosphene.networks.cards import DEFAULT_MODEL
+from phosphene.recipe.looks import LOOKS
+from phosphene.recipe.settings import Recipe
+from phosphene.recipe.spelling import choose
 from phosphene.studio.folder import Folder
-from phosphene.studio.work import LOADING, stay_here
+from phosphene.studio.worker import LOADING, stay_here
 
 STATIC = Path(__file__).parent / "static"
 PHOTOGRAPH = "sample:chelsea"

@@ -1,0 +1,90 @@
+"""Strips and tiles over a Ray cluster: a `map` whose function is applied by actors. No dream mathematics.
+
+The store is on storage that all machines share, and the actors read and write it; only numbers come back. An actor
+keeps the network that its first tile has loaded. One that dies is started again, and does once more what it had in
+hand.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from phosphene.errors import UsageError
+from phosphene.malloc import keep_freed
+
+STORE_BYTES = 100_000_000
+"""Ray's own shared memory on this machine; no pixel goes through it."""
+
+PORTIONS = 16
+"""Portions for each worker of what is mapped at a time, if it is so much: each costs the driver a few milliseconds at
+most, and what a worker holds when it dies is lost."""
+
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+
+
+@contextmanager
+def cluster_map(address: str, device: str, workers: int | None = None) -> Iterator[Map]:
+    """Connect to a cluster, or start one on this machine (`local`), and give a `map` over its workers.
+
+    There are as many workers as the cluster has processors, or GPUs where `device` is one; each computes with one
+    thread. Results come in order. `UsageError` where there is no cluster at `address`, or no Ray.
+    """
+    ray = _connected(address)
+    try:
+        gpus = 1 if device.startswith("cuda") else 0
+        count = workers or int(ray.cluster_resources().get("GPU" if gpus else "CPU", 1))
+        hired = ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=1, num_gpus=gpus)(Worker)
+        pool = ray.util.ActorPool([hired.remote() for _ in range(count)])
+
+        def over(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+            kept = ray.put(function)
+            try:
+                for found in pool.map(lambda worker, part: worker.apply.remote(kept, part), portions(items, count)):
+                    yield from found
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+
+        yield over
+    finally:
+        ray.shutdown()
+
+
+class Worker:
+    """What an actor is: a process that applies functions."""
+
+    def __init__(self) -> None:
+        torch.set_num_threads(1)
+        keep_freed()
+
+    def apply(self, function: Callable[[Any], Any], portion: list[Any]) -> list[Any]:
+        """Apply a function to some strips or batches of tiles."""
+        return [function(item) for item in portion]
+
+
+def portions(items: Iterable[Any], workers: int) -> list[list[Any]]:
+    """Cut items into portions that are handed out one at a time: `PORTIONS` or more for each worker, all alike."""
+    items = list(items)
+    each = max(1, len(items) // (workers * PORTIONS))
+    return [items[first : first + each] for first in range(0, len(items), each)]
+
+
+def _connected(address: str) -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+        import ray.util
+    except ImportError:
+        raise UsageError("a cluster needs Ray: pip install 'phosphene[cluster]'") from None
+    start: dict[str, Any] = {}
+    if address == "local":
+        start = {"object_store_memory": STORE_BYTES, "include_dashboard": False}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **start)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UsageError(f"there is no Ray cluster at {address!r}: {error}") from error
+    return ray

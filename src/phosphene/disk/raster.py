@@ -1,0 +1,119 @@
+"""A picture on disk: float32 in a chunked zarr array, read and written by rows and columns."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from phosphene.dreaming.resample import wrapped
+from phosphene.errors import StoreError
+from phosphene.types import Shift, Size
+
+STRIP = 128
+"""Rows of a chunk, and of the strips in which pictures are worked on."""
+
+CHUNK_COLUMNS = 256
+
+Part = Float[Tensor, "channels rows columns"]
+
+
+@dataclass(frozen=True)
+class Raster:
+    """A picture [channels, height, width] in a folder of its own; it travels between processes as the folder's name."""
+
+    path: Path
+    shape: tuple[int, int, int]
+
+    @property
+    def size(self) -> Size:
+        """Height and width, in px."""
+        return self.shape[1], self.shape[2]
+
+    def read(self, rows: slice, columns: slice = slice(None)) -> Part:
+        """Read a part. `StoreError` where a chunk is missing or damaged."""
+        with _as_store_error(self.path, "read"):
+            numbers = torch.from_numpy(_opened(self.path)[:, rows, columns])
+        if numbers.amax().isnan():
+            raise StoreError(
+                f"{self.path} misses a chunk in rows {rows.start} to {rows.stop}; start the dream again from its input"
+            )
+        return numbers
+
+    def write(self, numbers: Part, rows: slice, columns: slice = slice(None)) -> None:
+        """Write a part. Parts that several processes write at a time must not share a chunk."""
+        with _as_store_error(self.path, "write"):
+            _opened(self.path)[:, rows, columns] = numbers.cpu().numpy()
+
+    def read_rolled(self, rows: slice, columns: slice, shift: Shift) -> Part:
+        """Read a part of this picture rolled by `shift`; the picture is not moved."""
+        bands = [
+            torch.cat([self.read(down, across) for across in wrapped(columns, shift[1], self.shape[2])], dim=2)
+            for down in wrapped(rows, shift[0], self.shape[1])
+        ]
+        return torch.cat(bands, dim=1)
+
+
+def create(path: Path, shape: tuple[int, int, int], chunk: Size = (STRIP, CHUNK_COLUMNS)) -> Raster:
+    """Make an empty raster, in place of any that is there.
+
+    What was never written is NaN, so that a chunk that is lost is found out. Chunks carry a checksum.
+    """
+    import zarr
+    from zarr.codecs import Crc32cCodec
+
+    with _as_store_error(path, "write"):
+        remove(path)
+        zarr.create_array(
+            path,
+            shape=shape,
+            chunks=(shape[0], min(chunk[0], shape[1]), min(chunk[1], shape[2])),
+            dtype="float32",
+            fill_value=float("nan"),
+            compressors=[Crc32cCodec()],
+        )
+    return Raster(path, shape)
+
+
+def reopen(path: Path) -> Raster:
+    """Find the raster that is at `path`."""
+    with _as_store_error(path, "read"):
+        channels, height, width = _opened(path).shape
+    return Raster(path, (channels, height, width))
+
+
+def rename(picture: Raster, name: str) -> Raster:
+    """Give a raster another name in its folder, in place of any that has it."""
+    target = picture.path.with_name(name)
+    remove(target)
+    with _as_store_error(target, "write"):
+        picture.path.rename(target)
+    return Raster(target, picture.shape)
+
+
+def remove(path: Path) -> None:
+    """Remove a raster, if there is one."""
+    _opened.cache_clear()
+    if path.exists():
+        shutil.rmtree(path)
+
+
+@lru_cache(maxsize=64)
+def _opened(path: Path) -> Any:
+    import zarr
+
+    return zarr.open_array(path, mode="r+")
+
+
+@contextmanager
+def _as_store_error(path: Path, verb: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise StoreError(f"{path} could not be {verb.replace('write', 'written')}: {error}") from error

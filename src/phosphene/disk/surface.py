@@ -1,0 +1,137 @@
+"""Pictures on disk as the loop wants them: the four operations of a `render.Medium`, and a `GradientFn`.
+
+Each is a list of strips or tiles to which a function of `strips` or `tiles` is applied, by Python's `map` or by one
+that spreads over a cluster; numbers come back, and of a step's pixels as many as a listener gets to see.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from phosphene.disk import raster, strips
+from phosphene.disk.raster import CHUNK_COLUMNS, STRIP, Raster
+from phosphene.disk.strips import Slope, blocks, cut
+from phosphene.disk.tiles import differentiate_tiles
+from phosphene.dreaming.exact_sums import total
+from phosphene.dreaming.norms import NORMS
+from phosphene.dreaming.render import Medium
+from phosphene.dreaming.tiling import Tiling, round_up
+from phosphene.recipe.settings import Ascent, Recipe
+from phosphene.types import Image, Shift, Size
+
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""As Python's own `map`, with one iterable: results come in order."""
+
+SHOWN = 512
+"""Long side, in px, of what a listener gets to see of a step."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A folder of rasters, and who works on them."""
+
+    folder: Path
+    settings: Recipe
+    map: Map = map
+
+    @property
+    def medium(self) -> Medium:
+        """The operations, for `render`."""
+        return Medium(self.resize, self.reinject, self.step, self.show)
+
+    def resize(self, picture: Raster, size: Size) -> Raster:
+        """Resize a picture, first the rows and then the columns, as PyTorch does."""
+        if picture.size == size:
+            return picture
+        channels, height, _ = picture.shape
+        name = f"{picture.path.name}-{size[0]}x{size[1]}"
+        between = raster.create(self.folder / f"{name}-between", (channels, height, size[1]))
+        self._each(partial(strips.widen, source=picture, target=between), cut(height))
+        target = raster.create(self.folder / name, (channels, *size))
+        self._each(partial(strips.heighten, source=between, target=target), cut(size[1], CHUNK_COLUMNS))
+        raster.remove(between.path)
+        return target
+
+    def reinject(self, dream: Raster, base: Raster, previous: Raster) -> Raster:
+        """Bring a dream to the next octave, with its detail."""
+        larger, smooth = self.resize(dream, base.size), self.resize(previous, base.size)
+        target = self._other_buffer(dream, base.size)
+        work = partial(strips.add_detail, dream=larger, base=base, previous=smooth, target=target)
+        self._each(work, blocks(base.size))
+        for scratch in {larger.path, smooth.path} - {dream.path, previous.path, base.path}:
+            raster.remove(scratch)
+        return target
+
+    def step(self, image: Raster, slope: Slope, settings: Ascent, mask: Raster | None) -> Raster:
+        """Take a step: gather what the norm must know of the whole gradient, then write the other buffer."""
+        for _ in NORMS[settings.norm]:
+            slope = slope.with_sizes(self._sizes(slope))
+        target = self._other_buffer(image, image.size)
+        work = partial(strips.climb_block, image=image, slope=slope, mask=mask, target=target)
+        self._each(work, blocks(image.size))
+        return target
+
+    def show(self, dream: Raster, base: Raster, recipe: Recipe) -> Image:
+        """Return a small picture of the dream: every so many pixels of it."""
+        every = max(1, max(dream.size) // SHOWN)
+        seen = torch.empty(3, *(ceil(side / every) for side in dream.size))
+        work = partial(strips.glimpse, dream=dream, photograph=base, recipe=recipe, every=every)
+        parts = blocks(dream.size)
+        for (rows, columns), part in zip(parts, self.map(work, parts), strict=True):
+            top, left = ceil(rows.start / every), ceil(columns.start / every)
+            seen[:, top : top + part.shape[1], left : left + part.shape[2]] = part
+        return seen
+
+    def gradient_fn(self, bound: Callable[[], Tiling], device: str) -> Callable[[Raster, Shift], tuple[float, Slope]]:
+        """Build the gradient of pictures on disk."""
+        tiling = bound()
+
+        def gradient_of(image: Raster, shift: Shift) -> tuple[float, Slope]:
+            gradient = self._gradient_raster(tiling, image.size)
+            work = partial(differentiate_tiles, bound=bound, image=image, gradient=gradient, shift=shift, device=device)
+            scores = torch.zeros(len(tiling.scoring.scores))
+            for found in self.map(work, tiling.batches(image.size)):
+                for tile_scores in found:
+                    scores += tile_scores
+            slope = Slope(gradient, shift, tiling.scoring, self.settings)
+            return float(scores.sum()), self._weighed(slope)
+
+        return gradient_of
+
+    def _gradient_raster(self, tiling: Tiling, size: Size) -> Raster:
+        """Make room for a gradient, in chunks that do not cross tiles."""
+        side = round_up(max(tiling.tile, 1), tiling.stride)
+        rows = next(rows for rows in range(min(STRIP, side), 0, -1) if side % rows == 0)
+        channels = 3 * tiling.scoring.gradients
+        return raster.create(self.folder / f"gradient-{size[0]}x{size[1]}-{side}", (channels, *size), (rows, side))
+
+    def _weighed(self, slope: Slope) -> Slope:
+        if not slope.scoring.balanced:
+            return slope
+        found = list(self.map(partial(strips.squares, slope=slope), blocks(slope.gradient.size)))
+        return replace(slope, squares=tuple(total(term) for term in zip(*found, strict=True)))
+
+    def _sizes(self, slope: Slope) -> tuple[float, ...]:
+        division = NORMS[slope.settings.norm][len(slope.sizes)]
+        found = list(self.map(partial(strips.part_sums, slope=slope), blocks(slope.gradient.size)))
+        sizes = []
+        for part in zip(*found, strict=True):
+            count = sum(numbers for _, numbers in part)
+            sums = zip(*(sums for sums, _ in part), strict=True)
+            sizes.append(division.size([total(each) / count for each in sums]))
+        return tuple(sizes)
+
+    def _other_buffer(self, dream: Raster, size: Size) -> Raster:
+        """Make room for the next dream, beside the present one: a step reads one buffer and writes the other."""
+        names = [f"dream-{size[0]}x{size[1]}-{letter}" for letter in "ab"]
+        name = names[1] if dream.path.name == names[0] else names[0]
+        return raster.create(self.folder / name, (3, *size))
+
+    def _each(self, work: Callable[[Any], None], parts: list[Any]) -> None:
+        for _ in self.map(work, parts):
+            pass

@@ -1,0 +1,1 @@
+"""The mathematics of a dream: from an objective and a gradient to a picture."""

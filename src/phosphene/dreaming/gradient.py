@@ -1,0 +1,102 @@
+"""Features and a scoring to the gradient of a whole image; the one autograd call of the program."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from phosphene.dreaming.objective import Scoring, View
+from phosphene.dreaming.resample import roll
+from phosphene.errors import NonFiniteGradientError
+from phosphene.types import Activation, FeaturesFn, GradientFn, Image, Shift
+
+
+def whole_image_gradient(features: FeaturesFn, scoring: Scoring, min_side: int = 1) -> GradientFn:
+    """Build the `GradientFn` that looks at the whole image at once.
+
+    An image with a side below `min_side` px, too small for the network, is repeated up to it: with the jitter, an image
+    wraps around anyway.
+    """
+
+    def gradient_of(image: Image, shift: Shift) -> tuple[float, Image]:
+        fraction = (shift[0] / image.shape[1], shift[1] / image.shape[2])
+        ((scores, gradients),) = differentiate(features, scoring, [roll(image, shift)], [fraction], min_side)
+        gradient = scoring.combine(gradients)
+        check_finite(scoring, scores, gradient)
+        return float(scores.sum()), roll(gradient, (-shift[0], -shift[1]))
+
+    return gradient_of
+
+
+def differentiate(
+    features: FeaturesFn,
+    scoring: Scoring,
+    images: Sequence[Image],
+    views: Sequence[Mapping[str, View] | tuple[float, float]],
+    min_side: int = 1,
+) -> list[tuple[Float[Tensor, " terms"], Float[Tensor, "gradients 3 height width"]]]:
+    """Return for each image of a batch its terms' scores, and the gradients that the scoring asks for.
+
+    They are one gradient, or one a term when balanced. `views` are the layers' views of what each image is a window of;
+    for a whole image, its roll as a fraction is enough. The images have one size.
+    """
+    pixels = _stacked(images).requires_grad_(True)
+    activations = features(repeat_up_to(pixels, min_side))
+    for activation in activations.values():
+        activation.register_hook(_laid_out)  # type: ignore[no-untyped-call]
+    parts = {name: torch.split(activation, 1) for name, activation in activations.items()}
+    scored = [
+        _score(scoring, {name: part[index] for name, part in parts.items()}, view) for index, view in enumerate(views)
+    ]
+    targets = [torch.stack(target).sum() for target in zip(*(targets for targets, _ in scored), strict=True)]
+    gradients = [
+        torch.autograd.grad(target, pixels, retain_graph=index < len(targets) - 1)[0]
+        for index, target in enumerate(targets)
+    ]
+    return [
+        (torch.stack(scores), _stacked([gradient[index] for gradient in gradients]))
+        for index, (_, scores) in enumerate(scored)
+    ]
+
+
+def _stacked(images: Sequence[Image]) -> Float[Tensor, "images 3 height width"]:
+    """Put images of one size together; a single one is not copied."""
+    return images[0][None] if len(images) == 1 else torch.stack(list(images))
+
+
+def _laid_out(slope: Tensor | None) -> Tensor | None:
+    """A gradient as networks lay it out, else each of their layers would copy it; there is none of layers that a term
+    does not look at."""
+    return None if slope is None else slope.contiguous(memory_format=torch.channels_last)
+
+
+def _score(
+    scoring: Scoring, activations: Mapping[str, Activation], views: Mapping[str, View] | tuple[float, float]
+) -> tuple[list[Tensor], list[Tensor]]:
+    if isinstance(views, tuple):
+        views = {name: View((a.shape[2], a.shape[3]), shift=views) for name, a in activations.items()}
+    return scoring(activations, views)
+
+
+def repeat_up_to(
+    images: Float[Tensor, "*batch 3 height width"], side: int
+) -> Float[Tensor, "*batch 3 larger_height larger_width"]:
+    """Repeat images whose height or width is below `side` px until it is not."""
+    height, width = images.shape[-2:]
+    if min(height, width) >= side:
+        return images
+    rows, columns = max(height, side), max(width, side)
+    times = [1] * (images.ndim - 2) + [-(-rows // height), -(-columns // width)]
+    return images.repeat(times)[..., :rows, :columns]
+
+
+def check_finite(scoring: Scoring, scores: Tensor, gradient: Image) -> None:
+    """Raise `NonFiniteGradientError` that names the layer, unless all is finite."""
+    if gradient.sum().isfinite() or torch.isfinite(gradient).all():  # the sum is quick, but may be too large
+        return
+    finite = torch.isfinite(scores).tolist()
+    bad = [score.layer for score, ok in zip(scoring.scores, finite, strict=True) if not ok] or scoring.layers
+    raise NonFiniteGradientError(
+        f"the gradient of {', '.join(dict.fromkeys(bad))} is not finite; a layer less deep, or another score, may work"
+    )

@@ -1,0 +1,189 @@
+"""Scores of activations: small named classes that print and pickle. Higher is better; no optimiser, no device.
+
+A score has a `field`: one number for each unit of its layer. Its value is weight x the mean of the field over the
+layer's units, or over the one unit at its position. A layer may be seen whole or through a `View` of a part; what the
+views of a partition say adds up to what the whole says, which is what makes exact tiles possible.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from phosphene.dreaming.exact_sums import sums_of_squares, total
+from phosphene.types import Activation
+
+TINY = 1e-30
+LAST = 1 - 1e-6
+"""The position of the last row or column; 1 itself would wrap around to the first."""
+
+Field = Float[Tensor, "batch field_channels rows columns"]
+
+
+@dataclass(frozen=True)
+class View:
+    """Which part of a layer an activation is.
+
+    `origin` is the whole layer's index of the activation's first unit and `whole` the whole layer's rows and columns.
+    `rows` and `columns`, start and stop, cut out the units that are this view's own; the others are there for their
+    gradient.
+    `shift` is the image's roll, as fractions of its height and width.
+    """
+
+    whole: tuple[int, int]
+    origin: tuple[int, int] = (0, 0)
+    rows: tuple[int, int | None] = (0, None)
+    columns: tuple[int, int | None] = (0, None)
+    shift: tuple[float, float] = (0.0, 0.0)
+
+    def own(self, field: Field) -> Float[Tensor, "batch field_channels own_rows own_columns"]:
+        """The part of a field that is this view's own."""
+        return field[:, :, slice(*self.rows), slice(*self.columns)]
+
+
+@dataclass(frozen=True)
+class Score(ABC):
+    """Base of the scores: a layer, the channels of it that count (none: all), a position, and a weight."""
+
+    layer: str
+    channels: tuple[int, ...] = ()
+    position: tuple[float, float] | None = None
+    weight: float = 1.0
+
+    @abstractmethod
+    def field(self, activation: Activation) -> Field:
+        """One number for each unit, whose mean is the score."""
+
+    def __call__(self, activation: Activation, view: View) -> tuple[Tensor, Tensor]:
+        """Return two scalars, without the weight: what all units here add to the mean, and what the view's own add."""
+        field = self.field(self.chosen(activation))
+        if self.position is None:
+            share = 1 / (field.shape[0] * field.shape[1] * view.whole[0] * view.whole[1])
+            return field.sum() * share, view.own(field).sum() * share
+        row, column = _unit_at(self.position, view)
+        here = torch.zeros_like(field)
+        if 0 <= row < field.shape[2] and 0 <= column < field.shape[3]:
+            here[:, :, row, column] = 1 / (field.shape[0] * field.shape[1])
+        return (field * here).sum(), view.own(field * here).sum()
+
+    def chosen(self, activation: Activation) -> Float[Tensor, "batch chosen_channels rows columns"]:
+        """The channels that count."""
+        return activation[:, list(self.channels)] if self.channels else activation
+
+
+class Energy(Score):
+    """Mean of the squared activation, `l2`: raises what is strong already (Google's deepdream notebook)."""
+
+    def field(self, activation: Activation) -> Field:
+        """Square of each unit."""
+        return activation.square()
+
+
+class Mean(Score):
+    """Mean of the activation (TensorFlow's and Keras's tutorials)."""
+
+    def field(self, activation: Activation) -> Field:
+        """Each unit as it is; a class logit is a layer of one unit."""
+        return activation
+
+
+@dataclass(frozen=True, eq=False)
+class Match(Score):
+    """Draws each position towards the guide's feature that fits it best by dot product.
+
+    The guided objective of Google's deepdream notebook: with a the activation and g the guide's features, the mean of
+    max_j a_i . g_j, whose gradient at position i is the feature that won. Over the number of channels, as a mean is.
+    """
+
+    guide: Float[Tensor, "channels positions"] | None = None
+
+    def field(self, activation: Activation) -> Field:
+        """Dot product of each position with its best match, over the channels."""
+        guide = self._chosen_guide(activation)
+        vectors = activation.flatten(2)
+        best = torch.stack([_best_match(part, guide) for part in vectors.detach()])
+        products = vectors * guide[:, best].movedim(1, 0)
+        return products.mean(1, keepdim=True).reshape(len(activation), 1, *activation.shape[2:])
+
+    def _chosen_guide(self, like: Tensor) -> Tensor:
+        if self.guide is None:
+            raise TypeError("a Match needs its guide's features")
+        return self.guide[list(self.channels)].to(like) if self.channels else self.guide.to(like)
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelMatch(Score):
+    """Raises each channel as much as the guide has of it: the mean of w_c a_c, w the guide's channel sums over their L1
+    norm times the number of channels (crowsonkb's deep_dream)."""
+
+    guide: Float[Tensor, "channels positions"] | None = None
+
+    def field(self, activation: Activation) -> Field:
+        """Each unit times its channel's weight."""
+        if self.guide is None:
+            raise TypeError("a ChannelMatch needs its guide's features")
+        sums = (self.guide[list(self.channels)] if self.channels else self.guide).sum(1).to(activation)
+        weights = sums / sums.abs().mean().clamp_min(1e-30)
+        return activation * weights[:, None, None]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is raised, ready to be evaluated: scores, and whether each one's gradient is scaled to unit norm."""
+
+    scores: tuple[Score, ...]
+    balanced: bool = False
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that are looked at, each once."""
+        return tuple(dict.fromkeys(score.layer for score in self.scores))
+
+    @property
+    def gradients(self) -> int:
+        """How many gradients are needed: one, or one for each term when they are balanced."""
+        return len(self.scores) if self.balanced else 1
+
+    def __call__(
+        self, activations: Mapping[str, Activation], views: Mapping[str, View]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return what to differentiate, one scalar for each of `gradients`, and the scores of the terms, weighted."""
+        pairs = [score(activations[score.layer], views[score.layer]) for score in self.scores]
+        weighted = [score.weight * everything for score, (everything, _) in zip(self.scores, pairs, strict=True)]
+        own = [score.weight * mine.detach() for score, (_, mine) in zip(self.scores, pairs, strict=True)]
+        return (weighted if self.balanced else [torch.stack(weighted).sum()]), own
+
+    def combine(self, gradients: Float[Tensor, "terms 3 height width"]) -> Float[Tensor, "3 height width"]:
+        """Add up the terms' gradients; balanced, each is first scaled to the norm of its weight."""
+        counted = gradients[: len(gradients) if self.balanced else 0]
+        return self.weigh(gradients, [total([sums_of_squares(gradient).tolist()]) for gradient in counted])
+
+    def weigh(
+        self, gradients: Float[Tensor, "terms 3 height width"], squares: Sequence[float]
+    ) -> Float[Tensor, "3 height width"]:
+        """Add up the terms' gradients, or a part of them, given the sum of squares of each term's whole gradient."""
+        if not self.balanced:
+            return gradients[0]
+        factors = [abs(s.weight) / max(sqrt(square), TINY) for s, square in zip(self.scores, squares, strict=True)]
+        combined = factors[0] * gradients[0]
+        for factor, gradient in zip(factors[1:], gradients[1:], strict=True):
+            combined += factor * gradient
+        return combined
+
+
+def _unit_at(position: tuple[float, float], view: View) -> tuple[int, int]:
+    """The unit at a place of the photograph, as an index into the view, wherever the image was rolled to."""
+    row, column = (
+        int((min(place, LAST) + shift) % 1 * length) - start
+        for place, shift, length, start in zip(position, view.shift, view.whole, view.origin, strict=True)
+    )
+    return row, column
+
+
+def _best_match(vectors: Tensor, guide: Tensor, chunk: int = 1024) -> Tensor:
+    """Index of the guide's position with the largest dot product, for each of `vectors` [channels, positions]."""
+    return torch.cat([(part.T @ guide).argmax(1) for part in torch.split(vectors, chunk, dim=1)])

@@ -1,0 +1,1 @@
+"""What networks are: their cards, weights, graphs and layers."""

@@ -1,0 +1,79 @@
+"""A network as a graph of named nodes: traced once, cut behind the deepest layer asked for.
+
+Names are those of `torchvision.models.feature_extraction`, whose tracer makes them: `Mixed_6a.branch3x3.conv` is a
+node, and a module's name, `Mixed_6a`, stands for the last node within it.
+"""
+
+import operator
+import threading
+
+from torch import fx, nn
+
+from phosphene.errors import UsageError
+from phosphene.libraries import NodePathTracer, get_notrace_functions, get_notrace_modules
+
+IN_PLACE: dict[fx.node.Target, fx.node.Target] = {
+    operator.iadd: operator.add,
+    operator.imul: operator.mul,
+    operator.isub: operator.sub,
+}
+
+ONE_AT_A_TIME = threading.RLock()
+"""Held while a network is traced or run. A trace replaces the call of every module in the process, and what another
+thread runs meanwhile would be drawn into it; so threads take turns, a forward pass at a time."""
+
+
+def trace(module: nn.Module) -> tuple[fx.Graph, dict[str, fx.Node]]:
+    """Trace a network, and name its nodes; in-place operations become ordinary ones.
+
+    A node that the next operation overwrote would be read as what came after it. Raises `UsageError` for the few
+    networks whose course depends on their input.
+    """
+    tracer = NodePathTracer(
+        leaf_modules=tuple(get_notrace_modules()), autowrap_functions=tuple(get_notrace_functions())
+    )
+    try:
+        with ONE_AT_A_TIME:
+            graph = tracer.trace(module)
+    except (fx.proxy.TraceError, TypeError, NotImplementedError) as error:
+        raise UsageError(
+            f"the layers of a {type(module).__name__} cannot be read, since it cannot be traced ({error}); "
+            f"another model may do"
+        ) from error
+    for submodule in module.modules():
+        if getattr(submodule, "inplace", False):
+            submodule.inplace = False  # type: ignore[assignment]
+    for node in graph.nodes:
+        node.target = _out_of_place(node)
+        if node.kwargs.get("inplace"):
+            node.update_kwarg("inplace", False)
+    names = {name: node for node, name in tracer.node_to_qualname.items() if node.op.startswith("call")}
+    return graph, names
+
+
+def _out_of_place(node: fx.Node) -> fx.node.Target:
+    if node.op == "call_method" and str(node.target).endswith("_") and not str(node.target).startswith("_"):
+        return str(node.target).removesuffix("_")
+    return IN_PLACE.get(node.target, node.target)
+
+
+def last_within(names: dict[str, fx.Node]) -> dict[str, str]:
+    """Map each module's name to its last node's: `Mixed_6a` to `Mixed_6a.cat`."""
+    modules: dict[str, str] = {}
+    for name in names:
+        parts = name.split(".")
+        for depth in range(1, len(parts)):
+            modules[".".join(parts[:depth])] = name
+    return {module: name for module, name in modules.items() if module not in names}
+
+
+def cut(module: nn.Module, graph: fx.Graph, nodes: dict[str, fx.Node]) -> fx.GraphModule:
+    """Return a module that maps an image to the named nodes' values, and computes nothing that they do not need."""
+    copied = fx.Graph()
+    twin: dict[fx.Node, fx.Node] = {}
+    copied.graph_copy(graph, twin)
+    copied.output({name: twin[node] for name, node in nodes.items()})
+    for node in reversed(list(copied.nodes)):
+        if node.op not in ("placeholder", "output") and not node.users:
+            copied.erase_node(node)
+    return fx.GraphModule(module, copied)

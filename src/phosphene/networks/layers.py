@@ -1,0 +1,220 @@
+"""What each layer of a network is: its size, how far it sees, and how much arithmetic leads to it."""
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import lcm, prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from phosphene.networks.graph import ONE_AT_A_TIME
+from phosphene.networks.network import Network
+from phosphene.types import Size
+
+POINTWISE_MODULES = (
+    nn.BatchNorm2d, nn.Dropout, nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish,
+    nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.ELU, nn.PReLU, nn.Mish,
+)  # fmt: skip
+POINTWISE_FUNCTIONS = {
+    operator.add, operator.sub, operator.mul, operator.truediv, torch.add, torch.mul, torch.cat, torch.relu,
+    torch.sigmoid, F.relu, F.relu6, F.silu, F.gelu, F.hardswish, F.hardsigmoid, F.leaky_relu, F.dropout,
+}  # fmt: skip
+POOL_FUNCTIONS = (F.max_pool2d, F.avg_pool2d)
+POOL_MODULES = (nn.MaxPool2d, nn.AvgPool2d)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How far a layer sees, rows and columns: total stride and receptive field, in px."""
+
+    stride: tuple[int, int] = (1, 1)
+    receptive_field: tuple[int, int] = (1, 1)
+
+    def widened(self, kernel: tuple[int, int], stride: tuple[int, int]) -> "Extent":
+        """Behind an operation of this kernel and stride (Dumoulin and Visin 2016, arXiv:1603.07285)."""
+        field = tuple(r + (k - 1) * s for r, k, s in zip(self.receptive_field, kernel, self.stride, strict=True))
+        jump = tuple(a * b for a, b in zip(self.stride, stride, strict=True))
+        return Extent((jump[0], jump[1]), (field[0], field[1]))
+
+    def joined(self, other: "Extent") -> "Extent":
+        """Of a value that is made from both."""
+        return Extent(
+            (max(self.stride[0], other.stride[0]), max(self.stride[1], other.stride[1])),
+            (
+                max(self.receptive_field[0], other.receptive_field[0]),
+                max(self.receptive_field[1], other.receptive_field[1]),
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that can be dreamed, for an image of one size.
+
+    `extent` is None where the layer sees all of the image (behind a squeeze-excite, an attention or a pooling to one
+    place). `parameters` are the operation's own; `multiplications` are multiply-adds of all that leads to the layer.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    extent: Extent | None
+    parameters: int
+    multiplications: int
+
+    @property
+    def channels(self) -> int:
+        """Number of channels, or of a vector's elements."""
+        return self.shape[1]
+
+
+def describe(network: Network, size: Size) -> dict[str, Layer]:
+    """Return every node of the network, by name, for an image of `size` px; nothing is computed but shapes."""
+    values = _shapes(fx.GraphModule(network.module, network.graph), size)
+    sights = extents(network)
+    ancestors: dict[fx.Node, frozenset[fx.Node]] = {}
+    layers = {}
+    names = {node: name for name, node in network.nodes.items()}
+    for node in network.graph.nodes:
+        ancestors[node] = frozenset({node}).union(*(ancestors[source] for source in node.all_input_nodes))
+        value = values.get(node.name)
+        if node in names and isinstance(value, Tensor) and value.ndim >= 2:
+            layers[names[node]] = Layer(
+                name=names[node],
+                shape=tuple(value.shape),
+                extent=sights[names[node]],
+                parameters=sum(p.numel() for p in _module(node, network.module).parameters()),
+                multiplications=sum(_multiplications(a, network.module, values) for a in ancestors[node]),
+            )
+    return layers
+
+
+def extents(network: Network) -> dict[str, Extent | None]:
+    """Return how far every node of the network sees, by name; nothing is computed."""
+    found: dict[fx.Node, Extent | None] = {}
+    for node in network.graph.nodes:
+        found[node] = _extent(node, network.module, found)
+    return {name: found[node] for name, node in network.nodes.items()}
+
+
+def channels(network: Network, nodes: tuple[str, ...]) -> Mapping[str, int]:
+    """Return how many channels some layers have."""
+    side = network.card.min_side
+    return {name: activation.shape[1] for name, activation in _activations(network, nodes, (side, side)).items()}
+
+
+def layer_sizes(network: Network, nodes: tuple[str, ...], size: Size) -> Mapping[str, tuple[int, int]]:
+    """Return rows and columns of units of some layers, for an image of `size` px.
+
+    An image that is smaller by a multiple of their strides has as many units less, and is quickly looked at. Where a
+    layer sees the whole image, only shapes are computed; for that PyTorch loads its compiler, which takes two seconds.
+    """
+    sights = [extents(network)[name] for name in nodes]
+    known = [sight for sight in sights if sight]
+    if len(known) < len(nodes):
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            activations = _activations(network, nodes, size)
+        return {name: (a.shape[2], a.shape[3]) for name, a in activations.items()}
+    rows, columns = (
+        _shortened(side, [(sight.stride[axis], sight.receptive_field[axis]) for sight in known])
+        for axis, side in enumerate(size)
+    )
+    return {
+        name: (a.shape[2] + (size[0] - rows) // sight.stride[0], a.shape[3] + (size[1] - columns) // sight.stride[1])
+        for (name, a), sight in zip(_activations(network, nodes, (rows, columns)).items(), known, strict=True)
+    }
+
+
+@torch.no_grad()
+def _activations(network: Network, nodes: tuple[str, ...], size: Size) -> Mapping[str, Tensor]:
+    """What some layers have of a black image."""
+    weights = next(network.module.parameters())
+    return network.features(nodes)(torch.zeros(1, 3, *size, device=weights.device, dtype=weights.dtype))
+
+
+def _shortened(side: int, sights: list[tuple[int, int]]) -> int:
+    """A side as long as layers of these strides and receptive fields see, that differs from `side` by a multiple of the
+    strides; or `side`, if that is less."""
+    seen = max(field for _, field in sights)
+    return min(side, seen + (side - seen) % lcm(*(stride for stride, _ in sights)))
+
+
+def narrow_nodes(network: Network) -> set[str]:
+    """Return the nodes that all later ones are computed through: ends of blocks, not branches within them."""
+    order = {node: index for index, node in enumerate(network.graph.nodes)}
+    names = {node: name for name, node in network.nodes.items()}
+    farthest, narrow = 0, set()
+    for node, index in order.items():
+        if index >= farthest and node in names:
+            narrow.add(names[node])
+        farthest = max([farthest, *(order[user] for user in node.users)])
+    return narrow
+
+
+class _Recorder(fx.Interpreter):
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module, garbage_collect_values=False)
+        self.values: dict[str, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.values[n.name] = super().run_node(n)
+        return self.values[n.name]
+
+
+def _shapes(module: fx.GraphModule, size: Size) -> dict[str, Any]:
+    weights = next(module.parameters())
+    recorder = _Recorder(module)
+    with ONE_AT_A_TIME, FakeTensorMode(allow_non_fake_inputs=True):
+        recorder.run(torch.empty(1, 3, *size, device=weights.device, dtype=weights.dtype))
+    return recorder.values
+
+
+def _module(node: fx.Node, root: nn.Module) -> nn.Module:
+    return root.get_submodule(str(node.target)) if node.op == "call_module" else nn.Identity()
+
+
+def _extent(node: fx.Node, root: nn.Module, extents: Mapping[fx.Node, Extent | None]) -> Extent | None:
+    if node.op == "placeholder":
+        return Extent()
+    sources = [extents[source] for source in node.all_input_nodes]
+    known = [source for source in sources if source is not None]
+    if not known or len(known) < len(sources):
+        return None
+    joined = known[0]
+    for source in known[1:]:
+        joined = joined.joined(source)
+    window = _window(node, root)
+    return joined.widened(*window) if window else None
+
+
+def _window(node: fx.Node, root: nn.Module) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """An operation's kernel, with its dilation, and stride; 1 and 1 where it is pointwise; None if it sees all."""
+    module = _module(node, root)
+    if node.op == "call_module":
+        if isinstance(module, nn.Conv2d):
+            dilation = _pair(module.dilation)
+            kernel = _pair(module.kernel_size)
+            return ((kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1), _pair(module.stride)
+        if isinstance(module, POOL_MODULES):
+            return _pair(module.kernel_size), _pair(module.stride or module.kernel_size)
+        return ((1, 1), (1, 1)) if isinstance(module, POINTWISE_MODULES) else None
+    if node.target in POOL_FUNCTIONS:
+        named = dict(zip(("input", "kernel_size", "stride"), node.args, strict=False)) | node.kwargs
+        return _pair(named["kernel_size"]), _pair(named.get("stride") or named["kernel_size"])
+    return ((1, 1), (1, 1)) if node.target in POINTWISE_FUNCTIONS else None
+
+
+def _multiplications(node: fx.Node, root: nn.Module, values: Mapping[str, Any]) -> int:
+    module = _module(node, root)
+    if isinstance(module, nn.Conv2d):
+        return int(prod(values[node.name].shape) * module.weight[0].numel())
+    if isinstance(module, nn.Linear):
+        return int(prod(values[node.name].shape) * module.in_features)
+    return 0
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])

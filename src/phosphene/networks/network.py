@@ -1,0 +1,136 @@
+"""A frozen network whose layers can be read by name. No scores."""
+
+import fnmatch
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import lcm
+
+import torch
+from torch import Tensor, fx, nn
+
+from phosphene.engine.conv import FrozenConv
+from phosphene.engine.rewrite import fold_batch_norms, freeze
+from phosphene.errors import UnknownNameError
+from phosphene.networks import weights as weight_files
+from phosphene.networks.card import ModelCard
+from phosphene.networks.graph import ONE_AT_A_TIME, cut, last_within, trace
+from phosphene.types import Activation, FeaturesFn
+
+
+class Features(nn.Module):
+    """Images `[batch, 3, height, width]`, pixels 0..1, to the activations of some layers, each by its node's name.
+
+    Activations come as `[batch, channels, rows, columns]`; vectors, such as logits, have one row and one column, and
+    the tokens of a transformer are rows of one column.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, body: nn.Module, card: ModelCard) -> None:
+        super().__init__()
+        self.body = body
+        self.register_buffer("mean", torch.tensor(card.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(card.std).view(3, 1, 1))
+
+    def __call__(self, images: Tensor) -> Mapping[str, Activation]:
+        """Run the network as far as the deepest layer, while no other thread traces one."""
+        with ONE_AT_A_TIME:
+            named: Mapping[str, Activation] = super().__call__(images)
+            return named
+
+    def repeated(self, gradients: int) -> FeaturesFn:
+        """Return these for the steps of a dream, each of which asks for a number of gradients.
+
+        What they do is recorded and played where our own kernels do most of the work.
+        """
+        if not any(isinstance(part, FrozenConv) and part.is_compiled for part in self.modules()):
+            return self
+        from phosphene.engine.repeating import Repeated
+
+        return Repeated(self, gradients)
+
+    @property
+    def grid(self) -> int:
+        """How many units of a layer are computed together, on a side: see `ways.Way`."""
+        return lcm(*(part.quickest.grid for part in self.modules() if isinstance(part, FrozenConv)))
+
+    def forward(self, images: Tensor) -> Mapping[str, Activation]:
+        """Run the network as far as the deepest layer."""
+        named: Mapping[str, Tensor] = self.body((images - self.mean) / self.std)
+        return {name: _as_planes(value) for name, value in named.items()}
+
+
+@dataclass
+class Network:
+    """A model's card, its weights' identity, and its traced graph; `features` reads layers from it.
+
+    `winograd` allows convolutions by that method, which is faster where there is one.
+    """
+
+    card: ModelCard
+    module: nn.Module
+    weights: str
+    winograd: bool = True
+    graph: fx.Graph = field(init=False, repr=False)
+    nodes: dict[str, fx.Node] = field(init=False, repr=False)
+    modules: dict[str, str] = field(init=False, repr=False)
+    _features: dict[tuple[str, ...], Features] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.graph, self.nodes = trace(self.module)
+        self.modules = last_within(self.nodes)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.module.parameters()).device
+
+    @property
+    def logits(self) -> str:
+        """The name of the last node."""
+        return next(reversed(self.nodes))
+
+    def resolve(self, layer: str) -> tuple[str, ...]:
+        """Return the nodes that a layer's name, alias or shell pattern stands for, in the network's order.
+
+        A pattern is tried on aliases, then on modules, then on nodes; the first kind that has a match is meant.
+        `UnknownNameError` gives the nearest name.
+        """
+        for names in (self.card.aliases, self.modules, self.nodes):
+            found = [name for name in names if fnmatch.fnmatchcase(name, layer)]
+            if found:
+                return tuple(dict.fromkeys(self._node(name) for name in found))
+        raise UnknownNameError(
+            f"layer of {self.card.name}",
+            layer,
+            [*self.card.aliases, *self.modules, *self.nodes],
+            f"`phosphene layers {self.card.name}` lists them.",
+        )
+
+    def features(self, nodes: Iterable[str]) -> Features:
+        """Return the network cut behind the deepest of `nodes`; the same one when asked again."""
+        key = tuple(dict.fromkeys(nodes))
+        if key not in self._features:
+            body = cut(self.module, self.graph, {name: self.nodes[name] for name in key})
+            fold_batch_norms(body)
+            freeze(body, self.winograd)
+            features = Features(body, self.card).to(self.device).eval().requires_grad_(False)
+            self._features[key] = features.to(memory_format=torch.channels_last)
+        return self._features[key]
+
+    def _node(self, name: str) -> str:
+        name = self.card.aliases.get(name, name)
+        return self.modules.get(name, name)
+
+
+def load(card: ModelCard, weights: str, seed: int, device: torch.device, winograd: bool) -> Network:
+    """Build a network with its weights: `pretrained`, `untrained` (seeded) or a file. Raises `WeightsError`."""
+    module, identity = weight_files.load(card, weights, seed)
+    return Network(card, module.to(device), identity, winograd)
+
+
+def _as_planes(value: Tensor) -> Tensor:
+    if value.ndim == 3:
+        value = value.transpose(1, 2)
+    return value.reshape(*value.shape, *[1] * (4 - value.ndim))

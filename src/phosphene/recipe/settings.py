@@ -1,0 +1,164 @@
+"""Every setting, its default and its range. No tensors, no devices.
+
+The groups are what the parts of a dream need to know (`Target`, `Octaves`, `Ascent`, `Tiles`); a `Recipe` is all of
+them at once, flat, so that a setting has one name on the command line, in Python, in TOML and in the studio.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from phosphene.errors import UnknownNameError
+from phosphene.recipe.terms import ClassTerm, LayerTerm, Objective
+
+Norm = Literal["mean_abs", "std", "laplacian"]
+
+
+class Settings(BaseModel):
+    """Frozen, and closed to names that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Eye(Settings):
+    """The network that looks."""
+
+    model: Annotated[str, Field(description="The network; `phosphene models` lists them.")] = "efficientnet_lite0"
+    weights: Annotated[
+        str, Field(description="pretrained, untrained (seeded random), or a .safetensors or .pth file.")
+    ] = "pretrained"
+    winograd: Annotated[
+        bool,
+        Field(description="On the CPU, compute convolutions by Winograd's method: faster, rounds otherwise."),
+    ] = True
+
+
+class Target(Settings):
+    """What is raised."""
+
+    layers: Annotated[
+        tuple[str, ...],
+        Field(description="Layers to raise, each NAME[CHANNELS]@ROW,COLUMN:WEIGHT; NAME may be a pattern."),
+    ] = ()
+    classes: Annotated[
+        tuple[str, ...], Field(description="ImageNet classes to raise, by name or number, each NAME:WEIGHT.")
+    ] = ()
+    score: Annotated[
+        Literal["l2", "mean"], Field(description="Mean of the squared activation, or of the activation.")
+    ] = "l2"
+    balanced: Annotated[bool, Field(description="Scale each layer's gradient to unit norm before the weights.")] = False
+    guide: Annotated[str | None, Field(description="A photograph whose features the dream is drawn towards.")] = None
+    guide_by: Annotated[
+        Literal["match", "channels"],
+        Field(description="Best-matching guide feature at each place, or channels weighted as in the guide."),
+    ] = "match"
+
+    @field_validator("layers")
+    @classmethod
+    def _spell_layers(cls, layers: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(LayerTerm.parse(text)) for text in layers)
+
+    @field_validator("classes")
+    @classmethod
+    def _spell_classes(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ClassTerm.parse(text)) for text in classes)
+
+    @property
+    def objective(self) -> Objective:
+        """The terms, read."""
+        layers = tuple(LayerTerm.parse(text) for text in self.layers)
+        return Objective(layers + tuple(ClassTerm.parse(text) for text in self.classes))
+
+
+class Octaves(Settings):
+    """The sizes that are dreamed, coarse to fine."""
+
+    octaves: Annotated[int, Field(ge=1, le=30, description="How many sizes to dream at.")] = 5
+    octave_scale: Annotated[float, Field(gt=1, le=4, description="Size ratio of neighbouring octaves.")] = 1.4
+    detail: Annotated[bool, Field(description="Put back the photograph's detail that an octave lost.")] = True
+
+
+class Ascent(Settings):
+    """The steps within one octave."""
+
+    steps: Annotated[int, Field(ge=1, le=100_000, description="Gradient steps in each octave.")] = 15
+    step_size: Annotated[
+        float, Field(gt=0, le=1, description="Mean change of a pixel in a step, in pixel units 0 to 1.")
+    ] = 0.008
+    norm: Annotated[Norm, Field(description="What a gradient is divided by before the step.")] = "laplacian"
+    jitter: Annotated[int, Field(ge=0, le=512, description="Largest random shift of the image in a step, in px.")] = 32
+    blur: Annotated[
+        float, Field(ge=0, le=32, description="Standard deviation of the gradient's blur, in px; 0 is none.")
+    ] = 0.0
+
+    @property
+    def drive(self) -> float:
+        """step_size x steps of the last octave: the one number by which strengths compare."""
+        return self.step_size * self.steps
+
+
+class Tiles(Settings):
+    """How the gradient of a large image is cut into pieces."""
+
+    tile: Annotated[
+        Literal["auto", "none"] | Annotated[int, Field(ge=16)],
+        Field(description="Side of a tile in px, none for the whole image at once, or auto for what fits the memory."),
+    ] = "auto"
+    halo: Annotated[
+        Literal["auto", "exact"] | Annotated[int, Field(ge=0)],
+        Field(description="Margin of a tile in px; exact gives the whole image's gradient, auto 99 % of it."),
+    ] = "exact"
+    batch: Annotated[int, Field(ge=1, le=1024, description="How many tiles the network looks at together.")] = 1
+
+
+class Picture(Settings):
+    """What is kept of the photograph."""
+
+    size: Annotated[
+        Literal["full"] | Annotated[int, Field(ge=1)],
+        Field(description="Long side of the picture in px, or full to keep all pixels."),
+    ] = 1024
+    enlarge: Annotated[bool, Field(description="Enlarge a photograph that is smaller than size.")] = False
+    mask: Annotated[
+        str | None, Field(description="A grey image: where, and how strongly, to dream (white is full).")
+    ] = None
+    colour: Annotated[
+        Literal["dream", "original"], Field(description="Keep the dream's colours, or the photograph's.")
+    ] = "dream"
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="Of all randomness.")] = 0
+
+
+class Recipe(Picture, Tiles, Ascent, Octaves, Target, Eye):
+    """All that makes a dream of a photograph; with the photograph, the same bytes again."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_nearest(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            for name in given:
+                if name not in cls.model_fields:
+                    raise UnknownNameError("setting", str(name), cls.model_fields)
+        return given
+
+    def but(self, **changes: Any) -> "Recipe":
+        """This recipe with some settings changed, and validated again."""
+        return type(self)(**{**self.model_dump(), **changes})
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "plain": {"octaves": 1, "steps": 100, "step_size": 0.003},
+    "octaves": {"octaves": 5, "octave_scale": 1.3},
+    "tiles": {"octaves": 5, "octave_scale": 1.3, "tile": 256},
+}
+"""The report's three experiments: its main loop, octaves (section 5.7), and gradients in tiles (section 5.8)."""
+
+
+def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:
+    """Say what pydantic found wrong with the first setting: its name, its value, what would be right."""
+    name = problems[0]["loc"][0]
+    wanted = [
+        re.sub(r"^Input should be (a valid )?", "", problem["msg"]) for problem in problems if problem["loc"][0] == name
+    ]
+    return f"{name} = {problems[0]['input']!r} will not do: it should be {' or '.join(dict.fromkeys(wanted))}"

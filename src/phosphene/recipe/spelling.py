@@ -1,0 +1,78 @@
+"""From what a person says to a whole recipe, and back.
+
+`choose` puts a look's settings, a preset's over them, and the person's own over both. `shortest` finds the fewest words
+that it turns into a given recipe, and `command` spells them for a shell.
+"""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from phosphene.errors import SettingsError, UnknownNameError
+from phosphene.recipe.looks import LOOKS
+from phosphene.recipe.looks import look as look_of
+from phosphene.recipe.settings import PRESETS, Recipe, describe_problems
+
+
+def choose(given: Mapping[str, Any], look: str | None = None, preset: str | None = None) -> Recipe:
+    """Return the recipe of a look and a preset (both by name, or none), changed by the settings `given`.
+
+    A layer or a class of one's own takes the place of the look's layers. Raises `SettingsError` or `UnknownNameError`.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise UnknownNameError("preset", preset, PRESETS)
+    settings = {**look_of(str(given.get("model", Recipe.model_fields["model"].default)), look)}
+    if given.get("layers") or given.get("classes"):
+        settings.pop("layers", None)
+    return validated({**settings, **PRESETS.get(preset or "", {}), **given})
+
+
+def validated(settings: Mapping[str, Any]) -> Recipe:
+    """Return a recipe of these settings, or raise a `SettingsError` of one sentence."""
+    try:
+        return Recipe(**settings)
+    except ValidationError as error:
+        raise SettingsError(describe_problems(error.errors())) from None
+
+
+def flag(setting: str) -> str:
+    """Name the flag of a setting; what can be given several times is named in the singular."""
+    return {"layers": "layer", "classes": "class"}.get(setting, setting).replace("_", "-")
+
+
+def shortest(recipe: Recipe) -> tuple[str | None, dict[str, Any]]:
+    """Return a look (or None, for the default one) and the fewest settings that `choose` turns into this recipe."""
+    wanted = recipe.model_dump()
+    choices = [(look, _given(wanted, look)) for look in (None, *LOOKS.get(recipe.model, {}))]
+    return min(choices, key=lambda choice: (len(choice[1]), choice[0] is not None))
+
+
+def command(recipe: Recipe, source: str, output: str) -> str:
+    """Spell the `phosphene dream` command that makes a recipe's dream of `source` again, quoted for a shell."""
+    look, given = shortest(recipe)
+    words = ["phosphene", "dream", source, "-o", output]
+    words += ["--look", look] if look else []
+    for name, value in given.items():
+        words += _flags(flag(name), value)
+    return shlex.join(words)
+
+
+def _given(wanted: Mapping[str, Any], look: str | None) -> dict[str, Any]:
+    base = choose({"model": wanted["model"]}, look).model_dump() | {"model": Recipe.model_fields["model"].default}
+    given = {name: value for name, value in wanted.items() if value != base[name]}
+    if given.get("classes"):  # classes of one's own take the place of a look's layers
+        given["layers"] = wanted["layers"]
+    return given
+
+
+def _flags(name: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    values = value if isinstance(value, list | tuple) else [value]
+    return [word for each in values for word in _flag(name, str(each))]
+
+
+def _flag(name: str, value: str) -> list[str]:
+    return [f"--{name}={value}"] if value.startswith("-") else [f"--{name}", value]

@@ -1,0 +1,214 @@
+"""How much memory a step will take, foretold, and the largest tile that fits. Nothing is computed but shapes."""
+
+import logging
+import re
+import weakref
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import cache
+from mmap import mmap
+from threading import Thread
+from typing import Any, TypeVar, cast
+
+import psutil
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from phosphene.dreaming.gradient import differentiate
+from phosphene.dreaming.objective import Scoring
+from phosphene.dreaming.tiling import Tiling
+from phosphene.errors import SettingsError, UsageError
+from phosphene.malloc import give_back, keep_nothing
+from phosphene.types import FeaturesFn, Shift, Size
+
+G = TypeVar("G", bound=Callable[..., tuple[float, Any]])
+"""A `GradientFn`, of pictures in memory or on disk."""
+
+logger = logging.getLogger(__name__)
+
+SHARE = 0.7
+"""Of the memory that is free, what a dream may take."""
+
+WORKSPACE = 1.4
+"""What the allocator takes for the tensors' bytes, in a process on the CPU of the command line. One that gives back
+what it frees takes less, one that keeps it without `allocation.TUNABLES` more. docs/size.md has what was measured."""
+
+COPYING = (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
+"""Operations that take about as much memory as what they read and write, while they run."""
+
+PIXEL = 12
+"""Bytes of a pixel: three float32."""
+
+IMAGES = 12
+"""Images of the whole size that are held at the height of a step in memory, the network's own aside."""
+
+MOST, MOST_PIXEL = 10**9, 2000
+"""Bytes that a step of our own networks takes at most without a guide: at all, and for a pixel and layer raised."""
+
+SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 64)
+"""The tiles to choose from, in px."""
+
+RESERVE = 2**26
+"""Bytes that are held, unused and so without memory of their own, for what it takes to go on when memory runs out."""
+
+STARVED = ("can't allocate memory", "could not create a primitive", "std::bad_alloc", "can't start new thread")
+"""What is said when memory runs out: by PyTorch's allocator, by oneDNN, which computes its convolutions, by C++, and by
+Python of a thread."""
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def parse_bytes(text: str) -> int:
+    """Read an amount of memory as people spell it: 2GB, 1.5G, 800M, 2000000000."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
+    if found is None or float(found[1]) == 0:
+        raise SettingsError(f"{text!r} is not an amount of memory; one is spelt 2GB, 1.5G or 800M")
+    return int(float(found[1]) * UNITS[found[2]])
+
+
+def spell_bytes(number: float) -> str:
+    """Spell an amount of memory or disk in GB or MB."""
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{max(number, 0) / 1e6:.0f} MB"
+
+
+def in_use() -> int:
+    """Bytes of memory that this process holds now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def budget(memory: str | None, device: torch.device) -> int:
+    """Return how many more bytes a dream may take: `memory` is for the whole process, or else a share of what is free.
+
+    What the dream before it took and freed is free. Memory on a GPU is counted there, and `memory` is then the GPU's.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return parse_bytes(memory) if memory else int(SHARE * free)
+    give_back()
+    return parse_bytes(memory) - in_use() if memory else int(SHARE * psutil.virtual_memory().available)
+
+
+def gradient_bytes(features: FeaturesFn, scoring: Scoring, window: Size, batch: int = 1) -> int:
+    """Foretell the bytes that the network and its gradient take for a batch of windows of `window` px."""
+    with FakeTensorMode(allow_non_fake_inputs=True), _LiveBytes() as live:
+        images = [torch.empty(3, *window) for _ in range(batch)]
+        differentiate(features, scoring, images, [(0.0, 0.0)] * batch)
+    return int(WORKSPACE * live.peak)
+
+
+def tile_bytes(tiling: Tiling, size: Size) -> int:
+    """Foretell the bytes that the largest window of an image of `size` takes."""
+    windows = [tile.window_size for tile in tiling.tiles(size)]
+    window = (
+        max(tiling.min_side, *(height for height, _ in windows)),
+        max(tiling.min_side, *(width for _, width in windows)),
+    )
+    return gradient_bytes(tiling.features, tiling.scoring, window, min(tiling.batch, len(windows)))
+
+
+def image_bytes(size: Size) -> int:
+    """Foretell the bytes of all images of the whole size, where they are held in memory."""
+    return IMAGES * PIXEL * size[0] * size[1]
+
+
+def most_bytes(size: Size, layers: int) -> int:
+    """Return the bytes, images included, within which a step of our own networks stays if no guide is given."""
+    return MOST + image_bytes(size) + MOST_PIXEL * layers * size[0] * size[1]
+
+
+def fitting_tile(tiling_of: Callable[[int], Tiling], size: Size, limit: int) -> int:
+    """Return the largest tile, in px, of which a step takes `limit` bytes at most; `UsageError` if none does."""
+    needed = cache(lambda side: tile_bytes(tiling_of(side), size))
+    first = bisect_left(SIDES, True, key=lambda side: needed(side) <= limit)
+    if first < len(SIDES):
+        return SIDES[first]
+    raise UsageError(
+        f"{spell_bytes(limit)} are left for the network, and a tile of {SIDES[-1]} px with its halo needs "
+        f"{spell_bytes(needed(SIDES[-1]))}; allow more --memory, a smaller --halo, or choose a layer less deep"
+    )
+
+
+def halving_gradient(build: Callable[[int], G], first: G, tile: int) -> G:
+    """Return `first`, which `build` made for tiles of `tile` px, but with tiles half as large once memory runs out.
+
+    The gradient that could not be had is computed again: no step is lost.
+    """
+    gradient, side, reserve = first, tile, mmap(-1, RESERVE)
+
+    def gradient_of(image: Any, shift: Shift) -> tuple[float, Any]:
+        nonlocal gradient, side
+        while True:
+            try:
+                return gradient(image, shift)
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error) or side // 2 < SIDES[-1]:
+                    raise
+            reserve.close()
+            keep_nothing()
+            side //= 2
+            logger.warning("memory ran out: going on with tiles of %d px", side)
+            gradient = _in_new_threads(build(side))
+
+    return cast(G, gradient_of)
+
+
+def _in_new_threads(gradient: G) -> G:
+    """Return `gradient`, computed in a new thread each time, which an interruption does not wait for.
+
+    Once oneDNN had no memory for the code of a convolution in a thread, it fails there ever after.
+    """
+
+    def gradient_of(image: Any, shift: Shift) -> tuple[float, Any]:
+        found: Future[tuple[float, Any]] = Future()
+        Thread(target=_settle, args=(found, gradient, image, shift), daemon=True).start()
+        return found.result()
+
+    return cast(G, gradient_of)
+
+
+def _settle(found: Future[Any], compute: Callable[..., Any], *arguments: Any) -> None:
+    try:
+        found.set_result(compute(*arguments))
+    except BaseException as error:
+        found.set_exception(error)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed: PyTorch says so in a class of its own on a GPU, and in words on the CPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in STARVED)
+
+
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all tensors that live while it is on, and remembers the most."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = self.peak = 0
+        self._storages: dict[int, weakref.ref[Any]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        tree_map_only(Tensor, self._note, result)
+        if func._overloadpacket in COPYING:
+            made = result[0] if isinstance(result, tuple) else result
+            self.peak = max(self.peak, self.live + args[0].nbytes + made.nbytes)
+        return result
+
+    def _note(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._storages:
+            return
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        self._storages[key] = weakref.ref(storage, lambda _: self._forget(key, size))
+
+    def _forget(self, key: int, size: int) -> None:
+        del self._storages[key]
+        self.live -= size

@@ -1,0 +1,68 @@
+"""What a dream runs on: the device, the network, the size, and the versions that its bits depend on."""
+
+import platform
+from functools import lru_cache
+from importlib.metadata import version
+
+import torch
+
+from phosphene import imagefile
+from phosphene.dreaming.resample import resize
+from phosphene.errors import SettingsError
+from phosphene.networks import network as networks
+from phosphene.networks import registry
+from phosphene.networks.network import Network
+from phosphene.recipe.settings import Recipe
+from phosphene.types import Image, Size
+
+GUIDE_SIDE = 512
+"""Long side, in px, at which a guide photograph is looked at."""
+
+
+@lru_cache(maxsize=2)
+def load_network(model: str, weights: str, seed: int, device: str, winograd: bool) -> Network:
+    """Load a network; the last two are kept, so that a folder of pictures loads one once."""
+    return networks.load(registry.card(model), weights, seed, torch.device(device), winograd)
+
+
+def seen_guide(recipe: Recipe, device: torch.device) -> Image | None:
+    """Read a recipe's guide, at the size at which it is looked at."""
+    return None if recipe.guide is None else _within(imagefile.read(recipe.guide).image, GUIDE_SIDE).to(device)
+
+
+def fitted_size(image: Image, recipe: Recipe) -> Size:
+    """Return the size at which the recipe dreams an image: its own, or with the recipe's long side."""
+    height, width = image.shape[1:]
+    if recipe.size == "full" or (max(height, width) <= recipe.size and not recipe.enlarge):
+        return height, width
+    scale = recipe.size / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def choose_device(device: str) -> torch.device:
+    """Return the device by name; `auto` is CUDA if there is one, then Apple's MPS, then the CPU."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise SettingsError(f"there is no device {device!r} here; auto, cpu, cuda and mps are known") from error
+
+
+def describe_device(device: torch.device) -> str:
+    """Name the device, with what the bits of a result may depend on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{device.type} {platform.machine()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result may depend on."""
+    return {name: version(name) for name in ("phosphene", "torch", "torchvision", "timm", "numba")}
+
+
+def _within(image: Image, side: int) -> Image:
+    height, width = image.shape[1:]
+    scale = min(1.0, side / max(height, width))
+    return resize(image, (max(1, round(height * scale)), max(1, round(width * scale))))

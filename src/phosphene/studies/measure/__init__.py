@@ -1,0 +1,1 @@
+"""What dreams are measured by."""

@@ -1,0 +1,1 @@
+"""The report: a page, its plots and its contact sheet."""

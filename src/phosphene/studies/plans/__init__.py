@@ -1,0 +1,1 @@
+"""What there is to compare: each plan builds a `Study`."""

@@ -1,0 +1,1 @@
+"""Dreaming the cells of a study into its folder."""

@@ -1,0 +1,113 @@
+"""What the page asks for, as a recipe; and a recipe, as what the page shows."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, TypeAdapter
+
+from phosphene.recipe.looks import DEFAULT_LOOK
+from phosphene.recipe.provenance import Made, from_toml
+from phosphene.recipe.settings import Recipe, Settings
+from phosphene.recipe.spelling import choose, command, shortest
+from phosphene.studies.study import Study
+from phosphene.studio.folder import Folder
+
+GIVEN_FIRST: dict[str, Any] = {"size": "full"}
+"""What the studio gives before anyone has: no picture is shrunk without being asked."""
+
+
+class Order(Settings):
+    """A photograph, a look, and the settings that a person changed; files by their names in the studio's folder."""
+
+    photograph: str
+    look: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    def recipe(self, folder: Folder) -> Recipe:
+        """Return the whole recipe. Raises `UsageError` for what is outside its range or outside the folder."""
+        given = {**GIVEN_FIRST, **self.settings}
+        for name in ("mask", "guide"):
+            if given.get(name) is not None:
+                given[name] = folder.photograph(str(given[name]))
+        if given.get("weights", "pretrained") not in ("pretrained", "untrained"):
+            given["weights"] = str(folder.weights(str(given["weights"])))
+        return choose(given, self.look)
+
+    @property
+    def title(self) -> str:
+        """What it is, in two words: the photograph's, and the look's or the first layer's."""
+        raised = [*self.settings.get("layers", ()), *self.settings.get("classes", ())]
+        return f"{stem(self.photograph)} {(raised or [self.look or DEFAULT_LOOK])[0]}"
+
+
+class Compared(Settings):
+    """A comparison of the studio's folder, by its name: to be dreamed as far as it is not."""
+
+    comparison: str
+
+    @property
+    def title(self) -> str:
+        """What it is, in two words."""
+        return f"{self.comparison} compared"
+
+
+Ordered = Order | Compared
+
+
+def read_order(data: bytes) -> Ordered:
+    """Read what `model_dump_json` of an order wrote."""
+    return TypeAdapter[Ordered](Ordered).validate_json(data)
+
+
+def stem(photograph: str) -> str:
+    """Return a sample's name, or a dropped file's without checksum and ending."""
+    path = Path(photograph.removeprefix("sample:"))
+    return path.stem.rpartition("-")[0] or path.stem
+
+
+def shown(recipe: Recipe, source: str) -> dict[str, Any]:
+    """Return what the page shows of a recipe: every setting, what differs from the look, and the command line."""
+    look, given = shortest(recipe)
+    for name, ours in GIVEN_FIRST.items():  # a page that is given nothing starts from these
+        wanted = getattr(recipe, name)
+        given = {key: value for key, value in given.items() if key != name} | ({} if wanted == ours else {name: wanted})
+    output = f"{stem(source)}-again.png"
+    return {
+        "recipe": recipe.model_dump(mode="json") | {name: _name(getattr(recipe, name)) for name in ("mask", "guide")},
+        "drive": recipe.drive,
+        "look": look,
+        "given": given | {name: _name(given[name]) for name in ("mask", "guide") if name in given},
+        "command": command(recipe, source, output),
+    }
+
+
+def restored(text: str, folder: Folder) -> dict[str, Any]:
+    """Return what the page shows of the recipe in a picture, with its files as far as they are in the folder.
+
+    Raises `ImageError` where the text is no recipe.
+    """
+    recipe, made = from_toml(text)
+    files = {"mask": folder.with_checksum(made.mask_sha256), "guide": folder.with_checksum(made.guide_sha256)}
+    lost = [name for name, found in files.items() if getattr(recipe, name) is not None and found is None]
+    photograph = photograph_of(made, folder)
+    lost += [] if photograph else ["photograph"]
+    known = shown(recipe, made.source)
+    given = {name: files.get(name, value) for name, value in known["given"].items() if name not in lost}
+    return known | {
+        "given": given,
+        "recipe": known["recipe"] | files,
+        "photograph": photograph,
+        "source": Path(made.source).name,
+        "size": made.size,
+        "unfinished": made.unfinished,
+        "notes": [f"its {name} is not in the studio's folder: drop it here to use it again" for name in lost],
+    }
+
+
+def photograph_of(made: Made | Study, folder: Folder) -> str | None:
+    """Return the name of the photograph that something was made of, or None where it is not in the folder."""
+    return made.source if made.source.startswith("sample:") else folder.with_checksum(made.source_sha256)
+
+
+def _name(path: str | None) -> str | None:
+    return None if path is None else path if path.startswith("sample:") else Path(path).name

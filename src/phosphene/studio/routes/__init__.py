@@ -1,0 +1,1 @@
+"""The addresses of the studio, and what each answers."""

@@ -1,0 +1,46 @@
+"""Answers about the queues: orders that come in, how they stand, and what became of them."""
+
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from phosphene.studio.job_state import Task
+from phosphene.studio.queue import Queue
+from phosphene.studio.routes.request import folder_of, order_of, queue_of
+
+
+async def add(request: Request) -> Response:
+    """Put an order at the end of a queue."""
+    order, folder = await order_of(request), folder_of(request)
+    folder.photograph(order.photograph)
+    order.recipe(folder)
+    return JSONResponse(queue_of(request).add(order).report(), 201)
+
+
+async def waiting(request: Request) -> Response:
+    """Who dreams and who waits, in order."""
+    return JSONResponse([task.summary() for task in queue_of(request).unfinished()])
+
+
+async def report(request: Request) -> Response:
+    """How a task stands."""
+    since = request.query_params.get("since", "0")
+    queue, task = _task(request)
+    return JSONResponse(task.report(int(since) if since.isdecimal() else 0) | {"ahead": queue.ahead_of(task)})
+
+
+async def frame(request: Request) -> Response:
+    """The picture of a task as it is now."""
+    data = await to_thread.run_sync(_task(request)[1].frame)
+    return Response(data, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+
+async def stop(request: Request) -> Response:
+    """End a task."""
+    queue, task = _task(request)
+    return JSONResponse(queue.stop(task.id).report())
+
+
+def _task(request: Request) -> tuple[Queue, Task]:
+    queue = queue_of(request)
+    return queue, queue.task(request.path_params["id"])
