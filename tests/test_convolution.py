@@ -329,7 +329,7 @@ def test_processors_with_shorter_vectors(tmp_path):
 import torch
 from torch import nn
 from phosphene.engine.conv import FrozenConv
-from phosphene.engine.cpu.lanes import LANES
+from phosphene.engine.cpu.vectors import LANES
 assert LANES == 8
 for conv in (nn.Conv2d(24, 40, 3, padding=1), nn.Conv2d(48, 16, 1), nn.Conv2d(3, 32, 3, stride=2)):
     conv.requires_grad_(False)
@@ -448,7 +448,7 @@ def test_kernels_need_no_folder_to_be_kept_in():
 from numba.core.caching import CacheImpl
 CacheImpl._locator_classes = []
 import torch
-from phosphene.networks import winograd
+from phosphene.engine.cpu import winograd
 weight = torch.randn(16, 16, 3, 3)
 image = torch.randn(1, 16, 9, 9)
 spectrum = winograd.spectrum_of(weight, (1, 1), back=False)
@@ -463,7 +463,8 @@ print(torch.allclose(found, torch.nn.functional.conv2d(image, weight, padding=1)
 def test_what_a_first_call_waits_for_is_said(tmp_path):
     script = """
 import sys, torch
-from phosphene.networks import launching, winograd
+from phosphene.engine.cpu import kernel as launching
+from phosphene.engine.cpu import winograd
 from phosphene.engine.conv import FrozenConv
 launching.PATIENCE = float(sys.argv[1])
 conv = FrozenConv(torch.nn.Conv2d(16, 16, 3).requires_grad_(False))

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from phosphene.engine.cpu.gemm import HALF, PANEL, ROWS, multiply, multiply_and_clamp
-from phosphene.engine.cpu.lanes import LANES
 from phosphene.engine.cpu.toom_cook import MOST_TAPS, adjoint, beyond, can_filter, filtering, places_of
-from phosphene.engine.cpu.vectors import linear_map, load, load_where, store, store_clamped, store_shifted
+from phosphene.engine.cpu.vectors import LANES, linear_map, load, load_where, store, store_clamped, store_shifted
 
 RANDOM = np.random.default_rng(0)
 

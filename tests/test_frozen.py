@@ -91,7 +91,7 @@ def test_all_kernels_can_be_made_ready():
 import torch
 from phosphene.engine.layout import make_ready
 make_ready((1024, 1024))
-from phosphene.networks import kernels
+from phosphene.engine.cpu import loops as kernels
 names = ("clamp", "clamp_sum", "leave", "let_through", "largest", "largest_back", "mean")
 assert all("compiled" in vars(getattr(kernels, "_" + name)) for name in names)
 """

@@ -150,12 +150,13 @@ def test_a_tensor_that_is_elsewhere_is_refused():
 @pytest.mark.slow
 def test_a_kept_kernel_is_made_anew_when_what_is_compiled_into_it_changes(tmp_path):
     """Here the order of an array's numbers, on both sides."""
-    package = Path(launching.__file__).parents[1]
+    package = Path(launching.__file__).parents[2]
     copied = tmp_path / "phosphene"
     shutil.copytree(package, copied, ignore=shutil.ignore_patterns("__pycache__"))
     script = """
 import torch
-from phosphene.networks import kernels, launching
+from phosphene.engine.cpu import kernel as launching
+from phosphene.engine.cpu import loops as kernels
 assert launching.__file__.startswith({root!r})
 values, mask = torch.tensor([-1.0, 2.0, 0.5, 3.0]), torch.zeros(4, dtype=torch.bool)
 kernels.clamp(values, mask, 0.0, 1.0)
@@ -164,7 +165,7 @@ assert values.tolist() == [0, 1, 0.5, 1] and mask.tolist() == [False, False, Tru
     settings = os.environ | {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "kept")}
     command = [sys.executable, "-c", script.format(root=str(tmp_path))]
     subprocess.run(command, env=settings, check=True)
-    path = copied / "models/launching.py"
+    path = copied / "engine/cpu/kernel.py"
     source = path.read_text()
     changed = source.replace("return tensor.data_ptr(), tensor.numel()", "return tensor.numel(), tensor.data_ptr()")
     changed = changed.replace("    address, *shape = numbers\n", "    *shape, address = numbers\n")

@@ -63,11 +63,6 @@ class FrozenConv(Convolution):
     def _gives(self, x: Tensor, shape: torch.Size) -> bool:
         return shape == (len(x), len(self.weight), *every(x, self.stride).shape[2:])
 
-    @property
-    def is_compiled(self) -> bool:
-        """Whether our own kernels compute it, forth and back, where they can."""
-        return isinstance(self.quickest, Pointwise | Winograd)
-
     def way(self, x: Tensor) -> Way:
         """The fastest way for `x`."""
         return self.direct if needs_pytorch(x) else self.quickest

@@ -14,7 +14,7 @@ from phosphene.errors import UnknownNameError
 from phosphene.networks import weights as weight_files
 from phosphene.networks.card import ModelCard
 from phosphene.networks.graph import ONE_AT_A_TIME, cut, last_within, trace
-from phosphene.types import Activation, FeaturesFn
+from phosphene.types import Activation
 
 
 class Features(nn.Module):
@@ -38,17 +38,6 @@ class Features(nn.Module):
         with ONE_AT_A_TIME:
             named: Mapping[str, Activation] = super().__call__(images)
             return named
-
-    def repeated(self, gradients: int) -> FeaturesFn:
-        """Return these for the steps of a dream, each of which asks for a number of gradients.
-
-        What they do is recorded and played where our own kernels do most of the work.
-        """
-        if not any(isinstance(part, FrozenConv) and part.is_compiled for part in self.modules()):
-            return self
-        from phosphene.engine.repeating import Repeated
-
-        return Repeated(self, gradients)
 
     @property
     def grid(self) -> int:

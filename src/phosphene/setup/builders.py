@@ -61,16 +61,14 @@ def gradient_fn(network: Network, scoring: Scoring, tiles: Tiles) -> GradientFn:
     """Build the gradient that a recipe asks for: of the whole image, or in tiles of a given side."""
     if isinstance(tiles.tile, int):
         return tiled_gradient(tiling_of(network, scoring, tiles, tiles.tile))
-    return whole_image_gradient(
-        network.features(scoring.layers).repeated(scoring.gradients), scoring, network.card.min_side
-    )
+    return whole_image_gradient(network.features(scoring.layers), scoring, network.card.min_side)
 
 
 def tiling_of(network: Network, scoring: Scoring, tiles: Tiles, tile: int) -> Tiling:
     """Bind a network and a scoring to tiles of `tile` px; `UsageError` where a layer sees the whole image."""
     reaches, features = reach_of(network, scoring.layers), network.features(scoring.layers)
     return Tiling(
-        features=features.repeated(scoring.gradients),
+        features=features,
         scoring=scoring,
         tile=tile,
         halo=halo_of(network, scoring, tiles, reaches),

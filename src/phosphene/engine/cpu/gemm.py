@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 
-from phosphene.engine.cpu.lanes import (
+from phosphene.engine.cpu.vectors import (
     BYTE,
     FLOAT,
     HAS_AVX512,

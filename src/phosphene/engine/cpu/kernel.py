@@ -13,7 +13,7 @@ import logging
 import re
 import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property, partial
 from hashlib import sha256
@@ -22,13 +22,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, no_type_check
 
 import numba
-import numpy as np
 import torch
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
-from numpy.typing import NDArray
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
@@ -107,7 +105,6 @@ class Kernel:
         self.function, self.kinds = function, _kinds_of(kinds)
         self.layout = struct.Struct("q" + "".join(kind.format for kind in self.kinds))
         self.block = ctypes.create_string_buffer(self.layout.size)
-        self.entry = (ctypes.c_int64 * 2)()
 
     @cached_property
     def compiled(self) -> Any:
@@ -117,22 +114,13 @@ class Kernel:
 
     def run(self, threads: int, arguments: Iterable[Any]) -> None:
         """Run it on as many threads."""
-        self.entry[:] = [self.compiled.address, ctypes.addressof(self.block)]
         taken = (ctypes.c_int64 * threads)()
         numbers = [ctypes.addressof(taken)]
         for kind, argument in zip(self.kinds, arguments, strict=True):
             numbers += kind.numbers_of(argument)
         self.layout.pack_into(self.block, 0, *numbers)
-        _launch_all(ctypes.addressof(self.entry), 1, threads)
-
-
-class Overheard(threading.local):
-    """Who is told of each kernel that this thread runs, and of what it is given."""
-
-    by: Callable[[Kernel, Sequence[Any]], None] | None = None
-
-
-overheard = Overheard()
+        numba.set_num_threads(threads)
+        _launcher()(self.compiled.address, ctypes.addressof(self.block), threads)
 
 
 def compiled(kinds: str) -> Callable[[Callable[..., None]], Kernel]:
@@ -148,28 +136,10 @@ def run(kernel: Kernel, *arguments: object, own: int = 0) -> None:
     """
     if isinstance(arguments[0], FakeTensor):
         return
-    threads = thread_count()
+    threads = min(torch.get_num_threads(), MOST_THREADS)
     rows = [torch.empty(threads, own, dtype=torch.float32, device="cpu")] if own else []
     with TURN:
         kernel.run(threads, (*arguments, *rows))
-    if overheard.by:
-        overheard.by(kernel, (*arguments, *rows))
-
-
-def launch(entries: NDArray[np.int64], threads: int) -> None:
-    """Run kernels one after the other, given the addresses of each and of the block that it is called with."""
-    with TURN:
-        _launch_all(entries.ctypes.data, len(entries), threads)
-
-
-def thread_count() -> int:
-    """How many threads a kernel runs on."""
-    return min(torch.get_num_threads(), MOST_THREADS)
-
-
-def _launch_all(entries: int, count: int, threads: int) -> None:
-    numba.set_num_threads(threads)
-    _launcher()(entries, count, threads)
 
 
 @intrinsic(prefer_literal=True)
@@ -280,31 +250,18 @@ def _call(typing_context, address, thread, threads, block):
     return types.void(*[types.intp] * 4), generate
 
 
-@intrinsic
 @no_type_check
-def _number(typing_context, address, at):
-    """Read a whole number of some that lie at an address."""
-
-    def generate(context, builder, signature, values):
-        numbers = builder.inttoptr(values[0], ir.IntType(64).as_pointer())
-        return builder.load(builder.gep(numbers, [values[1]]))
-
-    return types.intp(types.intp, types.intp), generate
-
-
-@no_type_check
-def _call_all(entries, count, threads):
-    for k in range(count):
-        for thread in numba.prange(threads):
-            _call(_number(entries, 2 * k), thread, threads, _number(entries, 2 * k + 1))
+def _call_in_all_threads(address, block, threads):
+    for thread in numba.prange(threads):
+        _call(address, thread, threads, block)
 
 
 @cache
 def _launcher() -> Any:
-    """Return the function that calls kernels in all threads."""
+    """Return the function that calls a kernel in all threads."""
     signature = types.void(*[types.intp] * 3)
     with _telling():
-        return _kept(partial(numba.njit, signature, parallel=True, nogil=True), _call_all)
+        return _kept(partial(numba.njit, signature, parallel=True, nogil=True), _call_in_all_threads)
 
 
 def _kept(compile_with: Callable[..., Any], function: Callable[..., None]) -> Any:

@@ -16,8 +16,7 @@ from torch import Tensor
 from phosphene.engine.clamp import UNCLAMPED
 from phosphene.engine.cpu.gemm import HALF, PANEL, ROWS, WIDTHS, WORD, multiply, multiply_and_clamp, multiply_nonzero
 from phosphene.engine.cpu.kernel import compiled, given, next_part, run, share
-from phosphene.engine.cpu.lanes import LANES
-from phosphene.engine.cpu.vectors import load, load_where, nonzero, ones, store, wait_for_stores
+from phosphene.engine.cpu.vectors import LANES, load, load_where, nonzero, ones, store, wait_for_stores
 from phosphene.engine.layout import NO_MASK, NOTHING, in_order, new_in_order, pixels
 
 TOGETHER = 8 * ROWS

@@ -19,9 +19,9 @@ from torch import Tensor
 from phosphene.engine.clamp import UNCLAMPED
 from phosphene.engine.cpu.gemm import HALF, PANEL, ROWS, multiply, pack
 from phosphene.engine.cpu.kernel import Kernel, compiled, given, next_part, run, share
-from phosphene.engine.cpu.lanes import LANES
 from phosphene.engine.cpu.toom_cook import Filtering, adjoint, filtering
 from phosphene.engine.cpu.vectors import (
+    LANES,
     linear_map,
     load,
     load_where,
