@@ -20,7 +20,7 @@ from phosphene.dreaming.gradient import whole_image_gradient
 from phosphene.dreaming.objective import Energy, Scoring
 from phosphene.dreaming.resample import resize
 from phosphene.networks.registry import named
-from phosphene.recipe.settings import Recipe
+from phosphene.recipe.settings import Eye, Recipe
 from phosphene.setup.builders import reach_of, tiling_of
 from phosphene.setup.session import load_network
 
@@ -67,7 +67,7 @@ def main(path: Path, models: list[str]) -> None:
         if models and card.name not in models:
             continue
         weights = "pretrained" if card.source == "package" else "untrained"
-        network = load_network(card.name, weights, 0, "cpu", True)
+        network = load_network(Eye(model=card.name, weights=weights))
         for layer in card.layers:
             found = errors(network, layer, image)
             (reach,) = reach_of(network, network.resolve(layer)).values()

@@ -30,12 +30,13 @@ def measure(model: str, layer: str, side: int) -> None:
 
     from phosphene.dreaming.gradient import whole_image_gradient
     from phosphene.dreaming.objective import Energy, Scoring
+    from phosphene.recipe.settings import Eye
     from phosphene.setup.memory import gradient_bytes
     from phosphene.setup.session import load_network
 
     torch.set_num_threads(1)
     keep_freed()
-    network = load_network(model, "pretrained" if model == "efficientnet_lite0" else "untrained", 0, "cpu", True)
+    network = load_network(Eye(model=model, weights="pretrained" if model == "efficientnet_lite0" else "untrained"))
     scoring = Scoring((Energy(*network.resolve(layer)),))
     features = network.features(scoring.layers)
     gradient_of = whole_image_gradient(features, scoring)

@@ -20,6 +20,7 @@ from phosphene.dreaming.gradient import whole_image_gradient
 from phosphene.dreaming.objective import Energy, Scoring
 from phosphene.dreaming.resample import resize
 from phosphene.networks.network import Network
+from phosphene.recipe.settings import Eye
 from phosphene.setup.session import load_network
 from phosphene.types import GradientFn
 
@@ -42,7 +43,7 @@ def half(network: Network, layers: tuple[str, ...]) -> GradientFn:
 def ways_of(model: str, layers: tuple[str, ...]) -> dict[str, GradientFn]:
     """The exact way, and those that are compared with it."""
     weights = "pretrained" if model == "efficientnet_lite0" else "untrained"
-    fast, direct = (load_network(model, weights, 0, "cpu", winograd) for winograd in (True, False))
+    fast, direct = (load_network(Eye(model=model, weights=weights, fast=fast)) for fast in (True, False))
 
     def unchanged(dtype: torch.dtype) -> Network:
         return Network(fast.card, copy.deepcopy(fast.module).to(dtype), fast.weights)
@@ -50,7 +51,7 @@ def ways_of(model: str, layers: tuple[str, ...]) -> dict[str, GradientFn]:
     return {
         "exact": plain(unchanged(torch.float64), layers),
         "ours": ours(fast, layers),
-        "without Winograd": ours(direct, layers),
+        "not fast": ours(direct, layers),
         "plain": plain(unchanged(torch.float32), layers),
         "plain, bfloat16": half(unchanged(torch.float32), layers),
     }

@@ -55,12 +55,12 @@ def measure(kind: str, megapixels: float) -> None:
     begin_again()
     import torch
 
-    from phosphene.engine.layout import make_ready
+    from phosphene.engine import prepare
     from phosphene.recipe.settings import Recipe
 
     torch.set_num_threads(1)
     keep_freed()
-    make_ready((1024, 1024))
+    prepare((1024, 1024), torch.device("cpu"))
     times: list[tuple[float, float]] = []
 
     with tempfile.TemporaryDirectory(dir=os.environ.get("SCRATCH")) as folder:

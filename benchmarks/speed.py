@@ -111,9 +111,10 @@ def operations(model: str, size: tuple[int, int]) -> int:
 
     from phosphene.engine.rewrite import fold_batch_norms
     from phosphene.networks.graph import cut
+    from phosphene.recipe.settings import Eye
     from phosphene.setup.session import load_network
 
-    network = load_network(model, "untrained", 0, "cpu", True)
+    network = load_network(Eye(model=model, weights="untrained"))
     nodes = [network.resolve(layer)[0] for layer in LAYERS[model]]
     body = cut(network.module, network.graph, {name: network.nodes[name] for name in nodes})
     fold_batch_norms(body)

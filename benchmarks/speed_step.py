@@ -21,7 +21,7 @@ from phosphene.dreaming.objective import Energy, Scoring
 from phosphene.malloc import keep_freed
 from phosphene.networks import network as networks
 from phosphene.networks.network import Network
-from phosphene.recipe.settings import Recipe
+from phosphene.recipe.settings import Eye, Recipe
 from phosphene.setup.builders import gradient_fn
 from phosphene.setup.session import load_network
 from phosphene.types import GradientFn
@@ -60,7 +60,7 @@ def plain(network: Network, layers: tuple[str, ...]) -> GradientFn:
 
 
 def prepare(contestant: str, model: str) -> GradientFn:
-    network = load_network(model, "untrained", 0, "cpu", True)
+    network = load_network(Eye(model=model, weights="untrained"))
     if contestant == "plain":
         return plain(network, LAYERS[model])
     keep_freed()

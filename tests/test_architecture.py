@@ -81,6 +81,25 @@ def test_parts_that_do_not_know_each_other(one, other):
             assert other not in imports(path), f"{path} imports {other}"
 
 
+def imported_modules(path: Path) -> set[str]:
+    """The modules of Phosphene that a file imports names from."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+
+
+def test_the_engine_has_one_door():
+    """The rest of the program imports `phosphene.engine`, and nothing from within it."""
+    for path in FILES:
+        if part(path) != "engine":
+            assert not [name for name in imported_modules(path) if name.startswith("phosphene.engine.")], path
+
+
+def test_the_engine_knows_no_card_and_no_recipe():
+    for path in FILES:
+        if part(path) == "engine":
+            assert imports(path) <= {"engine", "errors", "libraries", "types"}, path
+
+
 def test_only_imagefile_uses_pillow():
     users = {part(path) for path in FILES if "PIL" in path.read_text()}
     assert users == {"imagefile"}

@@ -17,7 +17,7 @@ SETTINGS = st.fixed_dictionaries(
         "weights": st.sampled_from(["pretrained", "untrained", "my weights.pth"]),
         "layers": st.sampled_from([("blocks.3.2",), ("a", "b:-0.5"), ("a[1,2]@0.5,0.25:2",)]),
         "classes": st.sampled_from([("tabby",), ("Egyptian cat:2", "281")]),
-        "winograd": st.booleans(),
+        "fast": st.booleans(),
         "score": st.sampled_from(["l2", "mean"]),
         "balanced": st.booleans(),
         "detail": st.booleans(),

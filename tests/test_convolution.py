@@ -22,7 +22,7 @@ from phosphene.engine.cpu.gemm import ROWS
 from phosphene.engine.cpu.winograd import BLOCK
 from phosphene.engine.layout import pixels
 from phosphene.networks.network import Network
-from phosphene.recipe.settings import Recipe
+from phosphene.recipe.settings import Eye, Recipe
 from phosphene.setup.builders import tiling_of
 from phosphene.setup.session import load_network
 
@@ -404,13 +404,13 @@ def test_only_a_gradient_that_nobody_else_reads_is_overwritten(card, randomise, 
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("winograd", [True, False])
-def test_tiles_begin_on_the_grid(winograd):
-    network = load_network("resnet50", "untrained", 0, "cpu", winograd)
+@pytest.mark.parametrize("fast", [True, False])
+def test_tiles_begin_on_the_grid(fast):
+    network = load_network(Eye(model="resnet50", weights="untrained", fast=fast))
     scoring = Scoring((Energy(*network.resolve("layer2.3")),))
     tiling = tiling_of(network, scoring, Recipe(), 256)
     assert tiling.layer_strides == dict.fromkeys(scoring.layers, 8)
-    assert tiling.stride == (4 * 8 if winograd else 8)
+    assert tiling.stride == (4 * 8 if fast else 8)
 
 
 STEPS = {
@@ -426,7 +426,7 @@ STEPS = {
 def test_what_a_step_costs(model):
     """The work and the memory of a step, which no machine's noise can hide: more than before is a regression."""
     layer, operations, megabytes = STEPS[model]
-    network = load_network(model, "untrained", 0, "cpu", True)
+    network = load_network(Eye(model=model, weights="untrained"))
     scoring = Scoring((Energy(*network.resolve(layer)),))
     gradient_of = whole_image_gradient(network.features(scoring.layers), scoring)
     saved = {}

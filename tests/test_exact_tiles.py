@@ -10,7 +10,7 @@ from phosphene.dreaming.objective import Energy, Scoring
 from phosphene.dreaming.tiling import round_up, tiled_gradient
 from phosphene.networks.network import Network
 from phosphene.networks.registry import named
-from phosphene.recipe.settings import Recipe
+from phosphene.recipe.settings import Eye, Recipe
 from phosphene.setup.builders import reach_of, tiling_of
 from phosphene.setup.session import load_network
 
@@ -26,7 +26,7 @@ def test_every_layer_tiled_is_whole(photo, card, layer):
     The last layer that is looked at sees up to 1300 px. In float64, since in float32 a unit at the kink of its ReLU may
     be rounded to either side of it, in a tile to another than in the whole image.
     """
-    network = load_network(card.name, "pretrained" if card.source == "package" else "untrained", 0, "cpu", True)
+    network = load_network(Eye(model=card.name, weights="pretrained" if card.source == "package" else "untrained"))
     network = Network(card, copy.deepcopy(network.module).double(), network.weights)
     scoring = Scoring((Energy(*network.resolve(layer)),))
     (reach,) = reach_of(network, scoring.layers).values()

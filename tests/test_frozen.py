@@ -14,15 +14,16 @@ from torch import fx, nn
 
 from phosphene.engine import clamp as clamping
 from phosphene.engine import conv as convolution
+from phosphene.engine import freeze
 from phosphene.engine import layout as tensors
 from phosphene.engine.algorithms import Direct, FilteredStem, Pointwise, Product, Stem, Winograd
 from phosphene.engine.clamp import FrozenClamp, clamp_, masked
 from phosphene.engine.conv import FrozenConv
 from phosphene.engine.cpu import loops as kernels
 from phosphene.engine.pool import FrozenMaximum, FrozenMean
-from phosphene.engine.rewrite import freeze
 from phosphene.networks.network import Network
 from phosphene.networks.registry import named
+from phosphene.recipe.settings import Eye
 from phosphene.setup.session import load_network
 
 SHAPES = [(2, 5, 7, 9), (3, 1, 4, 4), (4, 10), (1, 70, 123, 125), (2, 1, 1024, 513)]
@@ -89,8 +90,8 @@ def test_a_small_clamp_leaves_channels_where_they_are(way):
 def test_all_kernels_can_be_made_ready():
     script = """
 import torch
-from phosphene.engine.layout import make_ready
-make_ready((1024, 1024))
+from phosphene.engine import prepare
+prepare((1024, 1024), torch.device("cpu"))
 from phosphene.engine.cpu import loops as kernels
 names = ("clamp", "clamp_sum", "leave", "let_through", "largest", "largest_back", "mean")
 assert all("compiled" in vars(getattr(kernels, "_" + name)) for name in names)
@@ -204,7 +205,7 @@ class Everything(nn.Module):
 def test_all_that_can_be_frozen_is_and_the_rest_stays():
     module = Everything().double().eval().requires_grad_(False)
     frozen = fx.symbolic_trace(module)
-    freeze(frozen, winograd=True)
+    freeze(frozen, fast=True)
     parts = [type(part) for part in frozen.modules()]
     assert parts.count(FrozenClamp) == 6
     assert parts.count(FrozenMaximum) == 3
@@ -240,7 +241,7 @@ class Branches(nn.Module):
 def test_branches_that_read_the_same_are_joined():
     module = Branches().double().eval().requires_grad_(False)
     frozen = fx.symbolic_trace(module)
-    freeze(frozen, winograd=True)
+    freeze(frozen, fast=True)
     joined = [(name, conv.low, len(conv.bias)) for name, conv in frozen.named_modules() if name.startswith("joined")]
     assert sorted(size for _, _, size in joined) == [2 + 3, 5 + 8 + 10]
     x = random(2, 12, 9, 8).double().requires_grad_(True)
@@ -253,7 +254,7 @@ def test_branches_that_read_the_same_are_joined():
 
 def test_pools_read_no_more_channels_than_the_kernel_behind_them_gives():
     frozen = fx.symbolic_trace(Branches().eval().requires_grad_(False))
-    freeze(frozen, winograd=True)
+    freeze(frozen, fast=True)
     channels = []
     for part in frozen.modules():
         if isinstance(part, FrozenMean):
@@ -313,7 +314,7 @@ ALSO = {"none": lambda _: torch.zeros(1), "raised": lambda x: x, "pool": nn.MaxP
 def test_a_stride_passes_its_input_on(also, randomise):
     module = randomise(Strided(ALSO[also])).requires_grad_(False)
     frozen = fx.symbolic_trace(copy.deepcopy(module))
-    freeze(frozen, winograd=True)
+    freeze(frozen, fast=True)
     convs = [part for part in frozen.modules() if isinstance(part, FrozenConv) and part.passes_on]
     assert [(conv.stride, conv.owns_beside) for conv in convs] == [((2, 2), also == "none")]
     x = random(2, 3, 21, 18).requires_grad_(True)
@@ -329,7 +330,7 @@ def test_a_stride_passes_its_input_on(also, randomise):
 def test_sums_and_their_gradients_are_taken_along(randomise, dtype):
     module = randomise(Residual()).requires_grad_(False)
     frozen = fx.symbolic_trace(copy.deepcopy(module))
-    freeze(frozen, winograd=True)
+    freeze(frozen, fast=True)
     parts = list(frozen.modules())
     assert FrozenClamp not in map(type, parts)
     assert not {operator.add, operator.iadd} & {node.target for node in frozen.graph.nodes}
@@ -369,7 +370,7 @@ class Sums(nn.Module):
 def test_sums_that_are_broadcast(randomise):
     module = randomise(Sums()).requires_grad_(False)
     frozen = fx.symbolic_trace(copy.deepcopy(module))
-    freeze(frozen, winograd=True)
+    freeze(frozen, fast=True)
     x = random(2, 16, 5, 5).requires_grad_(True)
     for found, wanted in zip(frozen(x), module(x), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
@@ -381,7 +382,7 @@ def test_without_filtered_kernels_nothing_needs_numba():
     for channels, filtered in ((3, False), (16, True)):
         module = nn.Sequential(nn.Conv2d(channels, 32, 3, stride=2), nn.ReLU(), nn.Conv2d(32, 16, 1))
         frozen = fx.symbolic_trace(module.requires_grad_(False))
-        freeze(frozen, winograd=True)
+        freeze(frozen, fast=True)
         ways = {type(conv.quickest) for conv in frozen.modules() if isinstance(conv, FrozenConv)}
         assert bool(ways & {FilteredStem, Pointwise, Winograd}) == filtered
 
@@ -392,7 +393,7 @@ def test_a_network_frozen_is_the_network(card, photo, monkeypatch):
 
     The graph is the one for float32, where more is taken along.
     """
-    network = load_network(card.name, "untrained", 0, "cpu", True)
+    network = load_network(Eye(model=card.name, weights="untrained"))
     module = copy.deepcopy(network.module).double().eval()
     layer = card.layers[-1]
     seen = []

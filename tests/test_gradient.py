@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from phosphene.dreaming.gradient import differentiate, repeat_up_to, whole_image_gradient
+from phosphene.dreaming.gradient import repeat_up_to, whole_image_gradient
 from phosphene.dreaming.objective import ChannelMatch, Energy, Match, Mean, Scoring
 from phosphene.recipe.settings import Target, Tiles
 from phosphene.recipe.terms import channel, layer
@@ -235,18 +235,3 @@ def test_the_image_is_left_alone(hand, photo):
     assert not gradient.requires_grad
     assert image.grad is None
     assert torch.equal(image, photo(6, 6))
-
-
-def test_gradients_reach_a_network_in_its_own_layout():
-    """Channels last, whatever the number of images and terms: else each layer would copy what it gets."""
-    seen = []
-
-    def features(images):
-        inner = images.repeat(1, 4, 1, 1).contiguous(memory_format=torch.channels_last)
-        inner.register_hook(lambda slope: seen.append(slope.is_contiguous(memory_format=torch.channels_last)))
-        return {"one": inner * 2}
-
-    images = [torch.rand(3, 5, 7) for _ in range(3)]
-    for score in (Energy("one"), Mean("one"), Energy("one", channels=(2, 5))):
-        differentiate(features, Scoring((score, Energy("one")), balanced=True), images, [(0.0, 0.0)] * 3)
-    assert seen == [True] * 6

@@ -36,7 +36,7 @@ CHANGES = {
     "batch": 4,
     "model": "resnet50",
     "weights": "untrained",
-    "winograd": False,
+    "fast": False,
     "size": 48,
     "enlarge": True,
     "mask": "sample:rocket",
@@ -50,10 +50,10 @@ COMPANY = {
     "halo": {"tile": 16},
     "batch": {"tile": 16},
     "model": {"weights": "untrained", "layers": ()},
-    "winograd": {"model": "resnet50", "weights": "untrained", "layers": ("layer1.0",)},
+    "fast": {"model": "resnet50", "weights": "untrained", "layers": ("layer1.0",)},
     "enlarge": {"size": 700},
 }
-SAME_UP_TO_ROUNDING = {"tile", "batch", "winograd"}
+SAME_UP_TO_ROUNDING = {"tile", "batch", "fast"}
 
 
 def dream(source, recipe):
@@ -73,7 +73,7 @@ def test_every_setting_changes_the_picture(name, coffee):
         # Exact tiles, one by one or in batches, must not: what changes is the way there, which test_tiling.py shows.
         # Another way to convolve rounds in another way.
         assert torch.allclose(before, after, atol=0.02)
-        assert name != "winograd" or not torch.equal(before, after)
+        assert name != "fast" or not torch.equal(before, after)
     else:
         assert before.shape != after.shape or not torch.allclose(before, after, atol=1e-4)
 

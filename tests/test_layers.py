@@ -16,6 +16,7 @@ from phosphene.networks.layers import Extent, channels, describe, layer_sizes
 from phosphene.networks.network import Network
 from phosphene.networks.registry import build as build_network
 from phosphene.networks.registry import named
+from phosphene.recipe.settings import Eye
 from phosphene.setup.session import load_network
 
 
@@ -154,7 +155,7 @@ def transparent(card: ModelCard) -> Network:
 @pytest.mark.parametrize("card", named(), ids=lambda card: card.name)
 def test_every_layer_of_our_cards_sees_what_probing_finds(card, axis):
     """Along one axis at a time, in an image that is long enough along it and narrow, to be quick."""
-    network = load_network(card.name, "untrained", 0, "cpu", True)
+    network = load_network(Eye(model=card.name, weights="untrained"))
     nodes = [network.resolve(layer)[0] for layer in card.layers]
     facts = describe(network, (128, 128))
     extents = {node: (facts[node].extent.stride[axis], facts[node].extent.receptive_field[axis]) for node in nodes}

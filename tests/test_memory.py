@@ -15,7 +15,7 @@ from phosphene.dreaming.objective import Energy, Scoring
 from phosphene.dreaming.tiling import tiled_gradient
 from phosphene.errors import SettingsError, UsageError
 from phosphene.networks.cards import NAMED
-from phosphene.recipe.settings import Recipe
+from phosphene.recipe.settings import Eye, Recipe
 from phosphene.setup import memory
 from phosphene.setup.builders import tiling_of
 from phosphene.setup.memory import (
@@ -32,12 +32,10 @@ from phosphene.setup.memory import (
 from phosphene.setup.preflight import plan_step
 from phosphene.setup.session import load_network
 
-LITE0 = ("efficientnet_lite0", "pretrained", 0, "cpu", True)
-
 
 @pytest.fixture(scope="module")
 def bound():
-    network = load_network(*LITE0)
+    network = load_network(Eye())
     return network, Scoring((Energy(*network.resolve("blocks.2.1")),))
 
 
@@ -176,7 +174,7 @@ import resource, sys, torch
 torch.set_num_threads(1)
 from phosphene.job import prepare, run
 from phosphene.setup.memory import in_use
-from phosphene.recipe.settings import Recipe
+from phosphene.recipe.settings import Eye, Recipe
 RECIPE = Recipe(layers=("blocks.2.1",), octaves=1, steps=1, size="full", tile="none", norm="std")
 job = prepare("noise:1500x1500", RECIPE, "cpu")
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -221,9 +219,9 @@ from phosphene.setup.session import load_network
 from phosphene.setup.builders import tiling_of
 from phosphene.setup.memory import tile_bytes
 from phosphene.dreaming.objective import Energy, Scoring
-from phosphene.recipe.settings import Recipe
+from phosphene.recipe.settings import Eye, Recipe
 from phosphene.dreaming.tiling import tiled_gradient
-network = load_network(sys.argv[1], sys.argv[2], 0, "cpu", True)
+network = load_network(Eye(model=sys.argv[1], weights=sys.argv[2]))
 scoring = Scoring((Energy(*network.resolve(sys.argv[3])),))
 tiling = tiling_of(network, scoring, Recipe(halo=128), 512)
 foretold = tile_bytes(tiling, (1100, 1100))
@@ -265,7 +263,7 @@ def test_tiles_may_be_looked_at_together(bound, photo):
 @pytest.mark.parametrize("card", NAMED, ids=lambda card: card.name)
 def test_no_step_of_our_networks_takes_more_than_the_most(card):
     """With each layer that we suggest, with all of them, with the last layer, and with all that there are."""
-    network = load_network(card.name, "untrained", 0, "cpu", True)
+    network = load_network(Eye(model=card.name, weights="untrained"))
     suggested = tuple(node for layer in card.layers for node in network.resolve(layer))
     for nodes in ((network.logits,), *((node,) for node in suggested), suggested, tuple(network.nodes)):
         scoring = Scoring(tuple(Energy(node) for node in nodes))

@@ -10,10 +10,10 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import fx, nn
 
+from phosphene.engine import freeze
 from phosphene.engine import layout as tensors
 from phosphene.engine.cpu import loops as kernels
 from phosphene.engine.pool import FrozenMean
-from phosphene.engine.rewrite import freeze
 
 LAST = torch.channels_last
 UNCLAMPED = (-inf, inf)
@@ -113,14 +113,14 @@ class Branch(nn.Module):
         return self.conv(F.avg_pool2d(self.filtered(x), 3, 1, 1)).relu()
 
 
-@pytest.mark.parametrize("winograd", [True, False])
-def test_a_branch_takes_its_bias_and_clamp_along(winograd):
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_branch_takes_its_bias_and_clamp_along(fast):
     torch.manual_seed(0)
     branch = Branch().eval().requires_grad_(False)
     frozen = fx.symbolic_trace(branch)
-    freeze(frozen, winograd)
+    freeze(frozen, fast=fast)
     (pool,) = (part for part in frozen.modules() if isinstance(part, FrozenMean))
-    assert (pool.compiled, pool.low, pool.high) == (winograd, 0.0, inf)
+    assert (pool.compiled, pool.low, pool.high) == (fast, 0.0, inf)
     assert torch.equal(pool.shift, branch.conv.bias)
     assert [node.op for node in frozen.graph.nodes].count("call_module") == 3
     x = random(1, 16, 9, 8).to(memory_format=LAST).requires_grad_(True)
@@ -129,4 +129,4 @@ def test_a_branch_takes_its_bias_and_clamp_along(winograd):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
         slope = random(*wanted.shape, seed=1)
         torch.testing.assert_close(gradient(found, x, slope), gradient(wanted, x, slope), rtol=1e-4, atol=1e-5)
-    assert ours.call_count == 2 * winograd
+    assert ours.call_count == 2 * fast

@@ -5,7 +5,7 @@ from phosphene.errors import ImageError, SettingsError, UnknownNameError
 from phosphene.recipe.looks import DEFAULT_LOOK, LOOKS
 from phosphene.recipe.provenance import Made, from_toml, to_toml
 from phosphene.recipe.settings import PRESETS, Recipe
-from phosphene.recipe.spelling import choose, validated
+from phosphene.recipe.spelling import choose, current, validated
 
 MADE = Made(
     source='a "cat".png',
@@ -44,6 +44,16 @@ def test_a_value_out_of_range_is_one_sentence_with_the_value(name, value, wanted
     assert str(caught.value).startswith(f"{name} = {value!r} will not do")
     assert wanted in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_old_names_of_settings_are_read():
+    assert Recipe(winograd=False) == Recipe(fast=False) != Recipe()
+    assert choose({"winograd": False}) == choose({"fast": False})
+    kept = to_toml(Recipe(fast=False), MADE)
+    assert from_toml(kept.replace("fast =", "winograd =")) == from_toml(kept)
+    words = ["dream", "--no-winograd", "--winograd", "--winograd=false", "--no-fast", "--winograds", "winograd", "-o"]
+    now = ["dream", "--no-fast", "--fast", "--fast=false", "--no-fast", "--winograds", "winograd", "-o"]
+    assert [current(word) for word in words] == now
 
 
 def test_every_setting_is_described():

@@ -38,7 +38,7 @@ class Answer:
 
 def recognise_samples(model: str) -> list[Answer]:
     """Load a model's trained weights and return its answer for each sample photograph. Raises `WeightsError`."""
-    network = networks.load(registry.card(model), "pretrained", 0, torch.device("cpu"), True)
+    network = networks.load(registry.card(model), "pretrained", 0, torch.device("cpu"))
     labels = registry.categories()
     return [_answer(sample, network, labels) for sample in SHOWN]
 

@@ -10,6 +10,7 @@ from phosphene.cli import comparing, dreaming, huge, models
 from phosphene.errors import PhospheneError
 from phosphene.malloc import keep_freed
 from phosphene.recipe.settings import describe_problems
+from phosphene.recipe.spelling import current
 
 INTERRUPTED = 130
 
@@ -40,6 +41,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; errors are one sentence on standard error."""
+    arguments = [current(word) for word in arguments]
     try:
         return int(app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0)
     except PhospheneError as error:

@@ -82,7 +82,7 @@ def begin(
     files.check_ending(output, bits)
     where = choose_device(device)
     photo = files.look(source)
-    network = load_network(recipe.model, recipe.weights, recipe.seed, str(where), recipe.winograd)
+    network = load_network(recipe.eye, recipe.seed, str(where))
     recipe = with_default_layer(recipe, network)
     size = _fitted(photo.size, recipe)
     recipe, needed = _with_tile(recipe, str(where), size, budget(memory, where))
@@ -142,7 +142,7 @@ def disk_bytes(recipe: Recipe, source: Size, size: Size) -> int:
 @lru_cache(maxsize=2)
 def bound_tiling(recipe: Recipe, device: str) -> Tiling:
     """Load the network of a recipe with tiles and bind it; kept, so that a process does it once."""
-    network = load_network(recipe.model, recipe.weights, recipe.seed, device, recipe.winograd)
+    network = load_network(recipe.eye, recipe.seed, device)
     guide = seen_guide(recipe, torch.device(device))
     if not isinstance(recipe.tile, int):
         raise UsageError(f"a picture on disk is dreamed in tiles, and --tile {recipe.tile} has none")

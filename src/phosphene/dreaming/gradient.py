@@ -43,8 +43,6 @@ def differentiate(
     """
     pixels = _stacked(images).requires_grad_(True)
     activations = features(repeat_up_to(pixels, min_side))
-    for activation in activations.values():
-        activation.register_hook(_laid_out)  # type: ignore[no-untyped-call]
     parts = {name: torch.split(activation, 1) for name, activation in activations.items()}
     scored = [
         _score(scoring, {name: part[index] for name, part in parts.items()}, view) for index, view in enumerate(views)
@@ -63,12 +61,6 @@ def differentiate(
 def _stacked(images: Sequence[Image]) -> Float[Tensor, "images 3 height width"]:
     """Put images of one size together; a single one is not copied."""
     return images[0][None] if len(images) == 1 else torch.stack(list(images))
-
-
-def _laid_out(slope: Tensor | None) -> Tensor | None:
-    """A gradient as networks lay it out, else each of their layers would copy it; there is none of layers that a term
-    does not look at."""
-    return None if slope is None else slope.contiguous(memory_format=torch.channels_last)
 
 
 def _score(

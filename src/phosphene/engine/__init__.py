@@ -1,1 +1,86 @@
-"""A frozen network, computed quickly."""
+"""A frozen network, computed quickly: the engine's one door.
+
+A network that is never trained is a chain of linear maps and clamps, and only the gradient of its image is wanted. So
+batch norms are folded away, nothing is kept for the weights' gradients, and on the CPU, in float32, kernels of our own
+compute most of it. README.md beside this file says how. The engine knows no model, no recipe and no photograph.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from math import lcm
+
+import torch
+from torch import Tensor, fx, nn
+
+from phosphene.engine.conv import FrozenConv
+from phosphene.engine.layout import LARGE
+from phosphene.engine.rewrite import fold_batch_norms, rewrite
+from phosphene.types import Size
+
+__all__ = ["Frozen", "freeze", "prepare", "versions"]
+
+
+class Frozen(nn.Module):
+    """A network whose weights are never trained: images [batch, channels, height, width] to named activations.
+
+    It runs on fake tensors too, where nothing is computed and all memory of a step but the kernels' scratch is
+    allocated as it would be: forecasts of memory rest on that.
+    """
+
+    def __init__(self, body: fx.GraphModule) -> None:
+        super().__init__()
+        self.body = body
+
+    @property
+    def grid(self) -> int:
+        """How many units of a layer are computed together, on a side.
+
+        Where a crop begins at a multiple of this in each layer, what is computed of it has the whole image's bits.
+        """
+        return lcm(*(part.quickest.grid for part in self.modules() if isinstance(part, FrozenConv)))
+
+    def forward(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Return what the graph names, each once, as it comes: of any shape."""
+        named: Mapping[str, Tensor] = self.body(images)
+        return {name: _shown(value) for name, value in named.items()}
+
+
+def freeze(network: fx.GraphModule, *, fast: bool) -> Frozen:
+    """Make a traced network, whose output is a dictionary of nodes, one that is never trained.
+
+    It is changed in place. `fast` allows convolutions with fewer multiplications (Winograd's), which round otherwise.
+    Outputs and gradients stay the same up to rounding.
+    """
+    fold_batch_norms(network)
+    rewrite(network, fast)
+    return Frozen(network).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def prepare(size: Size, device: torch.device) -> None:
+    """Load what images of `size` on a device need, if they are so large that memory may be short later.
+
+    A process that runs out of memory while the compiler is loaded may end there.
+    """
+    if device.type == "cpu" and size[0] * size[1] >= LARGE // 4:
+        from phosphene.engine.cpu import loops
+
+        loops.load_all()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that a result's bits depend on."""
+    return {name: version(name) for name in ("torch", "numba")}
+
+
+def _shown(value: Tensor) -> Tensor:
+    """Return a view of an activation, whose gradient is given the network's layout; else each layer would copy it."""
+    shown = value.view_as(value)
+    if shown.requires_grad:
+        shown.register_hook(_laid_out)
+    return shown
+
+
+def _laid_out(slope: Tensor | None) -> Tensor | None:
+    if slope is None:  # of an activation that no score looks at
+        return None
+    return slope.contiguous(memory_format=torch.channels_last if slope.ndim == 4 else torch.contiguous_format)

@@ -21,17 +21,6 @@ KERNELS = "phosphene.engine.cpu.kernel"
 """The module that loads Numba; it is not imported for its name."""
 
 
-def make_ready(size: tuple[int, int]) -> None:
-    """Load Numba for an image of `size`, if it is so large that memory may be short when it is needed.
-
-    A process that runs out of memory while Numba is loaded may end there.
-    """
-    if size[0] * size[1] >= LARGE // 4:
-        from phosphene.engine.cpu import loops as kernels
-
-        kernels.load_all()
-
-
 def is_for_kernels(x: Tensor) -> bool:
     """Whether a kernel is the faster way: always, once the kernels are loaded.
 

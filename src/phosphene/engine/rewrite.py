@@ -70,12 +70,12 @@ def fold_batch_norms(network: fx.GraphModule) -> None:
     network.recompile()
 
 
-def freeze(network: fx.GraphModule, winograd: bool) -> None:
+def rewrite(network: fx.GraphModule, fast: bool) -> None:
     """Keep nothing for the way back that only weights' gradients need, nor more of clamps and pools than they need.
 
     Outputs and gradients stay the same up to rounding.
     """
-    compiled = winograd and any(_is_filtered_both_ways(network, node) for node in network.graph.nodes)
+    compiled = fast and any(_is_filtered_both_ways(network, node) for node in network.graph.nodes)
     changes: tuple[Callable[..., None], ...] = (
         partial(_pool_fewer_channels, compiled=compiled),
         partial(_freeze_convolution, compiled=compiled),

@@ -3,13 +3,11 @@
 import fnmatch
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from math import lcm
 
 import torch
 from torch import Tensor, fx, nn
 
-from phosphene.engine.conv import FrozenConv
-from phosphene.engine.rewrite import fold_batch_norms, freeze
+from phosphene.engine import Frozen, freeze
 from phosphene.errors import UnknownNameError
 from phosphene.networks import weights as weight_files
 from phosphene.networks.card import ModelCard
@@ -27,7 +25,7 @@ class Features(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, body: nn.Module, card: ModelCard) -> None:
+    def __init__(self, body: Frozen, card: ModelCard) -> None:
         super().__init__()
         self.body = body
         self.register_buffer("mean", torch.tensor(card.mean).view(3, 1, 1))
@@ -41,8 +39,8 @@ class Features(nn.Module):
 
     @property
     def grid(self) -> int:
-        """How many units of a layer are computed together, on a side: see `ways.Way`."""
-        return lcm(*(part.quickest.grid for part in self.modules() if isinstance(part, FrozenConv)))
+        """How many units of a layer are computed together, on a side: tiles begin at multiples of it."""
+        return self.body.grid
 
     def forward(self, images: Tensor) -> Mapping[str, Activation]:
         """Run the network as far as the deepest layer."""
@@ -54,13 +52,13 @@ class Features(nn.Module):
 class Network:
     """A model's card, its weights' identity, and its traced graph; `features` reads layers from it.
 
-    `winograd` allows convolutions by that method, which is faster where there is one.
+    `fast` allows what is faster and rounds otherwise.
     """
 
     card: ModelCard
     module: nn.Module
     weights: str
-    winograd: bool = True
+    fast: bool = True
     graph: fx.Graph = field(init=False, repr=False)
     nodes: dict[str, fx.Node] = field(init=False, repr=False)
     modules: dict[str, str] = field(init=False, repr=False)
@@ -102,10 +100,7 @@ class Network:
         key = tuple(dict.fromkeys(nodes))
         if key not in self._features:
             body = cut(self.module, self.graph, {name: self.nodes[name] for name in key})
-            fold_batch_norms(body)
-            freeze(body, self.winograd)
-            features = Features(body, self.card).to(self.device).eval().requires_grad_(False)
-            self._features[key] = features.to(memory_format=torch.channels_last)
+            self._features[key] = Features(freeze(body, fast=self.fast), self.card).to(self.device)
         return self._features[key]
 
     def _node(self, name: str) -> str:
@@ -113,10 +108,10 @@ class Network:
         return self.modules.get(name, name)
 
 
-def load(card: ModelCard, weights: str, seed: int, device: torch.device, winograd: bool) -> Network:
+def load(card: ModelCard, weights: str, seed: int, device: torch.device, fast: bool = True) -> Network:
     """Build a network with its weights: `pretrained`, `untrained` (seeded) or a file. Raises `WeightsError`."""
     module, identity = weight_files.load(card, weights, seed)
-    return Network(card, module.to(device), identity, winograd)
+    return Network(card, module.to(device), identity, fast)
 
 
 def _as_planes(value: Tensor) -> Tensor:

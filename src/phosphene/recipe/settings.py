@@ -16,6 +16,10 @@ from phosphene.recipe.terms import ClassTerm, LayerTerm, Objective
 Norm = Literal["mean_abs", "std", "laplacian"]
 
 
+RENAMED = {"winograd": "fast"}
+"""Old names of settings, which are still read: in recipes, in Python and as flags."""
+
+
 class Settings(BaseModel):
     """Frozen, and closed to names that it does not know."""
 
@@ -29,9 +33,9 @@ class Eye(Settings):
     weights: Annotated[
         str, Field(description="pretrained, untrained (seeded random), or a .safetensors or .pth file.")
     ] = "pretrained"
-    winograd: Annotated[
+    fast: Annotated[
         bool,
-        Field(description="On the CPU, compute convolutions by Winograd's method: faster, rounds otherwise."),
+        Field(description="On the CPU, compute convolutions with fewer multiplications: faster, rounds otherwise."),
     ] = True
 
 
@@ -137,10 +141,16 @@ class Recipe(Picture, Tiles, Ascent, Octaves, Target, Eye):
     @classmethod
     def _name_nearest(cls, given: Any) -> Any:
         if isinstance(given, dict):
+            given = {RENAMED.get(name, name): value for name, value in given.items()}
             for name in given:
                 if name not in cls.model_fields:
                     raise UnknownNameError("setting", str(name), cls.model_fields)
         return given
+
+    @property
+    def eye(self) -> Eye:
+        """The network that looks."""
+        return Eye(**{name: getattr(self, name) for name in Eye.model_fields})
 
     def but(self, **changes: Any) -> "Recipe":
         """This recipe with some settings changed, and validated again."""

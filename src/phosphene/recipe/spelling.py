@@ -4,6 +4,7 @@
 that it turns into a given recipe, and `command` spells them for a shell.
 """
 
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from phosphene.errors import SettingsError, UnknownNameError
 from phosphene.recipe.looks import LOOKS
 from phosphene.recipe.looks import look as look_of
-from phosphene.recipe.settings import PRESETS, Recipe, describe_problems
+from phosphene.recipe.settings import PRESETS, RENAMED, Recipe, describe_problems
 
 
 def choose(given: Mapping[str, Any], look: str | None = None, preset: str | None = None) -> Recipe:
@@ -40,6 +41,12 @@ def validated(settings: Mapping[str, Any]) -> Recipe:
 def flag(setting: str) -> str:
     """Name the flag of a setting; what can be given several times is named in the singular."""
     return {"layers": "layer", "classes": "class"}.get(setting, setting).replace("_", "-")
+
+
+def current(word: str) -> str:
+    """Return a word of a command, with the flag's name of today where it has an old one."""
+    old = re.match(r"--(no-)?([a-z-]+)(?==|$)", word)
+    return f"--{old[1] or ''}{RENAMED[old[2]]}{word[old.end() :]}" if old and old[2] in RENAMED else word
 
 
 def shortest(recipe: Recipe) -> tuple[str | None, dict[str, Any]]:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Literal
 
 from phosphene.dreaming.objective import Scoring
-from phosphene.engine.layout import make_ready
+from phosphene.engine import prepare
 from phosphene.networks.cards import NAMED
 from phosphene.networks.network import Network
 from phosphene.recipe.settings import Recipe
@@ -63,8 +63,7 @@ def plan_step(network: Network, scoring: Scoring, recipe: Recipe, size: Size, al
 
 def patient_gradient_fn(network: Network, scoring: Scoring, recipe: Recipe, size: Size) -> GradientFn:
     """Build the gradient that a recipe asks for, and let it halve its tiles if memory runs out nevertheless."""
-    if network.device.type == "cpu":
-        make_ready(size)
+    prepare(size, network.device)
     first = gradient_fn(network, scoring, recipe)
     tile = recipe.tile if isinstance(recipe.tile, int) else max(size)
 

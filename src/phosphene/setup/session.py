@@ -6,13 +6,13 @@ from importlib.metadata import version
 
 import torch
 
-from phosphene import imagefile
+from phosphene import engine, imagefile
 from phosphene.dreaming.resample import resize
 from phosphene.errors import SettingsError
 from phosphene.networks import network as networks
 from phosphene.networks import registry
 from phosphene.networks.network import Network
-from phosphene.recipe.settings import Recipe
+from phosphene.recipe.settings import Eye, Recipe
 from phosphene.types import Image, Size
 
 GUIDE_SIDE = 512
@@ -20,9 +20,9 @@ GUIDE_SIDE = 512
 
 
 @lru_cache(maxsize=2)
-def load_network(model: str, weights: str, seed: int, device: str, winograd: bool) -> Network:
-    """Load a network; the last two are kept, so that a folder of pictures loads one once."""
-    return networks.load(registry.card(model), weights, seed, torch.device(device), winograd)
+def load_network(eye: Eye, seed: int = 0, device: str = "cpu") -> Network:
+    """Load a network; `seed` is of untrained weights. The last two are kept: a folder of pictures loads one once."""
+    return networks.load(registry.card(eye.model), eye.weights, seed, torch.device(device), eye.fast)
 
 
 def seen_guide(recipe: Recipe, device: torch.device) -> Image | None:
@@ -59,7 +59,7 @@ def describe_device(device: torch.device) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions that a result may depend on."""
-    return {name: version(name) for name in ("phosphene", "torch", "torchvision", "timm", "numba")}
+    return {name: version(name) for name in ("phosphene", "torchvision", "timm")} | engine.versions()
 
 
 def _within(image: Image, side: int) -> Image:

@@ -17,6 +17,7 @@ from skimage.metrics import structural_similarity
 from phosphene.dreaming.resample import laplacian_bands, resize
 from phosphene.networks.cards import DEFAULT_MODEL
 from phosphene.networks.network import Network
+from phosphene.recipe.settings import Eye
 from phosphene.setup.session import load_network
 from phosphene.studies.run.calibrate import rms_change
 from phosphene.types import Image, Plane
@@ -163,7 +164,7 @@ MEASURES = (
 
 @lru_cache(maxsize=1)
 def _judge() -> Network:
-    return load_network(DEFAULT_MODEL, "pretrained", 0, "cpu", True)
+    return load_network(Eye(model=DEFAULT_MODEL))
 
 
 def _luma(image: Image) -> Plane:
