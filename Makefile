@@ -24,6 +24,13 @@ study: $(VENV)/installed ## Compare four networks on a sample photograph, into d
 test: $(VENV)/installed-dev lint ## Set up, then lint, check types and run all tests
 	$(BIN)/pytest -n 2
 
+.PHONY: test-oldest
+test-oldest: ## Run the quick tests on the oldest versions that are allowed, in an environment of their own
+	$(PYTHON) -m venv .venv-oldest
+	$(PYTHON) scripts/oldest.py > .venv-oldest/constraints.txt
+	.venv-oldest/bin/python -m pip install --quiet --constraint .venv-oldest/constraints.txt --editable '.[dev]'
+	.venv-oldest/bin/pytest -n 2 -m 'not slow' -W default
+
 .PHONY: lint
 lint: $(VENV)/installed-dev ## Check style and types
 	$(BIN)/ruff check src tests scripts benchmarks
@@ -53,7 +60,7 @@ studio: $(VENV)/installed-dev ## Open the studio
 
 .PHONY: clean
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .venv-keras dreams .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .venv-keras dreams .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from phosphene.recipe.terms import neuron as neuron
     from phosphene.studies.api import compare as compare
     from phosphene.studies.api import sweep as sweep
-    from phosphene.types import GradientFn as GradientFn
     from phosphene.types import Step as Step
 
 _HOMES = {
@@ -37,7 +36,6 @@ _HOMES = {
     "neuron": "recipe.terms",
     "compare": "studies.api",
     "sweep": "studies.api",
-    "GradientFn": "types",
     "Step": "types",
 }
 

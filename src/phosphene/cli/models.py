@@ -67,12 +67,6 @@ def check(name: str, /) -> int:
     return 0 if all(answer.known for answer in answers if answer.counts) else 1
 
 
-@models_app.command(name="list", show=False)
-def list_() -> None:
-    """List the models."""
-    models()
-
-
 def layers(
     model: str = "efficientnet_lite0",
     /,

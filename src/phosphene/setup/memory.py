@@ -35,7 +35,7 @@ SHARE = 0.7
 
 WORKSPACE = 1.4
 """What the allocator takes for the tensors' bytes, in a process on the CPU of the command line. One that gives back
-what it frees takes less, one that keeps it without `allocation.TUNABLES` more. docs/size.md has what was measured."""
+what it frees takes less, one that keeps it without `malloc.TUNABLES` more. docs/size.md has what was measured."""
 
 COPYING = (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
 """Operations that take about as much memory as what they read and write, while they run."""
