@@ -4,8 +4,6 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,10 @@ from phosphene.disk.strips import Block, cut
 from phosphene.dreaming.exact_sums import SEGMENT
 from phosphene.dreaming.tiling import round_up
 from phosphene.errors import ImageError, SettingsError, StoreError, UsageError
-from phosphene.imagefile import checksum
+from phosphene.imagefile import streaming
 from phosphene.imagefile.colour import srgb_icc
 from phosphene.imagefile.encode import xmp_of
-from phosphene.imagefile.opening import locate
-from phosphene.types import Size
+from phosphene.imagefile.streaming import Streamed, vips
 
 SAVERS: dict[str, dict[str, Any]] = {
     ".tif": {"compression": "deflate", "predictor": "horizontal", "tile": True, "pyramid": True, "bigtiff": True},
@@ -36,53 +33,28 @@ ALIASES = {".tiff": ".tif", ".jpeg": ".jpg"}
 DEEP = (".tif", ".png")
 
 
-@dataclass(frozen=True)
-class HugePhoto:
-    """A picture file that is not decoded yet: its size, upright, and whether it has alpha; `sha256` of its bytes."""
+def look(source: str | Path, room: int | None = None) -> Streamed:
+    """Read the header of a picture file or sample, of which decoding may take `room` bytes, or else what is free.
 
-    path: Path
-    size: Size
-    has_alpha: bool
-    sha256: str
-
-    def blocks(self) -> Iterator[tuple[Block, Part]]:
-        """Decode from top to bottom: a block, and its colours and alpha [3 or 4, rows, columns], sRGB, 0..1."""
-        with _as_image_error(self.path):
-            picture = _opened(self.path)
-            levels = np.float32(65535 if picture.format == "ushort" else 255)
-            region = _vips().Region.new(picture)
-            for rows in cut(picture.height):
-                count = rows.stop - rows.start
-                samples = np.frombuffer(
-                    region.fetch(0, rows.start, picture.width, count),
-                    np.uint16 if picture.format == "ushort" else np.uint8,
-                ).reshape(count, picture.width, picture.bands)
-                for columns in cut(picture.width, SEGMENT):
-                    part = np.ascontiguousarray(samples[:, columns].transpose(2, 0, 1))
-                    yield (rows, columns), torch.from_numpy(part / levels)
-
-
-def look(source: str | Path) -> HugePhoto:
-    """Read the header of a picture file or sample.
-
-    `ImageError` where it is no picture, or its pixels are neither 8 nor 16 bits; `UsageError` where it is a noise.
+    `ImageError` where it is no picture, or takes more; `UsageError` where it is a noise.
     """
     if str(source).startswith("noise:"):
         raise UsageError(
             f"{str(source)!r} is made in memory and cannot be streamed: allow more --memory, or give a file"
         )
-    path = locate(str(source))
-    sha256 = checksum(path)
-    with _as_image_error(path):
-        picture = _opened(path)
-    return HugePhoto(path, (picture.height, picture.width), picture.bands == 4, sha256)
+    return streaming.look(source, room)
 
 
-def look_at_size(path: Path) -> Size:
-    """Read a picture's height and width from its header."""
-    with _as_image_error(path):
-        picture = _vips().Image.new_from_file(str(path), access="sequential", revalidate=True)
-    return picture.height, picture.width
+def decoded(photo: Streamed, scratch: Path) -> Iterator[tuple[Block, Part]]:
+    """Decode from top to bottom: a block, and its colours and alpha [3 or 4, rows, columns], sRGB, 0..1.
+
+    `scratch` is a folder with room for what cannot be decoded in that order. `StoreError` where it has none.
+    """
+    for rows, colour, alpha in photo.parts(scratch, []):
+        samples = colour if alpha is None else np.concatenate([colour, alpha[..., None]], axis=2)
+        for columns in cut(samples.shape[1], SEGMENT):
+            part = np.ascontiguousarray(samples[:, columns].transpose(2, 0, 1))
+            yield (rows, columns), torch.from_numpy(part)
 
 
 def check_ending(path: Path, bits: int) -> str:
@@ -121,7 +93,7 @@ def save(levels: Path, bits: int, path: Path, recipe: str) -> None:
     """Encode packed levels as the file's ending says, with the recipe inside; the file comes whole or not at all."""
     ending = check_ending(path, bits)
     with _as_image_error(path, "written"):
-        packed = _vips().Image.new_from_file(str(levels), access="sequential", revalidate=True)
+        packed = vips().Image.new_from_file(str(levels), access="sequential", revalidate=True)
         picture = _with_recipe(packed, recipe)
         if picture.bands == 4 and ending in (".jpg", ".dzi"):
             picture = picture.flatten(background=255)
@@ -135,14 +107,14 @@ def save(levels: Path, bits: int, path: Path, recipe: str) -> None:
 def thumbnail(path: Path, target: Path, side: int) -> None:
     """Write a picture's thumbnail, `side` px long at most; a pyramid's level is read where the file has one."""
     with _as_image_error(path), _put_in_place(target) as temporary:
-        _vips().Image.thumbnail(str(path), side, size="down").write_to_file(str(temporary))
+        vips().Image.thumbnail(str(path), side, size="down").write_to_file(str(temporary))
 
 
 def _with_recipe(picture: Any, recipe: str) -> Any:
-    vips, picture = _vips(), picture.copy()
-    picture.set_type(vips.GValue.blob_type, "icc-profile-data", srgb_icc())
-    picture.set_type(vips.GValue.blob_type, "xmp-data", xmp_of(recipe))
-    picture.set_type(vips.GValue.gstr_type, "png-comment-0-phosphene", recipe)
+    libvips, picture = vips(), picture.copy()
+    picture.set_type(libvips.GValue.blob_type, "icc-profile-data", srgb_icc())
+    picture.set_type(libvips.GValue.blob_type, "xmp-data", xmp_of(recipe))
+    picture.set_type(libvips.GValue.gstr_type, "png-comment-0-phosphene", recipe)
     return picture
 
 
@@ -159,49 +131,18 @@ def _put_in_place(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_blocks(photo: HugePhoto, colours: Raster, alpha: Raster | None) -> None:
+def write_blocks(photo: Streamed, colours: Raster, alpha: Raster | None) -> None:
     """Decode a picture into rasters of its size."""
-    for block, part in photo.blocks():
+    for block, part in decoded(photo, colours.path.parent):
         colours.write(part[:3], *block)
         if alpha is not None:
             alpha.write(part[3:], *block)
 
 
-def _opened(path: Path) -> Any:
-    """Open a picture upright and in sRGB, of three bands or four; nothing is decoded yet."""
-    vips = _vips()
-    read = partial(vips.Image.new_from_file, str(path), fail_on="error", revalidate=True)
-    picture = read(access="sequential")
-    if picture.get_typeof("orientation") and picture.get("orientation") != 1:
-        picture = read().autorot()
-    if picture.format not in ("uchar", "ushort"):
-        raise ImageError(f"{str(path)!r} has pixels of type {picture.format}: give one of 8 or 16 bits a channel")
-    deep = picture.format == "ushort"
-    if picture.get_typeof("icc-profile-data") and not _is_srgb(picture):
-        picture = picture.icc_transform("srgb", embedded=True, depth=16 if deep else 8)
-    picture = picture.colourspace("rgb16" if deep else "srgb")
-    return picture.extract_band(0, n=min(picture.bands, 4))
-
-
-def _is_srgb(picture: Any) -> bool:
-    profile = picture.get("icc-profile-data")
-    return b"sRGB" in profile or "sRGB".encode("utf-16-be") in profile
-
-
-def _vips() -> Any:
-    os.environ.setdefault("VIPS_DISC_THRESHOLD", "10m")  # a pyramid's levels above it wait in a file, not in memory
-    try:
-        import pyvips
-    except ImportError:
-        raise UsageError("images larger than memory need libvips: pip install 'phosphene[huge]'") from None
-    return pyvips
-
-
 @contextmanager
 def _as_image_error(path: Path, verb: str = "read") -> Iterator[None]:
-    vips = _vips()
     try:
         yield
-    except vips.Error as error:
+    except vips().Error as error:
         reason = " ".join(error.detail.split())
         raise ImageError(f"{str(path)!r} could not be {verb}; it may be broken or cut off: {reason}") from error

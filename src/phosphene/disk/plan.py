@@ -59,7 +59,7 @@ def is_too_large(source: str, recipe: Recipe, device: str, memory: str | None) -
     if not path.is_file():
         return False
     try:
-        size = files.look_at_size(path)
+        size = imagefile.size_of(path)
     except (ImageError, UsageError):
         return False
     decoded = 2 * image_bytes(size) // 12
@@ -81,7 +81,7 @@ def begin(
     imagefile.check_place(output, overwrite)
     files.check_ending(output, bits)
     where = choose_device(device)
-    photo = files.look(source)
+    photo = files.look(source, budget(memory, where))
     network = load_network(recipe.eye, recipe.seed, str(where))
     recipe = with_default_layer(recipe, network)
     size = _fitted(photo.size, recipe)

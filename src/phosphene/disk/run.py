@@ -12,13 +12,13 @@ import torch
 
 from phosphene import imagefile
 from phosphene.disk import files, journal, raster, strips
-from phosphene.disk.files import HugePhoto
 from phosphene.disk.plan import Huge, bound_tiling
 from phosphene.disk.raster import Part, Raster
 from phosphene.disk.strips import Block
 from phosphene.disk.surface import Map, Surface
 from phosphene.dreaming.render import Reached, render
 from phosphene.errors import StoreError
+from phosphene.imagefile.streaming import Streamed
 from phosphene.recipe import provenance as record
 from phosphene.recipe.settings import Recipe
 from phosphene.setup.memory import halving_gradient
@@ -120,9 +120,9 @@ def _decode(huge: Huge, surface: Surface) -> None:
         _decode_mask(huge, surface, files.look(huge.order.recipe.mask))
 
 
-def _decode_mask(huge: Huge, surface: Surface, photo: HugePhoto) -> None:
+def _decode_mask(huge: Huge, surface: Surface, photo: Streamed) -> None:
     decoded = raster.create(huge.folder / "decoded-mask", (1, *photo.size))
-    for block, part in photo.blocks():
+    for block, part in files.decoded(photo, huge.folder):
         decoded.write(imagefile.mask_of(part[:3], part[3] if len(part) == 4 else None)[None], *block)
     _keep(huge, surface, decoded, "mask")
     mask = raster.reopen(huge.folder / "mask")

@@ -12,10 +12,21 @@ import torch
 from torch.nn import functional as F
 
 from phosphene.errors import ImageError, OutputExistsError
-from phosphene.imagefile.colour import to_srgb
-from phosphene.imagefile.decode import decode, decode_deep_tiff, scaled, upright
+from phosphene.imagefile import headers, opening
+from phosphene.imagefile.colour import srgb_parts
+from phosphene.imagefile.decode import decode, kind_of, shape_of, upright
 from phosphene.imagefile.encode import FORMATS, encode_as, format_of, quantise, recipe_in, write_atomically
-from phosphene.imagefile.opening import MAX_PIXELS, SAMPLES, locate, opened
+from phosphene.imagefile.headers import Shape
+from phosphene.imagefile.opening import (
+    IMAGE,
+    MAX_PIXELS,
+    SAMPLES,
+    check_shape,
+    is_beside,
+    locate,
+    opened,
+    refuse_no_picture,
+)
 from phosphene.types import Image, Plane, Size
 
 __all__ = [
@@ -32,11 +43,12 @@ __all__ = [
     "mask_of",
     "read",
     "read_recipe",
+    "size_of",
     "write",
     "write_atomically",
 ]
 
-READABLE = {*FORMATS, ".gif", ".bmp"}
+READABLE = {*FORMATS, ".gif", ".bmp", ".heic", ".heif", ".hif", ".jxl", ".jp2", ".jfif", ".avif"}
 
 
 @dataclass(frozen=True)
@@ -55,28 +67,46 @@ class Photo:
     notes: tuple[str, ...]
 
 
-def read(source: str | Path) -> Photo:
+def read(source: str | Path, room: int | None = None) -> Photo:
     """Read a picture file, or with `sample:NAME` one of `SAMPLES`.
 
-    The 16 bits of a PNG or TIFF are kept; the picture is turned as its EXIF orientation says, and converted
-    from its colour profile to sRGB. Raises ImageError for what is not a readable picture of at most
-    `MAX_PIXELS`, and UnknownNameError for an unknown sample.
+    The bits of a channel are kept, however many; the picture is turned as its orientation says, and converted from
+    its colour profile to sRGB. `room` is the bytes that it may take, or else what is free. Raises ImageError for what
+    is not a readable picture of at most `MAX_PIXELS`, before it is decoded where its header tells, and
+    UnknownNameError for an unknown sample.
     """
     path, notes = locate(str(source)), list[str]()
     with opened(path) as file:
-        raw = decode_deep_tiff(file, path.name, notes) or decode(file, path.name, notes)
-        colour = upright(to_srgb(raw, path.name, notes), raw.orientation)
-        alpha = None if raw.alpha is None else upright(scaled(raw.alpha), raw.orientation)
+        shape = declared(file, path)
+        check_shape(shape, path, shape.pixel + IMAGE, room, opening.MAX_PIXELS)
+        raw = decode(file, path.name, notes)
+        size = upright(raw.samples, raw.orientation).shape[:2]
+        image, alpha = torch.empty(3, *size), torch.empty(size) if raw.alpha else None
+        for rows, colour, plane in srgb_parts(raw, path.name, notes):
+            image[:, rows] = torch.from_numpy(colour.transpose(2, 0, 1).copy())
+            if alpha is not None and plane is not None:
+                alpha[rows] = torch.from_numpy(plane)
         file.seek(0)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    image = torch.from_numpy(colour.transpose(2, 0, 1).copy())
-    plane = None if alpha is None else torch.from_numpy(alpha.copy())
-    return Photo(image, plane, str(source), sha256, tuple(notes))
+    return Photo(image, alpha, str(source), sha256, tuple(notes))
+
+
+def size_of(source: str | Path) -> Size:
+    """Read a picture's height and width from its header; ImageError where it is no picture."""
+    path = locate(str(source))
+    with opened(path, limited=False) as file:
+        return declared(file, path).size
+
+
+def declared(file: BufferedReader, path: Path) -> Shape:
+    """Read what a picture file says of its size."""
+    refuse_no_picture(file, path)
+    return shape_of(file)
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file's ending is one of a picture that `read` knows."""
-    return path.is_file() and path.suffix.lower() in READABLE
+    """Whether a file's name is one of a picture that `read` knows, and not of what a Mac keeps beside one."""
+    return path.is_file() and path.suffix.lower() in READABLE and not is_beside(path)
 
 
 def as_mask(photo: Photo, size: Size) -> Plane:
@@ -165,5 +195,7 @@ def read_recipe(path: str | Path) -> str:
 
 
 def _recipe_of(file: BufferedReader) -> str | None:
+    if kind_of(file) == "PNG":
+        return headers.png_text(file, b"phosphene")
     with PIL.Image.open(file) as picture:
-        return picture.info.get("phosphene") or recipe_in(picture.info.get("xmp", b""))
+        return recipe_in(picture.info.get("xmp", b""))

@@ -1,134 +1,205 @@
-"""Bytes to samples. Pillow holds colours in 8 bits, so tifffile and imagecodecs decode what is deeper."""
+"""Bytes to samples. Pillow holds colours in 8 bits, so imagecodecs, pi_heif and `tiff` decode what is deeper."""
 
-import struct
+from collections.abc import Callable
 from dataclasses import dataclass
-from io import BufferedReader
-from typing import Any
+from io import BytesIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from phosphene.imagefile import opening
+from phosphene.imagefile import headers
+from phosphene.imagefile.headers import Shape
 
 Array = NDArray[Any]
+Empty = Callable[..., Array]
+"""As `numpy.empty`: where samples go, in memory or mapped from a file."""
 
-PNG = b"\x89PNG\r\n\x1a\n"
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+PILLOWS = ("WEBP", "AVIF", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "QOI", "ICO", "PSD", "TIFF")
+"""What else is read, by Pillow's names: none that asks another program, and none that is known by its ending alone."""
 
 
 @dataclass(frozen=True)
 class Raw:
-    """What a decoder found: arrays of uint8, or of float32 in 0..1 where the file is deeper.
+    """Samples as a decoder found them, [height, width, channels]: colours (1 is grey, 3 RGB, 4 CMYK), then alpha.
 
-    `colour` is [height, width, channels]: 1 is grey, 3 is RGB, 4 is CMYK. `alpha` is [height, width].
+    `white` is the sample that stands for 1. `palette` [numbers, 3] has the colours that single samples stand for, with
+    65535 for 1. Where `inverted`, 0 is white. `orientation` is EXIF's, and still to be applied.
     """
 
-    colour: Array
-    alpha: Array | None
-    icc: bytes | None
-    orientation: int
+    samples: Array
+    white: float = 255
+    alpha: bool = False
+    icc: bytes | None = None
+    orientation: int = 1
+    premultiplied: bool = False
+    inverted: bool = False
+    palette: Array | None = None
 
 
-def decode(file: BufferedReader, name: str, notes: list[str]) -> Raw:
-    """Decode what Pillow opens, with 16 bits where a PNG has them."""
+def shape_of(file: BinaryIO) -> Shape:
+    """What a picture file declares. Raises what a decoder raises where it is broken or no picture."""
+    kind = kind_of(file)
+    if kind == "TIFF":
+        from phosphene.imagefile import tiff
+
+        return tiff.shape(file)
+    return {"PNG": headers.png_shape, "JPEG": headers.jpeg_shape, "JXL": _jxl_shape, "HEIF": _heif_shape}.get(
+        kind, _pillow_shape
+    )(file)
+
+
+def decode(file: BinaryIO, name: str, notes: list[str], empty: Empty = np.empty) -> Raw:
+    """Decode a picture; a TIFF's samples go into what `empty` makes."""
+    kind = kind_of(file)
+    if kind == "TIFF":
+        from phosphene.imagefile import tiff
+
+        return tiff.decode(file, name, notes, empty) or _pillow(file, name, notes)
+    return {"PNG": _png, "JPEG": _jpeg, "JXL": _jxl, "HEIF": _heif}.get(kind, _pillow)(file, name, notes)
+
+
+def kind_of(file: BinaryIO) -> str:
+    """Name the kind of a file, as `headers.kind_of` does."""
     file.seek(0)
-    with PIL.Image.open(file) as picture:
-        frames = getattr(picture, "n_frames", 1)
-        if frames > 1 and picture.format in ("GIF", "PNG", "WEBP", "AVIF"):
-            notes.append(f"{name} is animated ({frames} frames): its first frame is dreamed")
-        elif frames > 1 and picture.format == "TIFF":
-            notes.append(f"{name} has {frames} pages: its first page is dreamed")
-        picture.load()
-        colour, alpha = _deep_png(file, name, notes) or _deep_grey(picture, name, notes) or _split(picture)
-        return Raw(colour, alpha, picture.info.get("icc_profile"), _orientation(picture))
-
-
-def _split(picture: PIL.Image.Image) -> tuple[Array, Array | None]:
-    """Colour as grey, RGB or CMYK, and alpha, both uint8; colour under clear pixels is kept as it is."""
-    grey, alpha = picture.mode in ("1", "L", "LA", "La"), None
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        alpha = np.asarray(picture.getchannel("A"))
-    colour = np.asarray(picture if picture.mode == "CMYK" else picture.convert("RGB"))
-    return (colour[..., :1] if grey else colour), alpha
-
-
-def _deep_grey(picture: PIL.Image.Image, name: str, notes: list[str]) -> tuple[Array, None] | None:
-    """Pillow's modes of more than 8 bits, all grey; None for the others."""
-    if not picture.mode.startswith(("I", "F")):
-        return None
-    samples = np.asarray(picture)[..., None]
-    if picture.mode == "I":  # 32 bits wide, but what Pillow puts there has 16
-        samples = samples.clip(0, 65535).astype(np.uint16)
-    return _unit(samples, 16, name, notes), None
-
-
-def _deep_png(file: BufferedReader, name: str, notes: list[str]) -> tuple[Array, Array | None] | None:
-    """Colour and alpha of a PNG of 16 bits, which Pillow would cut to 8; None for other files."""
+    kind = headers.kind_of(file.read(64))
     file.seek(0)
-    head = file.read(25)
-    if head[:8] != PNG or head[24] != 16:
-        return None
+    return kind
+
+
+def _png(file: BinaryIO, name: str, notes: list[str]) -> Raw:
+    said, pixels = headers.png_said(file), headers.png_pixels(file)
+    if pixels[24] != 16:
+        with PIL.Image.open(BytesIO(pixels), formats=["PNG"]) as picture:
+            return _of_pillow(picture, name, notes, said)
     from imagecodecs import png_decode
 
-    samples = _unit(np.atleast_3d(png_decode(head + file.read())), 16, name, notes)
-    if samples.shape[2] in (1, 3):
-        return samples, None
-    return samples[..., :-1], samples[..., -1]
+    samples = np.atleast_3d(png_decode(pixels))
+    return Raw(samples, 65535, samples.shape[2] in (2, 4), said.icc, said.orientation)
 
 
-def decode_deep_tiff(file: BufferedReader, name: str, notes: list[str]) -> Raw | None:
-    """A grey or RGB TIFF of more than 8 bits, which Pillow would cut or refuse; None for other files."""
-    if file.read(4) not in _TIFF:
+def _jpeg(file: BinaryIO, name: str, notes: list[str]) -> Raw:
+    said, pixels = headers.jpeg_said(file), headers.jpeg_pixels(file)
+    marker, bits, _ = headers.jpeg_frame(pixels)
+    if bits == 8 and marker != 0xC3:
+        with PIL.Image.open(BytesIO(pixels), formats=["JPEG"]) as picture:
+            return _of_pillow(picture, name, notes, said)
+    from imagecodecs import jpeg_decode  # 12 bits, and lossless
+
+    return Raw(np.atleast_3d(jpeg_decode(pixels)), 2**bits - 1, False, said.icc, said.orientation)
+
+
+def _jxl_shape(file: BinaryIO) -> Shape:
+    import pylibjxl
+
+    said = pylibjxl.probe(file.read())
+    pixel = said["channels"] * (1 if said["bits_per_sample"] <= 8 else 4)
+    return Shape(said["width"], said["height"], pixel, said["has_alpha"])
+
+
+def _jxl(file: BinaryIO, name: str, notes: list[str]) -> Raw:
+    """Decode JPEG XL: libjxl turns it upright. One library tells its profile, the other has more than 8 bits."""
+    import pylibjxl
+    from imagecodecs import jpegxl_decode
+
+    data = file.read()
+    said = pylibjxl.probe(data)
+    samples, told = pylibjxl.decode(data, metadata=True)
+    if said["have_animation"]:
+        notes.append(f"{name} is animated: its first frame is dreamed")
+    if said["have_animation"] or said["bits_per_sample"] > 8:
+        samples = jpegxl_decode(data, index=0)
+    white = 1.0 if samples.dtype.kind == "f" else 2.0 ** said["bits_per_sample"] - 1
+    samples = _without_extras(np.atleast_3d(samples), said["has_alpha"])
+    return Raw(samples, white, said["has_alpha"], told.get("icc"))
+
+
+def _without_extras(samples: Array, alpha: bool) -> Array:
+    """Drop what comes after colours and alpha, such as depth."""
+    colours = 3 if samples.shape[2] >= 3 else 1
+    return samples[..., : colours + alpha]
+
+
+def _heif_shape(file: BinaryIO) -> Shape:
+    import pi_heif
+
+    picture = pi_heif.open_heif(file, convert_hdr_to_8bit=False)
+    width, height = picture.size
+    return Shape(width, height, 8 if ";16" in picture.mode else 4, "a" in picture.mode.lower())
+
+
+def _heif(file: BinaryIO, name: str, notes: list[str]) -> Raw:
+    """Decode HEIC: libheif turns it upright, and 10 bits come as 16."""
+    import pi_heif
+
+    picture = pi_heif.open_heif(file, convert_hdr_to_8bit=False)
+    if len(picture) > 1:
+        notes.append(f"{name} holds {len(picture)} pictures: its main one is dreamed")
+    rows = np.array(picture)  # a copy: theirs lives as long as `picture`, and its rows may be longer
+    samples, deep = np.atleast_3d(rows)[:, : picture.size[0]], ";16" in picture.mode
+    icc = picture.info.get("icc_profile") or _display_p3(picture.info.get("nclx_profile"))
+    white = 65535 - 2 ** (16 - picture.info["bit_depth"]) + 1 if deep else 255
+    alpha = "a" in picture.mode.lower()
+    return Raw(samples, white, alpha, icc, premultiplied=bool(picture.premultiplied_alpha))
+
+
+def _display_p3(nclx: dict[str, Any] | None) -> bytes | None:
+    """Make the profile of Display P3 where a file names its primaries (12 in ITU-T H.273) and has no profile."""
+    if not nclx or nclx.get("color_primaries") != 12:
         return None
-    import tifffile
+    from imagecodecs import cms_profile
 
+    primaries = [0.68, 0.32, 1, 0.265, 0.69, 1, 0.15, 0.06, 1]
+    return bytes(cms_profile("rgb", whitepoint=[0.3127, 0.329, 1], primaries=primaries, gamma=2.2))
+
+
+def _pillow_shape(file: BinaryIO) -> Shape:
+    with PIL.Image.open(file, formats=PILLOWS) as picture:
+        width, height = picture.size
+        return Shape(width, height, 4, picture.has_transparency_data, _orientation(picture))
+
+
+def _pillow(file: BinaryIO, name: str, notes: list[str]) -> Raw:
     file.seek(0)
-    with tifffile.TiffFile(file) as tiff:
-        page, pages = tiff.pages.first, len(tiff.pages)
-        if page.photometric not in (0, 1, 2) or page.dtype is None or page.dtype.itemsize == 1:
-            return None
-        if page.imagewidth * page.imagelength > opening.MAX_PIXELS:
-            raise PIL.Image.DecompressionBombError
-        samples = page.asarray()
-    if pages > 1:
-        notes.append(f"{name} has {pages} pages: its first page is dreamed")
-    samples = np.moveaxis(samples, 0, -1) if page.axes.startswith("S") else samples
-    samples = samples.reshape(page.imagelength, page.imagewidth, -1)
-    channels, extra = (3 if page.photometric == 2 else 1), page.extrasamples[:1]
-    colour, alpha = _unit(samples[..., :channels], page.bitspersample, name, notes), None
-    if extra in ((1,), (2,)):
-        alpha = _unit(samples[..., channels], page.bitspersample, name, notes)
-    if alpha is not None and extra == (1,):  # premultiplied
-        colour = (colour / np.where(alpha > 0, alpha, 1)[..., None]).clip(0, 1)
-    if page.photometric == 0:  # white is zero
-        colour = 1 - colour
-    return Raw(colour, alpha, page.iccprofile, page.tags.valueof(274, 1))
+    with PIL.Image.open(file, formats=PILLOWS) as picture:
+        return _of_pillow(picture, name, notes)
 
 
-def _unit(samples: Array, bits: int, name: str, notes: list[str]) -> Array:
-    """Samples as float32 in 0..1. Floats are there already, or else are divided by their greatest."""
-    unit: Array = np.nan_to_num(samples.astype(np.float32), nan=0, posinf=0, neginf=0).clip(0)
-    if samples.dtype.kind in "iu":
-        unit /= 2 ** (bits - (samples.dtype.kind == "i")) - 1
-        return unit
-    greatest = float(unit.max())
-    if greatest <= 1:
-        return unit
-    notes.append(f"{name} holds numbers up to {greatest:g} where 1 is white: they were divided by that")
-    return unit / greatest
+def _of_pillow(picture: PIL.Image.Image, name: str, notes: list[str], said: headers.Said | None = None) -> Raw:
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format in ("GIF", "PNG", "WEBP", "AVIF"):
+        notes.append(f"{name} is animated ({frames} frames): its first frame is dreamed")
+    picture.load()
+    said = said or headers.Said(picture.info.get("icc_profile"), _orientation(picture))
+    if picture.mode.startswith(("I", "F")):
+        return _deep_grey(picture, said)
+    samples, alpha = _split(picture)
+    return Raw(samples, 255, alpha, said.icc, said.orientation)
 
 
-def scaled(samples: Array) -> Array:
-    """Samples as float32 in 0..1, whether they are uint8 or that already."""
-    return samples / np.float32(255) if samples.dtype == np.uint8 else samples
+def _split(picture: PIL.Image.Image) -> tuple[Array, bool]:
+    """Colours as grey, RGB or CMYK, and alpha if there is one, all uint8; colour under clear pixels is kept."""
+    grey, alpha = picture.mode in ("1", "L", "LA", "La"), picture.has_transparency_data
+    if alpha:
+        picture = picture.convert("LA" if grey else "RGBA")
+    elif picture.mode != "CMYK":
+        picture = picture.convert("L" if grey else "RGB")
+    return np.atleast_3d(np.asarray(picture)), alpha
+
+
+def _deep_grey(picture: PIL.Image.Image, said: headers.Said) -> Raw:
+    """Pillow's modes of more than 8 bits, all grey. Those of 32 hold 16, and floats what they hold."""
+    samples = np.asarray(picture)[..., None]
+    if picture.mode == "I":
+        samples = samples.clip(0, 65535).astype(np.uint16)
+    return Raw(samples, 1 if picture.mode == "F" else 65535, False, said.icc, said.orientation)
 
 
 def _orientation(picture: PIL.Image.Image) -> int:
     try:
         return int(picture.getexif().get(274, 1))
-    except (SyntaxError, ValueError, TypeError, struct.error):  # broken EXIF turns nothing
+    except Exception:  # broken EXIF turns nothing
         return 1
 
 

@@ -1,0 +1,125 @@
+"""TIFF: the largest picture of a file, in whatever way it is compressed."""
+
+from itertools import islice
+from typing import Any, BinaryIO
+
+import numpy as np
+import tifffile
+
+from phosphene.errors import ImageError
+from phosphene.imagefile.decode import Array, Empty, Raw
+from phosphene.imagefile.headers import DEFLATE, FLAT, HUFFMAN, Shape, UndevelopedError
+
+MOST_PAGES, MOST_CHANNELS = 1000, 16
+UNDEVELOPED = (32803, 34892)
+"""Photometric interpretations of a camera's raw file: a colour filter's mosaic, and linear sensor values."""
+
+_OLD_JPEG, _JPEG = 6, 7
+_PER_BYTE = {1: 8.0, _JPEG: HUFFMAN, 8: 8 * DEFLATE, 32946: 8 * DEFLATE, 32773: 8 * 64, 5: 8 * 2730}
+"""Compression -> pixels of one bit that a byte means at most; those of LZW are codes of 12 bits."""
+
+
+def shape(file: BinaryIO) -> Shape:
+    """What the largest picture of a TIFF declares."""
+    with tifffile.TiffFile(file) as tiff:
+        page, _ = _largest(tiff)
+        bits = 1 if page.compression == _JPEG else max(1, page.bitspersample * page.samplesperpixel)
+        per_byte = max(1, _PER_BYTE.get(page.compression, FLAT) / bits)
+        pixel = page.samplesperpixel * (page.dtype.itemsize if page.dtype else 1)
+        alpha = _extra(page) in ((1,), (2,))
+        return Shape(page.imagewidth, page.imagelength, pixel, alpha, _orientation(page), per_byte)
+
+
+def decode(file: BinaryIO, name: str, notes: list[str], empty: Empty) -> Raw | None:
+    """Decode the largest picture of a TIFF; None for colours that are left to Pillow.
+
+    Raises UndevelopedError for a camera's raw file, and ImageError for what has more dimensions than a picture.
+    """
+    with tifffile.TiffFile(file) as tiff:
+        page, note = _largest(tiff)
+        palette = page.photometric == 3
+        direct = page.photometric in (0, 1, 2, 3, 5) or (page.photometric == 6 and page.compression == _JPEG)
+        if not direct or page.compression == _OLD_JPEG or page.dtype is None:
+            if page is tiff.pages.first:
+                return None
+            raise ImageError(f"the largest picture in {name!r} is in colours that cannot be read: save it as RGB")
+        _check(page, name)
+        if note:
+            notes.append(f"{name} has {note} is dreamed")
+        samples = _planes_last(page, page.asarray(out=empty(page.shape, page.dtype)))
+    colours, extra = _colours(page), _extra(page)
+    alpha = extra in ((1,), (2,))
+    return Raw(
+        samples[..., : colours + alpha],
+        _white(page),
+        alpha,
+        page.iccprofile,
+        _orientation(page),
+        premultiplied=extra == (1,),
+        inverted=page.photometric == 0,
+        palette=_palette(page) if palette else None,
+    )
+
+
+def _colours(page: Any) -> int:
+    return {2: 3, 5: 4, 6: 3}.get(page.photometric, 1)
+
+
+def _extra(page: Any) -> tuple[int, ...]:
+    """What the first channel beside the colours is: 1 is alpha that is multiplied in, 2 is alpha."""
+    return tuple(page.extrasamples[:1]) if page.samplesperpixel > _colours(page) else ()
+
+
+def _largest(tiff: Any) -> tuple[Any, str]:
+    """The page with the most pixels, the first of those, and what there is to say of it."""
+    pages = list(islice(tiff.pages, MOST_PAGES))
+    every = [picture for page in pages for picture in (page, *_within(page))]
+    if any(page.photometric in UNDEVELOPED for page in every):
+        raise UndevelopedError
+    largest = max(every, key=lambda page: page.imagewidth * page.imagelength)  # the first of several
+    whole = [page for page in pages if not page.is_reduced]
+    if largest is not every[0] and (len(whole) == 1 or largest not in whole):
+        given = f"{largest.imagewidth} x {largest.imagelength} pixels"
+        return largest, f"{len(every)} pictures: its largest, of {given},"
+    if len(whole) < 2:
+        return largest, ""
+    number = whole.index(largest) + 1
+    return largest, f"{len(whole)} pages: its {'first page' if number == 1 else f'largest, page {number},'}"
+
+
+def _within(page: Any) -> list[Any]:
+    """The pictures within a page, if they can be read: one that cannot costs itself alone."""
+    try:
+        return list(page.pages or ())
+    except Exception:
+        return []
+
+
+def _check(page: Any, name: str) -> None:
+    if page.imagedepth > 1 or page.samplesperpixel > MOST_CHANNELS:
+        given = f"{page.samplesperpixel} channels and a depth of {page.imagedepth}"
+        raise ImageError(f"{name!r} has {given}: give a TIFF with grey or RGB")
+
+
+def _planes_last(page: Any, samples: Array) -> Array:
+    samples = np.moveaxis(samples, 0, -1) if page.axes.startswith("S") else samples
+    return samples.reshape(page.imagelength, page.imagewidth, -1)
+
+
+def _white(page: Any) -> float:
+    if page.dtype.kind in "iu":
+        return float(2 ** (page.bitspersample - (page.dtype.kind == "i")) - 1)
+    return 1
+
+
+def _palette(page: Any) -> Array:
+    """Colours [numbers, 3] with 65535 for 1; some writers put the 8 bits that they have into the upper half."""
+    colours = np.asarray(page.colormap).T.astype(np.uint32)
+    if not (colours % 256).any():
+        colours = colours // 256 * 257
+    return colours.astype(np.uint16)
+
+
+def _orientation(page: Any) -> int:
+    value = page.tags.valueof(274, 1)
+    return value if isinstance(value, int) else 1
