@@ -1,8 +1,10 @@
 """The layout is the architecture: imports point one way, one door, and a quick start."""
 
 import ast
+import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,40 @@ def test_the_engine_knows_no_card_and_no_recipe():
     for path in FILES:
         if part(path) == "engine":
             assert imports(path) <= {"engine", "errors", "libraries", "types"}, path
+
+
+def file_of(name: str) -> Path:
+    """The file of a module, or of the module that a name is imported from."""
+    path = ROOT.parent / name.replace(".", "/")
+    found = next((each for each in (path.with_suffix(".py"), path / "__init__.py") if each.exists()), None)
+    return found or file_of(name.rpartition(".")[0])
+
+
+def imported_files(path: Path) -> set[Path]:
+    nodes = ast.walk(ast.parse(path.read_text()))
+    names = [
+        f"{node.module}.{alias.name}"
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "phosphene"
+        for alias in node.names
+    ]
+    return {file_of(name) for name in names}
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    graph = {path: imported_files(path) - {path, ROOT / "__init__.py"} for path in FILES}
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail("a circle: " + " <- ".join(str(path.relative_to(ROOT)) for path in error.args[1]))
+
+
+def test_the_page_about_the_code_shows_every_room_and_names_files_that_exist():
+    page = (ROOT.parents[1] / "docs/code.md").read_text()
+    for room in {part(path) for path in FILES} - {"__main__"}:
+        assert re.search(rf"\b{room}\b", page), f"docs/code.md does not show {room}"
+    for name in re.findall(r"`([a-z_/]+\.py|[a-z_]+/(?:[a-z_]+/)*)`", page):
+        assert (ROOT / name).exists() or (ROOT.parents[1] / name).exists(), name
 
 
 def test_only_imagefile_uses_pillow():
