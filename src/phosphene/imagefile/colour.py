@@ -9,7 +9,8 @@ import numpy as np
 import PIL.Image
 from PIL import ImageCms
 
-from phosphene.imagefile.decode import Array, Raw, upright
+from phosphene.imagefile.decode import upright
+from phosphene.imagefile.raw import Array, Raw
 
 SRGB = ImageCms.createProfile("sRGB")
 STRIP = 128

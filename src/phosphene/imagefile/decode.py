@@ -1,41 +1,17 @@
 """Bytes to samples. Pillow holds colours in 8 bits, so imagecodecs, pi_heif and `tiff` decode what is deeper."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, BinaryIO
 
 import numpy as np
 import PIL.Image
-from numpy.typing import NDArray
 
 from phosphene.imagefile import headers
 from phosphene.imagefile.headers import Shape
-
-Array = NDArray[Any]
-Empty = Callable[..., Array]
-"""As `numpy.empty`: where samples go, in memory or mapped from a file."""
+from phosphene.imagefile.raw import Array, Empty, Raw
 
 PILLOWS = ("WEBP", "AVIF", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "QOI", "ICO", "PSD", "TIFF")
 """What else is read, by Pillow's names: none that asks another program, and none that is known by its ending alone."""
-
-
-@dataclass(frozen=True)
-class Raw:
-    """Samples as a decoder found them, [height, width, channels]: colours (1 is grey, 3 RGB, 4 CMYK), then alpha.
-
-    `white` is the sample that stands for 1. `palette` [numbers, 3] has the colours that single samples stand for, with
-    65535 for 1. Where `inverted`, 0 is white. `orientation` is EXIF's, and still to be applied.
-    """
-
-    samples: Array
-    white: float = 255
-    alpha: bool = False
-    icc: bytes | None = None
-    orientation: int = 1
-    premultiplied: bool = False
-    inverted: bool = False
-    palette: Array | None = None
 
 
 def shape_of(file: BinaryIO) -> Shape:

@@ -17,8 +17,8 @@ from PIL import features
 
 from phosphene.errors import SettingsError
 from phosphene.imagefile.colour import srgb_icc
-from phosphene.imagefile.decode import Array
 from phosphene.imagefile.headers import PNG
+from phosphene.imagefile.raw import Array
 from phosphene.types import Image, Plane, Size
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}

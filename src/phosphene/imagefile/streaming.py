@@ -18,9 +18,10 @@ import numpy as np
 from phosphene.errors import StoreError, UsageError
 from phosphene.imagefile import checksum, headers
 from phosphene.imagefile.colour import STRIP, colours_of, srgb_parts
-from phosphene.imagefile.decode import Array, Raw, decode, kind_of, shape_of
+from phosphene.imagefile.decode import decode, kind_of, shape_of
 from phosphene.imagefile.headers import Said
 from phosphene.imagefile.opening import check_shape, locate, opened, refuse_no_picture
+from phosphene.imagefile.raw import Array, Raw
 from phosphene.types import Size
 
 TURNED = {2: "fliphor", 3: "rot180", 4: "flipver", 5: "rot90 fliphor", 6: "rot90", 7: "rot90 flipver", 8: "rot270"}

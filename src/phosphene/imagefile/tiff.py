@@ -7,8 +7,8 @@ import numpy as np
 import tifffile
 
 from phosphene.errors import ImageError
-from phosphene.imagefile.decode import Array, Empty, Raw
 from phosphene.imagefile.headers import DEFLATE, FLAT, HUFFMAN, Shape, UndevelopedError
+from phosphene.imagefile.raw import Array, Empty, Raw
 
 MOST_PAGES, MOST_CHANNELS = 1000, 16
 UNDEVELOPED = (32803, 34892)
