@@ -26,7 +26,7 @@ LAYERS = [
     {"disk", "cluster"},
     {"job"},
     {"api"},
-    {"studies"},
+    {"studies", "film"},
     {"cli", "studio"},
     {"__main__"},
 ]
@@ -42,6 +42,7 @@ STRANGERS = [
     ("engine", "networks"),
     ("engine", "recipe"),
     ("cli", "studio"),
+    ("film", "studies"),
 ]
 
 

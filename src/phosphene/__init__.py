@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from phosphene.api import dream as dream
     from phosphene.errors import PhospheneError as PhospheneError
+    from phosphene.film.api import animate as animate
+    from phosphene.film.api import frames as frames
+    from phosphene.film.frames import Frame as Frame
     from phosphene.job import Dream as Dream
     from phosphene.recipe.settings import Recipe as Recipe
     from phosphene.recipe.terms import Objective as Objective
@@ -28,6 +31,9 @@ _HOMES = {
     "dream": "api",
     "Dream": "job",
     "PhospheneError": "errors",
+    "animate": "film.api",
+    "frames": "film.api",
+    "Frame": "film.frames",
     "Recipe": "recipe.settings",
     "Objective": "recipe.terms",
     "channel": "recipe.terms",

@@ -5,7 +5,8 @@
     │   ├── UnknownNameError          no such model, layer, class, look, sample or setting
     │   ├── SettingsError             a value outside its range, or settings that exclude each other
     │   └── OutputExistsError         the output is there already, and --overwrite was not given
-    ├── ImageError                    a file that cannot be read, or is not an image
+    ├── ImageError                    a file that cannot be read, or is not an image or a film
+    │   └── BrokenFilmError           a film that breaks off: what came before can be had
     ├── StoreError                    a dream's folder on disk that is damaged, full, in use or gone
     ├── WeightsError
     │   ├── WeightsUnavailableError   not on this machine, and the download failed
@@ -50,6 +51,10 @@ class OutputExistsError(UsageError):
 
 class ImageError(PhospheneError):
     """A file that cannot be read, or is not an image."""
+
+
+class BrokenFilmError(ImageError):
+    """A film that breaks off: what came before can be had."""
 
 
 class StoreError(PhospheneError):

@@ -7,6 +7,7 @@ import torch
 
 from phosphene import imagefile
 from phosphene.dreaming.resample import resize
+from phosphene.dreaming.strength import rms_change
 from phosphene.studies.measure.measures import (
     BANDS,
     MEASURES,
@@ -17,7 +18,6 @@ from phosphene.studies.measure.measures import (
     looked_at,
     ssim,
 )
-from phosphene.studies.run.calibrate import rms_change
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,10 @@ import torch
 
 from phosphene import imagefile
 from phosphene.cli import run
+from phosphene.dreaming.strength import rms_change
 from phosphene.errors import SettingsError, UsageError
 from phosphene.recipe.provenance import from_toml
-from phosphene.studies.run.calibrate import TOLERANCE, rms_change
+from phosphene.studies.run.calibrate import TOLERANCE
 from phosphene.studies.run.cell import Ended, dream_cell
 from phosphene.studio.comparisons import Comparison, Way, described, planned
 from phosphene.studio.folder import Folder

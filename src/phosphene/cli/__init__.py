@@ -6,7 +6,7 @@ import cyclopts
 from cyclopts import App
 from pydantic import ValidationError
 
-from phosphene.cli import comparing, dreaming, huge, models
+from phosphene.cli import comparing, dreaming, film, huge, models, resume
 from phosphene.errors import PhospheneError
 from phosphene.malloc import keep_freed
 from phosphene.recipe.settings import describe_problems
@@ -22,7 +22,9 @@ app = App(
     help_format="plaintext",
 )
 dreaming.add_to(app)
+film.add_to(app)
 huge.add_to(app)
+resume.add_to(app)
 comparing.add_to(app)
 models.add_to(app)
 app.command(

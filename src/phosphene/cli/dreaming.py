@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm")
+"""Endings of files whose recipe is in a container's metadata."""
+
 
 Settings = Annotated[Recipe | None, Parameter(name="*", group="Settings", name_transform=flag, negative_iterable="")]
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
@@ -157,14 +160,17 @@ def dream_all(
 
 
 def recipe(picture: Path, /) -> None:
-    """Print the recipe that a picture carries, as TOML.
+    """Print the recipe that a picture or a film carries, as TOML.
 
     Parameters
     ----------
     picture
-        A picture that Phosphene wrote.
+        A picture or a film that Phosphene wrote.
     """
     from phosphene.imagefile import read_recipe
+
+    if picture.suffix.lower() in VIDEOS:
+        from phosphene.film.source import read_recipe
 
     print(read_recipe(picture), end="")
 

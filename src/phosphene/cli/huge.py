@@ -1,4 +1,4 @@
-"""Dreams that do not fit into memory, and `phosphene resume`."""
+"""Dreams that do not fit into memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ INTERRUPTED = 130
 
 def add_to(app: App) -> None:
     """Register the commands."""
-    app.command(resume)
     app.command(thumbnail)
 
 
@@ -51,26 +50,7 @@ def stream(
     from phosphene.disk.plan import begin
 
     huge = begin(source, chosen, target, device=device, memory=memory, bits=bits, overwrite=overwrite)
-    return _go_on(huge, listeners, cluster)
-
-
-def resume(
-    folder: Path, /, *, cluster: str | None = None, json: Annotated[bool, Parameter(negative="")] = False
-) -> int:
-    """Go on with a dream that was interrupted, from its last whole step; it ends as if nothing had happened.
-
-    Parameters
-    ----------
-    folder
-        The folder that the dream left beside its output, OUTPUT.phosphene.
-    cluster
-        The address of a Ray cluster, or local; the folder is on storage that its machines share.
-    json
-        Print events as JSON lines.
-    """
-    from phosphene.disk.plan import reopen
-
-    return _go_on(reopen(folder), Listeners(json=json), cluster)
+    return go_on(huge, listeners, cluster)
 
 
 def thumbnail(
@@ -102,7 +82,8 @@ def thumbnail(
     print(output)
 
 
-def _go_on(huge: Huge, listeners: Listeners, cluster: str | None) -> int:
+def go_on(huge: Huge, listeners: Listeners, cluster: str | None) -> int:
+    """Dream by way of the disk, or what is left of it, and return the exit code."""
     from phosphene.cluster import cluster_map
     from phosphene.disk.run import run
 

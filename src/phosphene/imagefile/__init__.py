@@ -17,6 +17,7 @@ from phosphene.imagefile.colour import srgb_parts
 from phosphene.imagefile.decode import decode, kind_of, shape_of, upright
 from phosphene.imagefile.encode import FORMATS, encode_as, format_of, quantise, recipe_in, write_atomically
 from phosphene.imagefile.headers import Shape
+from phosphene.imagefile.moving import write_moving
 from phosphene.imagefile.opening import (
     IMAGE,
     MAX_PIXELS,
@@ -46,6 +47,7 @@ __all__ = [
     "size_of",
     "write",
     "write_atomically",
+    "write_moving",
 ]
 
 READABLE = {*FORMATS, ".gif", ".bmp", ".heic", ".heif", ".hif", ".jxl", ".jp2", ".jfif", ".avif"}
@@ -198,4 +200,10 @@ def _recipe_of(file: BufferedReader) -> str | None:
     if kind_of(file) == "PNG":
         return headers.png_text(file, b"phosphene")
     with PIL.Image.open(file) as picture:
-        return recipe_in(picture.info.get("xmp", b""))
+        return recipe_in(picture.info.get("xmp", b"")) or _comment(picture)
+
+
+def _comment(picture: PIL.Image.Image) -> str | None:
+    """A GIF has no other place for a recipe than its comment."""
+    comment = picture.info.get("comment", b"") if picture.format == "GIF" else b""
+    return comment.decode(errors="replace") if b"[made]" in comment else None

@@ -15,11 +15,11 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 
 from phosphene.dreaming.resample import laplacian_bands, resize
+from phosphene.dreaming.strength import rms_change
 from phosphene.networks.cards import DEFAULT_MODEL
 from phosphene.networks.network import Network
 from phosphene.recipe.settings import Eye
 from phosphene.setup.session import load_network
-from phosphene.studies.run.calibrate import rms_change
 from phosphene.types import Image, Plane
 
 BANDS = 5

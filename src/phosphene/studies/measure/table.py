@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from phosphene.dreaming.resample import resize
+from phosphene.dreaming.strength import rms_change
 from phosphene.imagefile import Photo
 from phosphene.studies.measure.measures import BANDS, PICTURE_MEASURES, energies_added, feature_distance, looked_at
-from phosphene.studies.run.calibrate import rms_change
 from phosphene.studies.run.cell import Result
 from phosphene.studies.run.folder import Folder
 from phosphene.studies.study import Place, Study

@@ -8,16 +8,14 @@ from collections.abc import Generator
 from dataclasses import replace
 from math import exp, log
 
+from phosphene.dreaming.strength import POWER, rms_change
 from phosphene.job import Dream, Job, Trace, dreamed
-from phosphene.types import Image, Step
+from phosphene.types import Step
 
 TOLERANCE = 0.03
 """Largest relative distance from the wanted change that is good enough."""
 
 TRIES = 6
-
-POWER = 0.8
-"""The change grows about as this power of the step size, until two tries say better: some of it is clamped."""
 
 Tries = tuple[tuple[float, float], ...]
 """Step sizes, and the changes that they made, in the order in which they were tried."""
@@ -26,11 +24,6 @@ Tries = tuple[tuple[float, float], ...]
 def first_step_size(change: float, steps: int) -> float:
     """Guess the step size for a wanted change after so many steps in all; only the time to find it depends on it."""
     return float(f"{min(1.5 * change ** (1 / POWER) / steps**0.56, 1.0):.4g}")
-
-
-def rms_change(dream: Image, photograph: Image) -> float:
-    """Root mean square, over all pixels and channels, of the difference; in pixel units, 0..1."""
-    return float((dream.double() - photograph.double()).square().mean().sqrt())
 
 
 def calibrated(job: Job, change: float | None) -> Generator[Step, None, tuple[Dream, Tries]]:

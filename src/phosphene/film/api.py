@@ -1,0 +1,71 @@
+"""What scripts and notebooks call to make pictures move."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from phosphene.film.frames import Frame, dream_frames
+from phosphene.film.motion import Flow, dis
+from phosphene.film.plan import Asked, begin, prepare
+from phosphene.film.run import Reached, run
+from phosphene.film.settings import Motion, Part
+from phosphene.recipe.terms import Objective
+
+
+def animate(
+    film: str | Path,
+    output: str | Path,
+    *,
+    on_frame: Callable[[Reached], None] | None = None,
+    stop: threading.Event | None = None,
+    device: str = "auto",
+    memory: str | None = None,
+    overwrite: bool = False,
+    **settings: Any,
+) -> Path | None:
+    """Dream a film, and return where it is: its ending chooses the format, and none means a folder of frames.
+
+    `film` is a file, a folder of frames, or a pattern ("frame*.png"). `settings` are those of `phosphene.dream`, with
+    `carry`, `later_steps`, `later_octaves`, `change`, `start`, `seconds`, `fps`, and lists `at`
+    ("8:look=creatures") and `follow` ("step_size=bass"). Setting `stop` ends within a step; None is returned then,
+    and the folder `OUTPUT.phosphene` is there to go on from with `phosphene resume`.
+
+    Raises `PhospheneError`: `UsageError` for what cannot be done as asked, `ImageError` for what is no film, and
+    `BrokenFilmError` for one that breaks off, when what came before has been written.
+    """
+    order = begin(asked(film, settings), Path(output), device=device, memory=memory, overwrite=overwrite)
+    return run(order, on_frame, stop)
+
+
+def frames(
+    film: str | Path, *, device: str = "auto", memory: str | None = None, flow: Flow = dis, **settings: Any
+) -> Iterator[Frame]:
+    """Dream a film frame by frame, and write nothing. `settings` are those of `animate`.
+
+    `flow(frame, other)` returns for each pixel of `frame` how far right and down its thing is in `other`, [2, height,
+    width] in px; another one can be put in.
+    """
+    ready = prepare(asked(film, settings), device=device, memory=memory)
+    return dream_frames(ready.shots(), ready.seconds_of, ready.moments, ready.asked.motion, flow=flow)
+
+
+def asked(film: str | Path, settings: dict[str, Any]) -> Asked:
+    """Sort what a person gave by name."""
+    given = dict(settings)
+    layers = given.get("layers")
+    if isinstance(layers, Objective):
+        given |= {"layers": layers.layers, "classes": layers.classes}
+    elif isinstance(layers, str):
+        given["layers"] = (layers,)
+    look, preset = given.pop("look", None), given.pop("preset", None)
+    at, follow = (_several(given.pop(name, ())) for name in ("at", "follow"))
+    motion = Motion(**{name: given.pop(name) for name in Motion.model_fields if name in given})
+    part = Part(**{name: given.pop(name) for name in Part.model_fields if name in given})
+    return Asked(
+        source=str(film), given=given, look=look, preset=preset, at=at, follow=follow, motion=motion, part=part
+    )
+
+
+def _several(words: str | Sequence[str]) -> tuple[str, ...]:
+    return (words,) if isinstance(words, str) else tuple(words)

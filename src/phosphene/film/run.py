@@ -1,0 +1,122 @@
+"""From an order to a film: frame by frame, each on disk and in the journal before the next."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from phosphene import imagefile
+from phosphene.disk import journal
+from phosphene.errors import BrokenFilmError, StoreError
+from phosphene.film.carry import Carried
+from phosphene.film.frames import Frame, Stopped, dream_frames
+from phosphene.film.plan import Run
+from phosphene.film.sink import FRAME
+from phosphene.recipe.settings import Settings
+from phosphene.types import Image
+
+ENTRY = "journal.json"
+
+
+class Entry(Settings):
+    """`frames` frames are done; `strength` is that of the scene that the last one belongs to."""
+
+    frames: int = 0
+    strength: float = 0.0
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far a film is: the newest frame, of how many, the seconds since it began, and its file's bytes so far.
+
+    `dreamed` is how many of the frames this run has dreamed itself.
+    """
+
+    frame: Frame
+    frames: int
+    dreamed: int
+    seconds: float
+    bytes: int
+
+    @property
+    def seconds_left(self) -> float:
+        """An estimate, from the time that the frames so far have taken."""
+        return self.seconds / max(self.dreamed, 1) * max(self.frames - self.frame.index, 0)
+
+    @property
+    def whole_bytes(self) -> int:
+        """An estimate of how large the film will be."""
+        return self.bytes * max(self.frames, self.frame.index) // self.frame.index
+
+
+def run(
+    run: Run, on_frame: Callable[[Reached], None] | None = None, stop: threading.Event | None = None
+) -> Path | None:
+    """Dream until the film is written, and return where it is.
+
+    Returns None where `stop` ended it early: the folder is left to go on from. Raises `BrokenFilmError` for a film that
+    breaks off; what came before is written.
+    """
+    with journal.locked(run.folder):
+        try:
+            _dream(run, on_frame, stop)
+        except Stopped:
+            return None
+        except BrokenFilmError as error:
+            shutil.rmtree(run.folder)
+            raise BrokenFilmError(f"{error}; what came before is in {run.output}") from error
+        shutil.rmtree(run.folder)
+    return run.output
+
+
+def _dream(run: Run, on_frame: Callable[[Reached], None] | None, stop: threading.Event | None) -> None:
+    film, sink, began, count = run.film, run.sink(), time.perf_counter(), 0
+    entry = last(run.folder)
+
+    def stored(index: int, frame: Image) -> Carried | None:
+        return read(run.folder, index, frame, entry.strength) if index <= entry.frames else None
+
+    try:
+        for frame in dream_frames(
+            film.shots(), film.seconds_of, film.moments, film.asked.motion, stored=stored, stop=stop
+        ):
+            if frame.index > entry.frames:
+                keep(run.folder, frame)
+            sink.add(frame.image, frame.pts)
+            count = frame.index
+            dreamed = max(0, count - entry.frames)
+            if on_frame is not None:
+                on_frame(Reached(frame, film.footage.frames, dreamed, time.perf_counter() - began, sink.bytes))
+    except BrokenFilmError:
+        if count:
+            sink.close(run.output)
+        raise
+    sink.close(run.output)
+
+
+def keep(folder: Path, frame: Frame) -> None:
+    """Put a frame on the disk, and then into the journal. Its alpha is where it is settled."""
+    imagefile.write(folder / FRAME.format(frame.index), frame.image, alpha=frame.carried.settled)
+    journal.put(folder / ENTRY, Entry(frames=frame.index, strength=frame.carried.strength).model_dump_json())
+
+
+def read(folder: Path, index: int, frame: Image, strength: float) -> Carried:
+    """Read what `keep` has kept of a frame."""
+    photo = imagefile.read(folder / FRAME.format(index))
+    settled = torch.ones(frame.shape[1:]) if photo.alpha is None else photo.alpha
+    return Carried(frame, photo.image, settled, strength)
+
+
+def last(folder: Path) -> Entry:
+    """Return the last entry of a film's journal."""
+    try:
+        return Entry.model_validate_json((folder / ENTRY).read_text())
+    except FileNotFoundError:
+        return Entry()
+    except (OSError, ValidationError) as error:
+        raise StoreError(f"the journal in {folder} cannot be read: {error}") from error
