@@ -8,13 +8,18 @@ import torch
 from phosphene.dreaming.gradient import whole_image_gradient
 from phosphene.dreaming.objective import Energy, Scoring
 from phosphene.dreaming.tiling import round_up, tiled_gradient
+from phosphene.networks.cards import CARDS
 from phosphene.networks.network import Network
 from phosphene.networks.registry import named
 from phosphene.recipe.settings import Eye, Recipe
 from phosphene.setup.builders import reach_of, tiling_of
 from phosphene.setup.session import load_network
 
-LAYERS = [(card, layer) for card in named() for layer in card.layers]
+LAYERS = [(card, layer) for card in named() if card.source != "keras" for layer in card.layers] + [
+    # What Keras has of its own: pools that count only what is there, and strides in other places.
+    (CARDS["keras/inception_v3"], "mixed2"),
+    (CARDS["keras/resnet50"], "conv3_block4_out"),
+]
 TILE = 64
 
 

@@ -401,9 +401,9 @@ def test_a_file_without_tensors_by_name_is_refused(content, tmp_path):
 
 
 def test_other_kinds_of_files_and_missing_ones_are_refused(tmp_path):
-    (tmp_path / "weights.h5").write_bytes(b"")
-    with pytest.raises(WeightsError, match=r"ends in .safetensors, .pth or .pt, and 'weights.h5' does not"):
-        weights.load(SMALL, str(tmp_path / "weights.h5"))
+    (tmp_path / "weights.onnx").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"ends in .safetensors, .pth or .pt, .*, and 'weights.onnx' does not"):
+        weights.load(SMALL, str(tmp_path / "weights.onnx"))
     with pytest.raises(WeightsError, match=f"there is no weights file '{tmp_path / 'none.pth'}'"):
         weights.load(SMALL, str(tmp_path / "none.pth"))
     with pytest.raises(WeightsError, match="cannot be read: Is a directory"):

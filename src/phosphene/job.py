@@ -22,7 +22,15 @@ from phosphene.recipe.settings import Recipe
 from phosphene.setup.builders import bind, with_default_layer
 from phosphene.setup.memory import budget
 from phosphene.setup.preflight import Plan, patient_gradient_fn, plan_step
-from phosphene.setup.session import choose_device, describe_device, fitted_size, load_network, seen_guide, versions
+from phosphene.setup.session import (
+    choose_device,
+    describe_device,
+    fitted_size,
+    load_network,
+    needs_top,
+    seen_guide,
+    versions,
+)
 from phosphene.types import GradientFn, Image, Plane, Step
 
 Source = Any
@@ -110,7 +118,7 @@ def prepare(source: Source, recipe: Recipe, device: str = "auto", memory: str | 
     where = choose_device(device)
     rng = torch.Generator().manual_seed(recipe.seed)
     photo = read(source, rng)
-    network = load_network(recipe.eye, recipe.seed, str(where))
+    network = load_network(recipe.eye, recipe.seed, str(where), needs_top(recipe))
     recipe = with_default_layer(recipe, network)
     size = fitted_size(photo.image, recipe)
     mask = imagefile.read(recipe.mask) if recipe.mask is not None else None

@@ -34,18 +34,20 @@ def models() -> None:
 
 
 @models_app.command
-def fetch(name: str, /) -> None:
+def fetch(name: str, /, *, top: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Download a model's weights, if they are not here, and print where they are.
 
     Parameters
     ----------
     name
         A model's name.
+    top
+        With what classes need, where there is a smaller file without.
     """
     from phosphene.networks import weights
     from phosphene.networks.registry import card
 
-    print(weights.fetch(card(name)))
+    print(weights.fetch(card(name), top))
 
 
 @models_app.command

@@ -17,7 +17,15 @@ from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe, Settings
 from phosphene.setup.builders import bind, tiling_of, with_default_layer
 from phosphene.setup.memory import PIXEL, budget, fitting_tile, image_bytes, spell_bytes, tile_bytes
-from phosphene.setup.session import choose_device, describe_device, fitted_size, load_network, seen_guide, versions
+from phosphene.setup.session import (
+    choose_device,
+    describe_device,
+    fitted_size,
+    load_network,
+    needs_top,
+    seen_guide,
+    versions,
+)
 from phosphene.types import Size
 
 RASTERS, RASTERS_OF_ONE_OCTAVE = 9, 4
@@ -82,7 +90,7 @@ def begin(
     files.check_ending(output, bits)
     where = choose_device(device)
     photo = files.look(source, budget(memory, where))
-    network = load_network(recipe.eye, recipe.seed, str(where))
+    network = load_network(recipe.eye, recipe.seed, str(where), needs_top(recipe))
     recipe = with_default_layer(recipe, network)
     size = _fitted(photo.size, recipe)
     recipe, needed = _with_tile(recipe, str(where), size, budget(memory, where))
@@ -142,7 +150,7 @@ def disk_bytes(recipe: Recipe, source: Size, size: Size) -> int:
 @lru_cache(maxsize=2)
 def bound_tiling(recipe: Recipe, device: str) -> Tiling:
     """Load the network of a recipe with tiles and bind it; kept, so that a process does it once."""
-    network = load_network(recipe.eye, recipe.seed, device)
+    network = load_network(recipe.eye, recipe.seed, device, needs_top(recipe))
     guide = seen_guide(recipe, torch.device(device))
     if not isinstance(recipe.tile, int):
         raise UsageError(f"a picture on disk is dreamed in tiles, and --tile {recipe.tile} has none")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Source = Literal["torchvision", "timm", "package"]
+Source = Literal["torchvision", "timm", "package", "keras"]
 Channels = tuple[float, float, float]
 Look = Mapping[str, Any]
 """Settings of a recipe, by name."""
@@ -20,7 +20,9 @@ class ModelCard:
 
     `mean` and `std` are for RGB pixels in 0..1: the network sees `(pixel - mean) / std`. `weights_url` is empty
     where nothing has to be downloaded, or nothing can be.
-    `sha256` is what the file's checksum starts with, or empty where the publisher gives none. `layers` go from
+    `sha256` is what the file's checksum starts with, or empty where the publisher gives none, and `md5` is another
+    checksum, or empty. `without_top` is the same network as it is published without the part that makes classes of
+    features: a smaller file, that will do where no class is asked for. `layers` go from
     strokes to objects, and are empty where we have no advice. `min_side` is the smallest useful image side in
     pixels: in our own cards, the side from which the deepest of `layers` has at least 2 x 2 places.
 
@@ -45,6 +47,8 @@ class ModelCard:
     min_side: int
     classes: int
     layers: tuple[str, ...] = ()
+    md5: str = ""
+    without_top: "ModelCard | None" = None
     aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
     halos: Mapping[str, int] = field(default_factory=dict, hash=False)
     looks: Mapping[str, Look] = field(default_factory=dict, hash=False)
@@ -54,7 +58,14 @@ IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
 IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 HALF: Channels = (0.5, 0.5, 0.5)
 
+CAFFE_MEAN: Channels = (123.68 / 255, 116.779 / 255, 103.939 / 255)
+CAFFE_STD: Channels = (1 / 255, 1 / 255, 1 / 255)
+"""The means of ImageNet's colours, taken off pixels in 0..255, as Caffe's networks want them."""
+
 TORCHVISION_LICENCE = (
     "code BSD-3-Clause (torchvision); weights trained on ImageNet, whose terms may bind them: "
     "see https://github.com/pytorch/vision#pre-trained-model-license"
 )
+
+KERAS_FILES = "https://storage.googleapis.com/tensorflow/keras-applications"
+"""Where Keras downloads its weights from."""

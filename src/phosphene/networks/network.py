@@ -108,9 +108,14 @@ class Network:
         return self.modules.get(name, name)
 
 
-def load(card: ModelCard, weights: str, seed: int, device: torch.device, fast: bool = True) -> Network:
-    """Build a network with its weights: `pretrained`, `untrained` (seeded) or a file. Raises `WeightsError`."""
-    module, identity = weight_files.load(card, weights, seed)
+def load(
+    card: ModelCard, weights: str, seed: int, device: torch.device, fast: bool = True, top: bool = True
+) -> Network:
+    """Build a network with its weights: `pretrained`, `untrained` (seeded) or a file. Raises `WeightsError`.
+
+    Without `top`, it may end before what makes classes of features.
+    """
+    module, identity = weight_files.load(card, weights, seed, top)
     return Network(card, module.to(device), identity, fast)
 
 

