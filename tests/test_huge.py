@@ -318,9 +318,6 @@ def test_what_cannot_be_begun(coffee, tmp_path):
         begin("noise:30x40", RECIPE, tmp_path / "out.tif", device="cpu")
     with pytest.raises(UsageError, match="in tiles"):
         begin(source, RECIPE.but(tile="none"), tmp_path / "out.tif", device="cpu")
-    tifffile.imwrite(tmp_path / "float.tif", np.zeros((20, 20, 3), np.float32), photometric="rgb")
-    with pytest.raises(ImageError, match="8 or 16 bits"):
-        begin(str(tmp_path / "float.tif"), RECIPE, tmp_path / "out.tif", device="cpu")
 
 
 def test_which_photographs_do_not_fit(coffee):

@@ -1,12 +1,15 @@
 """Networks as graphs: folded, cut and named, against the plain module with hooks."""
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import fx, nn
 
-from phosphene.errors import UnknownNameError
+from phosphene.errors import UnknownNameError, UsageError
+from phosphene.networks import layers, registry
 from phosphene.networks.network import Network
 
 LAYERS = ("stem", "bn1", "relu1", "block.conv", "block.norm", "block.conv2", "relu2", "tail", "pool", "fc")
@@ -207,3 +210,23 @@ def test_vectors_and_tokens_become_planes(card, randomise, photo):
     torch.testing.assert_close(ours["norm"][0, :, :, 0], tokens[0].T, rtol=1e-12, atol=1e-12)
     assert ours["head"].shape == (1, 7, 1, 1)
     torch.testing.assert_close(ours["head"].flatten(), module.head(tokens.mean(1)).flatten(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["timm/vit_tiny_patch16_224", "shufflenet_v2_x0_5", "timm/eva02_tiny_patch14_224"])
+def test_every_node_that_has_a_name_is_a_tensor(name):
+    """Sizes, numbers and lists are no layers, whatever pattern asks for them."""
+    network = Network(registry.card(name), registry.skeleton(registry.card(name)).eval(), "none")
+    side = network.card.min_side
+    values = layers._shapes(fx.GraphModule(network.module, network.graph), (side, side))
+    assert all(isinstance(values[node.name], torch.Tensor) for node in network.nodes.values())
+    others = [node for node in network.graph.nodes if node.op.startswith("call") and node not in network.nodes.values()]
+    assert not any(isinstance(values[node.name], torch.Tensor) for node in others)
+
+
+def test_an_image_that_is_pooled_away(card):
+    pools = {f"pool{number}": nn.MaxPool2d(2) for number in range(5)}
+    module = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 3, padding=1), **pools)).eval()
+    features = Network(card(), module, "none").features(["pool4"])
+    assert features(torch.zeros(1, 3, 33, 40))["pool4"].shape[2:] == (1, 1)
+    with pytest.raises(UsageError, match=r"cannot see 40 x 31 pixels in the layer asked for: give a larger picture"):
+        features(torch.zeros(1, 3, 31, 40))

@@ -1,6 +1,7 @@
 """Weights: real files, a real server on this machine, and the networks that come out."""
 
 import hashlib
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from torch import nn
 
-from phosphene.errors import WeightsError, WeightsMismatchError, WeightsUnavailableError
+from phosphene.errors import UsageError, WeightsError, WeightsMismatchError, WeightsUnavailableError
 from phosphene.networks import registry, statedict, weights
 from phosphene.networks.card import ModelCard
 
@@ -394,7 +395,18 @@ def test_a_broken_file_is_named(name, content, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [{}, {"epoch": 3}, [1, 2], torch.zeros(3), {"state_dict": {"lr": 0.1}}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"epoch": 3},
+        [1, 2],
+        torch.zeros(3),
+        {"state_dict": {"lr": 0.1}},
+        {1: torch.zeros(3)},
+        {("a",): torch.ones(1)},
+    ],
+)
 def test_a_file_without_tensors_by_name_is_refused(content, tmp_path):
     with pytest.raises(WeightsError, match="is not a weights file: it should hold tensors by name"):
         weights.load(SMALL, written(content, tmp_path / "other.pth"))
@@ -406,5 +418,23 @@ def test_other_kinds_of_files_and_missing_ones_are_refused(tmp_path):
         weights.load(SMALL, str(tmp_path / "weights.onnx"))
     with pytest.raises(WeightsError, match=f"there is no weights file '{tmp_path / 'none.pth'}'"):
         weights.load(SMALL, str(tmp_path / "none.pth"))
-    with pytest.raises(WeightsError, match="cannot be read: Is a directory"):
+    with pytest.raises(WeightsError, match=r"is a folder: give a \.safetensors"):
         weights.load(SMALL, str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "a socket"])
+def test_what_is_no_file_is_not_waited_for(kind, tmp_path):
+    path = {"a device": Path("/dev/zero")}.get(kind, tmp_path / "weights.pth")
+    if kind == "a pipe":
+        os.mkfifo(path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        if kind == "a socket":
+            listener.bind(str(path))
+        with pytest.raises(WeightsError, match=f"the weights file '{path}' is {kind}: give a "):
+            weights.load(SMALL, str(path))
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".pth", "caf\udce9.pth", "a\0b.pth"])
+def test_what_is_no_name_is_told(name):
+    with pytest.raises(UsageError, match=r"no name|too many for a name"):
+        weights.load(SMALL, name)

@@ -121,6 +121,7 @@ def _with_recipe(picture: Any, recipe: str) -> Any:
 @contextmanager
 def _put_in_place(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path` to write under, and rename it when all went well."""
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".phosphene-{secrets.token_hex(8)}{path.suffix}")
     try:
         yield temporary

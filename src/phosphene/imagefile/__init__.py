@@ -1,7 +1,6 @@
 """Picture files: a file becomes an `Image`, and an `Image` becomes a file. The only user of Pillow."""
 
 import hashlib
-import os
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -11,7 +10,7 @@ import PIL.Image
 import torch
 from torch.nn import functional as F
 
-from phosphene.errors import ImageError, OutputExistsError
+from phosphene.errors import ImageError
 from phosphene.imagefile import headers, opening
 from phosphene.imagefile.colour import srgb_parts
 from phosphene.imagefile.decode import decode, kind_of, shape_of, upright
@@ -28,6 +27,7 @@ from phosphene.imagefile.opening import (
     opened,
     refuse_no_picture,
 )
+from phosphene.places import check_place
 from phosphene.types import Image, Plane, Size
 
 __all__ = [
@@ -141,18 +141,6 @@ def check_output(path: str | Path, overwrite: bool, *, bits: Literal[8, 16] = 8,
     """
     format_of(Path(path), bits, size)
     check_place(Path(path), overwrite)
-
-
-def check_place(path: Path, overwrite: bool) -> None:
-    """Raise what `check_output` does of a file's place, whatever its format."""
-    if not path.parent.is_dir():
-        raise ImageError(f"there is no folder {str(path.parent)!r} to write {path.name!r} in: make it first")
-    if path.is_dir():
-        raise ImageError(f"{str(path)!r} is a folder: give the name of a file to write")
-    if not os.access(path.parent, os.W_OK):
-        raise ImageError(f"you may not write in {str(path.parent)!r}: choose another folder for {path.name!r}")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{str(path)!r} exists already: choose another name, or ask to overwrite it")
 
 
 def write(

@@ -132,7 +132,11 @@ def recipe_in(xml: bytes) -> str | None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, and rename it when it is whole; what was there is kept until then."""
+    """Write a file under a temporary name, and rename it when it is whole; what was there is kept until then.
+
+    A symbolic link stays, and what it points to is written.
+    """
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".phosphene-{secrets.token_hex(8)}.part")
     try:
         with temporary.open("xb") as file:

@@ -2,7 +2,6 @@
 
 import difflib
 import os
-import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import psutil
 
 from phosphene.errors import ImageError, PhospheneError, UnknownNameError
 from phosphene.imagefile.headers import Shape, UndevelopedError, brands
+from phosphene.places import check_name, kind_of_file
 
 MAX_PIXELS = 2**28
 """Most pixels read: 16384 x 16384, 3.2 GB as an `Image`. A file that declares more is refused undecoded."""
@@ -139,7 +139,7 @@ def check_shape(shape: Shape, path: Path, needed: int, room: int | None, most: f
     if pixels * shape.scans > MOST_WORK:
         raise ImageError(f"{str(path)!r} has {given} in {shape.scans} passes: save it again without so many")
     free = psutil.virtual_memory().available if room is None else room
-    if pixels * needed > free:
+    if needed and pixels * needed > free:
         raise ImageError(
             f"{str(path)!r} has {given} and takes {pixels * needed / 1e6:.0f} MB to read, and "
             f"{max(free, 0) / 1e6:.0f} MB are free: make it smaller first, or allow more --memory"
@@ -152,14 +152,12 @@ def is_beside(path: Path) -> bool:
 
 
 def _open(path: Path) -> BufferedReader:
-    try:
-        kind = path.stat().st_mode
-    except (OSError, ValueError):
-        kind = stat.S_IFREG  # opening it says why not
-    if stat.S_ISDIR(kind):
+    check_name(path)
+    kind = kind_of_file(path)
+    if kind == "a folder":
         raise ImageError(f"{str(path)!r} is a folder: give one picture in it")
-    if not stat.S_ISREG(kind):
-        raise ImageError(f"{str(path)!r} is a pipe or a device: give a file")
+    if kind not in ("", "a file"):
+        raise ImageError(f"{str(path)!r} is {kind}: give a file")
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -169,8 +167,6 @@ def _open(path: Path) -> BufferedReader:
         raise ImageError(f"there is no file {str(path)!r}: {guess}") from None
     except OSError as error:
         raise ImageError(f"{str(path)!r} cannot be opened: give a file you may read ({error.strerror})") from error
-    except ValueError as error:
-        raise ImageError(f"{str(path)!r} is no name of a file: {error}") from error
     if os.fstat(file.fileno()).st_size == 0:
         file.close()
         raise ImageError(f"{str(path)!r} is an empty file: give a picture")

@@ -7,6 +7,7 @@ node, and a module's name, `Mixed_6a`, stands for the last node within it.
 import operator
 import threading
 
+import torch
 from torch import fx, nn
 
 from phosphene.errors import UsageError
@@ -17,6 +18,12 @@ IN_PLACE: dict[fx.node.Target, fx.node.Target] = {
     operator.imul: operator.mul,
     operator.isub: operator.sub,
 }
+
+SIZES = {"shape", "size", "dim", "ndim", "numel", "dtype", "device", "stride", "is_cuda", "item"}
+"""Attributes and methods of a tensor that are no tensors."""
+
+LISTING: set[fx.node.Target] = {"unbind", "chunk", "split", "tolist", torch.unbind, torch.chunk, torch.split}
+"""What makes lists of tensors."""
 
 ONE_AT_A_TIME = threading.RLock()
 """Held while a network is traced or run. A trace replaces the call of every module in the process, and what another
@@ -47,8 +54,32 @@ def trace(module: nn.Module) -> tuple[fx.Graph, dict[str, fx.Node]]:
         node.target = _out_of_place(node)
         if node.kwargs.get("inplace"):
             node.update_kwarg("inplace", False)
+    others = no_tensors(graph)
     names = {name: node for node, name in tracer.node_to_qualname.items() if node.op.startswith("call")}
-    return graph, names
+    return graph, {name: node for name, node in names.items() if node not in others}
+
+
+def no_tensors(graph: fx.Graph) -> set[fx.Node]:
+    """Find the nodes whose values are numbers, sizes or lists of tensors, and so no layers."""
+    numbers, lists = set[fx.Node](), set[fx.Node]()
+    for node in graph.nodes:
+        sources = node.all_input_nodes
+        arithmetic = getattr(node.target, "__module__", None) in ("_operator", "builtins", "math")
+        if _asks_for_a_size(node) or (arithmetic and sources and numbers.issuperset(sources)):
+            numbers.add(node)
+        elif node.target in LISTING or (isinstance(_index(node), slice) and sources[0] in lists):
+            lists.add(node)
+    return numbers | lists
+
+
+def _asks_for_a_size(node: fx.Node) -> bool:
+    if node.target is getattr:
+        return node.args[1] in SIZES
+    return node.target in (torch._assert, len) or (node.op == "call_method" and node.target in SIZES)
+
+
+def _index(node: fx.Node) -> object:
+    return node.args[1] if node.target is operator.getitem else None
 
 
 def _out_of_place(node: fx.Node) -> fx.node.Target:

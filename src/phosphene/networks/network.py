@@ -8,11 +8,21 @@ import torch
 from torch import Tensor, fx, nn
 
 from phosphene.engine import Frozen, freeze
-from phosphene.errors import UnknownNameError
+from phosphene.errors import UnknownNameError, UsageError
 from phosphene.networks import weights as weight_files
 from phosphene.networks.card import ModelCard
 from phosphene.networks.graph import ONE_AT_A_TIME, cut, last_within, trace
 from phosphene.types import Activation
+
+UNSEEN = (
+    "Kernel size can't be greater than",
+    "Output size is too small",
+    "smaller than kernel size",
+    "is invalid for input of size",
+    "must match the size of tensor",
+    "doesn't match model",
+)
+"""What is said where an image, or what is left of it in some layer, is smaller than a kernel or not the size wanted."""
 
 
 class Features(nn.Module):
@@ -27,7 +37,7 @@ class Features(nn.Module):
 
     def __init__(self, body: Frozen, card: ModelCard) -> None:
         super().__init__()
-        self.body = body
+        self.body, self.model = body, card.name
         self.register_buffer("mean", torch.tensor(card.mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(card.std).view(3, 1, 1))
 
@@ -43,8 +53,17 @@ class Features(nn.Module):
         return self.body.grid
 
     def forward(self, images: Tensor) -> Mapping[str, Activation]:
-        """Run the network as far as the deepest layer."""
-        named: Mapping[str, Tensor] = self.body((images - self.mean) / self.std)
+        """Run the network as far as the deepest layer. UsageError for images of a size that it cannot see."""
+        try:
+            named: Mapping[str, Tensor] = self.body((images - self.mean) / self.std)
+        except (RuntimeError, AssertionError) as error:
+            if not any(words in str(error) for words in UNSEEN):
+                raise
+            given = f"{images.shape[3]} x {images.shape[2]} pixels"
+            raise UsageError(
+                f"{self.model} cannot see {given} in the layer asked for: "
+                f"give a larger picture or another --tile, choose a layer less deep, or another model"
+            ) from error
         return {name: _as_planes(value) for name, value in named.items()}
 
 

@@ -5,7 +5,7 @@ import re
 import warnings
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -40,11 +40,11 @@ def read(file: Path) -> State:
             f"a weights file ends in .safetensors, .pth or .pt, or in .h5 for a keras/ model, "
             f"and {file.name!r} does not."
         )
-    if not isinstance(state, dict) or not state or not all(isinstance(t, Tensor) for t in state.values()):
+    if not _is_state(state):
         raise WeightsError(
             f"{str(file)!r} is not a weights file: it should hold tensors by name, as a state_dict does."
         )
-    consume_prefix_in_state_dict_if_present(state, "module.")
+    consume_prefix_in_state_dict_if_present(state, "module.")  # type: ignore[arg-type]
     for name in list(state):  # in place: torch hangs the layers' versions on this very dictionary
         state[_OLD_DENSENET.sub(r"\1\2.", name)] = state.pop(name)
     return state
@@ -70,6 +70,14 @@ def fill(network: nn.Module, state: State, card: ModelCard, file: Path) -> None:
             + _and(_complaints(state, expected, missing, unexpected, misshaped))
             + _suggestion(state)
         )
+
+
+def _is_state(content: Any) -> TypeGuard[State]:
+    return (
+        isinstance(content, dict)
+        and bool(content)
+        and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items())
+    )
 
 
 def _read_safetensors(file: Path) -> Any:

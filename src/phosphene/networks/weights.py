@@ -23,6 +23,7 @@ from phosphene.networks.cards import DEFAULT_MODEL
 from phosphene.networks.registry import build, build_timm, named, skeleton
 from phosphene.networks.statedict import fill, read
 from phosphene.networks.untrained import untrained
+from phosphene.places import check_name, kind_of_file
 
 _HUB = re.compile(r"https://huggingface\.co/(?P<repository>[^/]+/[^/]+)/resolve/main/(?P<file>.+)")
 
@@ -159,6 +160,9 @@ def _sha256(file: Path) -> str:
 
 
 def _checksum(file: Path, kind: str) -> str:
+    check_name(file)
+    if (found := kind_of_file(file)) not in ("", "a file"):
+        raise WeightsError(f"the weights file {str(file)!r} is {found}: give a .safetensors, .pth or .pt file.")
     try:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, kind).hexdigest()

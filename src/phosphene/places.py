@@ -1,0 +1,73 @@
+"""Names and places that people give: looked at before anything is read, computed or written."""
+
+import os
+import stat
+from pathlib import Path
+
+from phosphene.errors import ImageError, OutputExistsError, UsageError
+
+LONGEST_NAME, LONGEST_PATH = 255, 4095
+"""Bytes that the file systems in use allow."""
+
+RESERVED = len(".phosphene-0123456789abcdef.part")
+"""Bytes that are added to a name while its file is being written."""
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFREG: "a file",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def check_name(path: str | Path) -> None:
+    """Raise UsageError for what cannot be the name of a file that is read or written here.
+
+    A recipe names its photograph, in UTF-8, and a photograph is read several times: so a name that is no text and `-`
+    for standard input or output are refused.
+    """
+    name = str(path)
+    if name == "-":
+        raise UsageError("'-' would be standard input or output, which cannot be read twice: give the name of a file")
+    if not name or name == "." or "\0" in name:
+        raise UsageError(f"{name!r} is no name of a file")
+    try:
+        parts = [len(part.encode()) for part in Path(name).parts]
+    except UnicodeEncodeError:
+        spelt = os.fsencode(name)
+        raise UsageError(f"{spelt!r} is no name in UTF-8, and a recipe could not hold it: rename the file") from None
+    if max(parts) > LONGEST_NAME or len(name.encode()) > LONGEST_PATH:
+        raise UsageError(f"{name[:40] + '...'!r} has {len(name)} characters, too many for a name: give a shorter one")
+
+
+def kind_of_file(path: Path) -> str:
+    """Say what is at a path: a folder, a file, a pipe, a device, or nothing (an empty text)."""
+    try:
+        return _KINDS.get(stat.S_IFMT(path.stat().st_mode), "no file")
+    except OSError:
+        return ""
+
+
+def check_place(path: Path, overwrite: bool) -> None:
+    """Raise now what would be in the way of writing a file later.
+
+    UsageError for what is no name, OutputExistsError for a file that is there already, unless `overwrite`; ImageError
+    for a folder, and for a place in a folder that is missing or cannot be written to. A symbolic link stands for what
+    it points to.
+    """
+    check_name(path)
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise ImageError(f"{str(path)!r} is a link to itself: give the name of a file to write")
+    check_name(target.with_name(f"{'x' * RESERVED}{target.suffix}"))
+    if not target.parent.is_dir():
+        raise ImageError(f"there is no folder {str(target.parent)!r} to write {path.name!r} in: make it first")
+    kind = kind_of_file(target)
+    if kind not in ("", "a file"):
+        raise ImageError(f"{str(path)!r} is {kind}: give the name of a file to write")
+    if not os.access(target.parent, os.W_OK):
+        raise ImageError(f"you may not write in {str(target.parent)!r}: choose another folder for {path.name!r}")
+    if kind and not overwrite:
+        raise OutputExistsError(f"{str(path)!r} exists already: choose another name, or ask to overwrite it")

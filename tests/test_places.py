@@ -1,0 +1,82 @@
+"""Names and places that people give. What is tried here is real: links, pipes, names of bytes."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from phosphene import imagefile
+from phosphene.errors import ImageError, OutputExistsError, UsageError
+from phosphene.places import check_name, check_place
+
+BYTES = os.fsdecode(b"caf\xe9.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("x" * 300 + ".png", "has 304 characters, too many for a name"),
+        ("é" * 200 + ".png", "has 204 characters, too many for a name"),
+        ("d/" * 3000 + "a.png", "has 6005 characters, too many"),
+        (BYTES, r"b'caf\\xe9.png' is no name in UTF-8, and a recipe could not hold it: rename the file"),
+        ("-", "'-' would be standard input or output, which cannot be read twice: give the name of a file"),
+        ("a\0.png", "is no name of a file"),
+        ("", "is no name of a file"),
+    ],
+)
+def test_what_cannot_be_a_name(name, sentence):
+    for look in (check_name, imagefile.read, imagefile.read_recipe, imagefile.checksum, imagefile.size_of):
+        with pytest.raises(UsageError, match=sentence):
+            look(name)
+    with pytest.raises(UsageError, match=sentence.partition("'-'")[2] or sentence):
+        imagefile.check_output(name, overwrite=True) if name.endswith("png") else check_place(Path(name), True)
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".png", "a b.png", "🐕 夢.png", "./-", "~.png", "...", "a'b\"c.png"])
+def test_what_can(tmp_path, name):
+    check_name(name)
+    check_place(tmp_path / name, overwrite=False)
+
+
+def test_a_name_that_can_be_a_file_can_be_written(tmp_path):
+    path = tmp_path / ("x" * 251 + ".png")
+    imagefile.check_output(path, overwrite=False)
+    imagefile.write(path, torch.zeros(3, 2, 2))
+    assert imagefile.read(path).image.shape == (3, 2, 2)
+
+
+def test_an_output_through_a_link_is_written_where_it_points(tmp_path):
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "link.png"
+    link.symlink_to("there/real.png")
+    imagefile.check_output(link, overwrite=False)
+    imagefile.write(link, torch.zeros(3, 2, 2))
+    assert link.is_symlink()
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["real.png"]
+    with pytest.raises(OutputExistsError, match=r"link\.png' exists already"):
+        imagefile.check_output(link, overwrite=False)
+    imagefile.check_output(link, overwrite=True)
+
+
+def test_links_that_lead_nowhere(tmp_path):
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "gone.png").symlink_to("missing/a.png")
+    (tmp_path / "folder.png").symlink_to(tmp_path)
+    with pytest.raises(ImageError, match=r"there is no folder '.*missing' to write 'gone\.png' in"):
+        check_place(tmp_path / "gone.png", True)
+    with pytest.raises(ImageError, match=r"folder\.png' is a folder: give the name of a file to write"):
+        check_place(tmp_path / "folder.png", True)
+    with pytest.raises(ImageError, match="is a link to itself"):
+        check_place(tmp_path / "loop.png", True)
+    with pytest.raises(ImageError, match="cannot be opened: give a file you may read"):
+        imagefile.read(tmp_path / "loop.png")
+
+
+def test_what_is_no_file_is_neither_read_nor_written(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for path, kind in ((tmp_path / "pipe.png", "a pipe"), (Path("/dev/zero"), "a device")):
+        with pytest.raises(ImageError, match=f"is {kind}: give a file"):
+            imagefile.read(path)
+        with pytest.raises(ImageError, match=f"is {kind}: give the name of a file to write"):
+            check_place(path, True)
