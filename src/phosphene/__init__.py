@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from phosphene.errors import PhospheneError as PhospheneError
     from phosphene.film.api import animate as animate
     from phosphene.film.api import frames as frames
+    from phosphene.film.api import zoom as zoom
     from phosphene.film.frames import Frame as Frame
     from phosphene.job import Dream as Dream
     from phosphene.recipe.settings import Recipe as Recipe
@@ -33,6 +34,7 @@ _HOMES = {
     "PhospheneError": "errors",
     "animate": "film.api",
     "frames": "film.api",
+    "zoom": "film.api",
     "Frame": "film.frames",
     "Recipe": "recipe.settings",
     "Objective": "recipe.terms",

@@ -69,7 +69,7 @@ def test_a_part_of_a_film_has_the_sound_of_that_part(film, tmp_path):
 
 @pytest.mark.parametrize("full", [False, True])
 def test_colours_and_aspect_are_kept(tmp_path, full, monkeypatch):
-    monkeypatch.setattr(story, "_dream", lambda job, stop: job.image.cpu())
+    monkeypatch.setattr(story, "dreamed", lambda job, stop: job.image.cpu())
     ramp = torch.linspace(0, 1, 64).expand(3, 48, 64).contiguous()
     source = write_film(tmp_path / "in.mp4", [ramp, ramp], full=full, aspect=Fraction(4, 3))
     phosphene.animate(source, tmp_path / "out.mp4", carry=False, **{**SMALL, "later_steps": 1})

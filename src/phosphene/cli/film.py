@@ -1,8 +1,9 @@
-"""`phosphene animate`: dreams that move."""
+"""`phosphene animate` and `zoom`: dreams that move."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,14 +15,17 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from phosphene.cli.dreaming import INTERRUPTED, Output, Settings
 from phosphene.cli.progress import stopped_by_interrupt
 from phosphene.film.settings import Motion, Part
+from phosphene.film.settings import Zoom as ZoomSettings
 from phosphene.recipe.spelling import flag
 
 if TYPE_CHECKING:
+    from phosphene.film import zoom as zooming
     from phosphene.film.plan import Run
     from phosphene.film.run import Reached
 
 Moving = Annotated[Motion | None, Parameter(name="*", group="Motion", name_transform=flag)]
 Wanted = Annotated[Part | None, Parameter(name="*", group="Part", name_transform=flag)]
+Zooming = Annotated[ZoomSettings | None, Parameter(name="*", group="Zoom", name_transform=flag)]
 Several = Annotated[list[str] | None, Parameter(negative_iterable="")]
 
 REPORT_EVERY = 10
@@ -31,6 +35,7 @@ REPORT_EVERY = 10
 def add_to(app: App) -> None:
     """Register the commands."""
     app.command(animate)
+    app.command(zoom)
 
 
 def animate(
@@ -93,10 +98,72 @@ def animate(
     return go_on(begin(asked, output, device=device, memory=memory, overwrite=overwrite), preview)
 
 
+def zoom(
+    photo: str,
+    /,
+    *,
+    output: Output,
+    look: str | None = None,
+    preset: str | None = None,
+    at: Several = None,
+    zoom: Zooming = None,
+    settings: Settings = None,
+    device: str = "auto",
+    memory: str | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    preview: Path | None = None,
+) -> int:
+    """Zoom into a photograph that is dreamed all the way; 640 px unless --size says otherwise.
+
+    Parameters
+    ----------
+    photo
+        A photograph, sample:NAME (as sample:coffee), or noise:HEIGHTxWIDTH.
+    output
+        The film to write; its ending chooses the format, as for `phosphene animate`.
+    look
+        A named style; `phosphene looks` lists each model's.
+    preset
+        One of the report's experiments: plain (its main loop), octaves, tiles.
+    at
+        A setting at a time in seconds, as 0:look=strokes and 8:look=creatures.
+    device
+        auto, cpu, cuda or mps.
+    memory
+        What the process may take, as 2GB; without it, a safe share of what is free.
+    overwrite
+        Replace what is there.
+    preview
+        A picture that each new frame is written to.
+    """
+    from phosphene.film.zoom import Asked, begin
+
+    asked = Asked(
+        source=photo,
+        given=settings.model_dump(include=settings.model_fields_set) if settings else {},
+        look=look,
+        preset=preset,
+        at=tuple(at or ()),
+        zoom=zoom or ZoomSettings(),
+    )
+    return go_on_zooming(begin(asked, output, device=device, memory=memory, overwrite=overwrite), preview)
+
+
 def go_on(ready: Run, preview: Path | None = None) -> int:
     """Dream a film, or what is left of it, and return the exit code."""
     from phosphene.film.run import run
 
+    return _go_on(ready, run, preview)
+
+
+def go_on_zooming(ready: zooming.Run, preview: Path | None = None) -> int:
+    """Make a zoom, or what is left of it, and return the exit code."""
+    from phosphene.film.zoom import run
+
+    return _go_on(ready, run, preview)
+
+
+def _go_on(ready: Any, run: Callable[..., Path | None], preview: Path | None) -> int:
     for note in ready.notes:
         print(f"note: {note}", file=sys.stderr)
     with stopped_by_interrupt() as stop, Listener(str(ready.output), preview) as listener:

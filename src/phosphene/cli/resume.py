@@ -30,6 +30,10 @@ def resume(
     json
         Print events as JSON lines.
     """
+    if (folder / "zoom.json").exists():
+        from phosphene.film.zoom import reopen as reopen_zoom
+
+        return film.go_on_zooming(reopen_zoom(folder))
     if (folder / "film.json").exists():
         from phosphene.film.plan import reopen as reopen_film
 

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from phosphene.film import zoom as zooming
 from phosphene.film.frames import Frame, dream_frames
 from phosphene.film.motion import Flow, dis
 from phosphene.film.plan import Asked, begin, prepare
 from phosphene.film.run import Reached, run
-from phosphene.film.settings import Motion, Part
+from phosphene.film.settings import Motion, Part, Zoom
 from phosphene.recipe.terms import Objective
 
 
@@ -38,6 +39,31 @@ def animate(
     return run(order, on_frame, stop)
 
 
+def zoom(
+    photo: str | Path,
+    output: str | Path,
+    *,
+    on_frame: Callable[[Reached], None] | None = None,
+    stop: threading.Event | None = None,
+    device: str = "auto",
+    memory: str | None = None,
+    overwrite: bool = False,
+    **settings: Any,
+) -> Path | None:
+    """Zoom into a photograph that is dreamed all the way, and return where the film is.
+
+    `photo` is a path, `sample:NAME` or `noise:HEIGHTxWIDTH`. `settings` are those of `phosphene.dream` and of
+    `phosphene.film.settings.Zoom`: `seconds`, `rate` (a second), `towards` (row, column), `turn` (degrees a second),
+    `loop`, `fps`, `key_steps`, `key_octaves`; and a list `at`. Stopping and errors are as in `animate`.
+    """
+    given = _given(settings)
+    wanted = Zoom(**{name: given.pop(name) for name in Zoom.model_fields if name in given})
+    look, preset, at = given.pop("look", None), given.pop("preset", None), _several(given.pop("at", ()))
+    order = zooming.Asked(source=str(photo), given=given, look=look, preset=preset, at=at, zoom=wanted)
+    ready = zooming.begin(order, Path(output), device=device, memory=memory, overwrite=overwrite)
+    return zooming.run(ready, on_frame, stop)
+
+
 def frames(
     film: str | Path, *, device: str = "auto", memory: str | None = None, flow: Flow = dis, **settings: Any
 ) -> Iterator[Frame]:
@@ -52,12 +78,7 @@ def frames(
 
 def asked(film: str | Path, settings: dict[str, Any]) -> Asked:
     """Sort what a person gave by name."""
-    given = dict(settings)
-    layers = given.get("layers")
-    if isinstance(layers, Objective):
-        given |= {"layers": layers.layers, "classes": layers.classes}
-    elif isinstance(layers, str):
-        given["layers"] = (layers,)
+    given = _given(settings)
     look, preset = given.pop("look", None), given.pop("preset", None)
     at, follow = (_several(given.pop(name, ())) for name in ("at", "follow"))
     motion = Motion(**{name: given.pop(name) for name in Motion.model_fields if name in given})
@@ -65,6 +86,14 @@ def asked(film: str | Path, settings: dict[str, Any]) -> Asked:
     return Asked(
         source=str(film), given=given, look=look, preset=preset, at=at, follow=follow, motion=motion, part=part
     )
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    """Spell the layers, however they were given."""
+    given, layers = dict(settings), settings.get("layers")
+    if isinstance(layers, Objective):
+        return given | {"layers": layers.layers, "classes": layers.classes}
+    return given | {"layers": (layers,)} if isinstance(layers, str) else given
 
 
 def _several(words: str | Sequence[str]) -> tuple[str, ...]:

@@ -10,10 +10,10 @@ from phosphene.job import Job
 from phosphene.recipe.settings import Ascent
 from phosphene.types import Image, Plane
 
-HOLD = 0.25
+HOLD = 0.12
 """How much of a step places take that are dreamed already; what was just uncovered takes whole steps."""
 
-SETTLING = 8
+SETTLING = 4
 """Frames after which what was uncovered counts as dreamed."""
 
 

@@ -1,8 +1,8 @@
 """The story of a film: frame by frame, dreamed whole where a scene begins, and carried on from there."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -81,20 +81,25 @@ def _carried(
     """Dream a frame on from the last one, or whole where a scene begins; say which."""
     start = None if last is None else carry(last, job.image.cpu(), flow)
     if start is None or last is None:
-        return first_of_scene(job, _dream(job, stop), change), True
+        return first_of_scene(job, dreamed(job, stop), change), True
     job.rng.manual_seed(seed)  # the same places would be looked at in each frame
-    dream = _dream(few_steps(job, start, motion.later_steps, motion.later_octaves), stop)
+    dream = dreamed(few_steps(job, start, motion.later_steps, motion.later_octaves), stop)
     return after(last, start, job, dream, change), False
 
 
 def _alone(job: Job, change: float | None, stop: threading.Event | None) -> Carried:
-    frame, dream = job.image.cpu(), _dream(job, stop)
+    frame, dream = job.image.cpu(), dreamed(job, stop)
     if change is not None:
         dream = held(dream, frame, change, None if job.mask is None else job.mask.cpu())
     return Carried(frame, levelled(dream), torch.ones(frame.shape[1:]), 0.0)
 
 
-def _dream(job: Job, stop: threading.Event | None) -> Image:
+def dreamed(job: Job, stop: threading.Event | None, few: Mapping[str, int] | None = None) -> Image:
+    """Run a job, with fewer steps or octaves if they are named; raises `Stopped` after a step once `stop` is set."""
+    if few is not None:
+        job = replace(
+            job, recipe=job.recipe.but(**{name: min(n, getattr(job.recipe, name)) for name, n in few.items()})
+        )
     image = job.image
     for step in job.steps():
         image = step.image

@@ -29,7 +29,7 @@ Flow = Callable[[Image, Image], Field]
 SMALLEST = 16
 """Sides, in px, below which there is no flow to be found."""
 
-SMOOTHING = 1.5
+SMOOTHING = 3.0
 """Standard deviation, in px, of the blur of both motions before they are held against each other."""
 
 SOFTNESS = 0.8

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import tomli_w
 import torch
@@ -30,6 +30,8 @@ from phosphene.setup.memory import spell_bytes
 from phosphene.types import Plane, Size
 
 ORDER = "film.json"
+
+O = TypeVar("O", bound=Settings)  # noqa: E741
 
 FRAME_BYTES = 3.2
 """Bytes of a pixel on disk at most: dreams are hard to compress without loss."""
@@ -144,8 +146,8 @@ def begin(
     film = prepare(asked, output=output, device=device, memory=memory)
     folder = output.with_name(f"{output.name}.phosphene")
     needed = disk_bytes(film)
-    _check_room(folder, needed)
-    _create(folder)
+    check_room(folder, needed)
+    create(folder, ORDER)
     order = Order(asked=asked, recipe=film.recipe, made=film.made, output=str(output), device=device, memory=memory)
     journal.put(folder / ORDER, order.model_dump_json())
     size, wanted = film.moments.size, fitted(film.footage.size, film.recipe)
@@ -161,12 +163,7 @@ def begin(
 
 def reopen(folder: Path) -> Run:
     """Find a film to go on with. Raises where there is none, or where what it is made from has changed."""
-    try:
-        order = Order.model_validate_json((folder / ORDER).read_text())
-    except FileNotFoundError:
-        raise UsageError(f"there is no film to go on with in {str(folder)!r}") from None
-    except (OSError, ValidationError) as error:
-        raise StoreError(f"the order in {folder} cannot be read: {error}") from error
+    order = read_order(folder / ORDER, Order)
     film = prepare(order.asked, output=Path(order.output), device=order.device, memory=order.memory)
     for kind, then, now in (
         ("film", order.made.source_sha256, film.made.source_sha256),
@@ -176,6 +173,16 @@ def reopen(folder: Path) -> Run:
         if then != now:
             raise StoreError(f"the {kind} has changed since the dream began: put it back, or begin again")
     return Run(film, folder, Path(order.output), film.notes)
+
+
+def read_order(path: Path, kind: type[O]) -> O:
+    """Read the order in a film's folder."""
+    try:
+        return kind.model_validate_json(path.read_text())
+    except FileNotFoundError:
+        raise UsageError(f"there is no film to go on with in {str(path.parent)!r}") from None
+    except (OSError, ValidationError) as error:
+        raise StoreError(f"the order in {path.parent} cannot be read: {error}") from error
 
 
 def disk_bytes(film: Film) -> int:
@@ -212,14 +219,16 @@ def look_at_mask(mask: str | None) -> str | None:
     return imagefile.checksum(mask) if imagefile.is_image(Path(mask)) else look_at(mask).sha256
 
 
-def _check_room(folder: Path, needed: int) -> None:
+def check_room(folder: Path, needed: int) -> None:
+    """Raise `StoreError` where the disk has not room enough."""
     free = shutil.disk_usage(folder.parent).free
     if needed > free:
         raise StoreError(f"{folder} needs {spell_bytes(needed)} on disk, and {spell_bytes(free)} are free")
 
 
-def _create(folder: Path) -> None:
-    if (folder / ORDER).exists():
+def create(folder: Path, order: str) -> None:
+    """Make the folder of a film; `UsageError` where one that was not finished is in it."""
+    if (folder / order).exists():
         raise UsageError(
             f"{folder} holds a film that was not finished: `phosphene resume {folder}` goes on with it; "
             f"remove the folder to begin again"

@@ -1,9 +1,10 @@
 """What a person asks of a film, beside the recipe of its dreams."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from phosphene.errors import SettingsError
 from phosphene.recipe.settings import Settings
 
 
@@ -29,3 +30,42 @@ class Part(Settings):
     start: Annotated[float, Field(ge=0, description="Where to begin, in seconds.")] = 0.0
     seconds: Annotated[float | None, Field(gt=0, description="How much of it to dream; without, all.")] = None
     fps: Annotated[float | None, Field(gt=0, le=1000, description="Frames a second, of a folder of frames.")] = None
+
+
+class Zoom(Settings):
+    """How a zoom moves. Its speed is that of a second, whatever the frames."""
+
+    seconds: Annotated[float, Field(gt=0, le=3600, description="How long the film is.")] = 10.0
+    rate: Annotated[float, Field(gt=1, le=16, description="How many times larger everything gets in a second.")] = 2.0
+    towards: Annotated[
+        str, Field(description="What stays in its place: ROW,COLUMN in fractions of height and width.")
+    ] = "0.5,0.5"
+    turn: Annotated[float, Field(ge=-90, le=90, description="Degrees clockwise in a second.")] = 0.0
+    loop: Annotated[bool, Field(description="End where it began: the photograph comes up in its own dream.")] = False
+    fps: Annotated[float, Field(gt=0, le=240, description="Frames a second.")] = 24.0
+    key_steps: Annotated[
+        int, Field(ge=1, le=1000, description="Steps in each octave of the pictures that frames are cut out of.")
+    ] = 6
+    key_octaves: Annotated[int, Field(ge=1, le=30, description="Octaves of these pictures after the first.")] = 3
+
+    @field_validator("towards", mode="before")
+    @classmethod
+    def _spell_towards(cls, towards: Any) -> str:
+        text = towards if isinstance(towards, str) else ",".join(map(str, towards))
+        parts = text.split(",")
+        if len(parts) != 2 or not all(_is_fraction(part) for part in parts):
+            raise SettingsError(f"{text!r} is no place; one is spelt ROW,COLUMN, each 0 to 1, as in 0.5,0.4")
+        return text
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Row and column of what stays in its place, in fractions."""
+        row, column = map(float, self.towards.split(","))
+        return row, column
+
+
+def _is_fraction(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False

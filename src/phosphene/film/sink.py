@@ -190,8 +190,11 @@ class Kept:
         self._times: list[int] = []
 
     def add(self, image: Image, pts: int) -> None:
-        """Note when a frame is shown."""
+        """Note when a frame is shown, and keep it if it is not kept yet."""
         self._times.append(pts)
+        path = self.folder / FRAME.format(len(self._times))
+        if not path.exists():
+            imagefile.write(path, image)
 
     def close(self, target: Path) -> None:
         """Write the film, from the frames in the folder."""
