@@ -15,7 +15,7 @@ ROOT = Path(phosphene.__file__).parent
 
 # Lowest first. A room may import from those in front of it, and from itself.
 LAYERS = [
-    {"errors", "malloc", "libraries"},
+    {"errors", "malloc", "libraries", "modes"},
     {"types", "places"},
     {"engine", "imagefile"},
     {"networks"},

@@ -141,7 +141,7 @@ def test_a_position_follows_the_photograph(hand, photo):
 
 
 def bound(network, objective, balanced=False):
-    target = Target(layers=objective.layers, classes=objective.classes, balanced=balanced)
+    target = Target(**objective.settings, balanced=balanced)
     return gradient_fn(network, bind(target, network), Tiles())
 
 

@@ -53,8 +53,8 @@ def test_a_wrong_spelling_is_quoted(text):
 
 def test_the_algebra_is_a_flat_sum_and_weights_apply_once():
     objective = 2 * (layer("a") - 0.5 * channel("b", 1, 2)) - label("espresso")
-    assert objective.layers == ("a:2", "b[1,2]:-1")
-    assert objective.classes == ("espresso:-1",)
+    assert objective.settings["layers"] == ("a:2", "b[1,2]:-1")
+    assert objective.settings["classes"] == ("espresso:-1",)
     assert str(objective) == "a:2 + b[1,2]:-1 + espresso:-1"
 
 

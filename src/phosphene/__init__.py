@@ -12,36 +12,46 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from phosphene.api import dream as dream
+    from phosphene.api import layers as layers
+    from phosphene.api import replay as replay
     from phosphene.errors import PhospheneError as PhospheneError
     from phosphene.film.api import animate as animate
     from phosphene.film.api import frames as frames
     from phosphene.film.api import zoom as zoom
     from phosphene.film.frames import Frame as Frame
     from phosphene.job import Dream as Dream
+    from phosphene.networks.card import ModelCard as ModelCard
+    from phosphene.networks.cards import register as register
     from phosphene.recipe.settings import Recipe as Recipe
     from phosphene.recipe.terms import Objective as Objective
     from phosphene.recipe.terms import channel as channel
     from phosphene.recipe.terms import label as label
     from phosphene.recipe.terms import layer as layer
     from phosphene.recipe.terms import neuron as neuron
+    from phosphene.recipe.terms import term as term
     from phosphene.studies.api import compare as compare
     from phosphene.studies.api import sweep as sweep
     from phosphene.types import Step as Step
 
 _HOMES = {
     "dream": "api",
+    "layers": "api",
+    "replay": "api",
     "Dream": "job",
     "PhospheneError": "errors",
     "animate": "film.api",
     "frames": "film.api",
     "zoom": "film.api",
     "Frame": "film.frames",
+    "ModelCard": "networks.card",
+    "register": "networks.cards",
     "Recipe": "recipe.settings",
     "Objective": "recipe.terms",
     "channel": "recipe.terms",
     "label": "recipe.terms",
     "layer": "recipe.terms",
     "neuron": "recipe.terms",
+    "term": "recipe.terms",
     "compare": "studies.api",
     "sweep": "studies.api",
     "Step": "types",

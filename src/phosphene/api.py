@@ -1,21 +1,36 @@
 """What scripts and notebooks call."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from phosphene import imagefile
+from phosphene.errors import SettingsError
 from phosphene.job import Dream, Source, prepare, run
+from phosphene.modes import undisturbed
+from phosphene.networks.inspect import untrained_network
+from phosphene.networks.layers import Layer, describe
+from phosphene.networks.registry import introduce
+from phosphene.recipe.provenance import from_toml
 from phosphene.recipe.spelling import choose
-from phosphene.recipe.terms import Objective
+from phosphene.recipe.terms import Objective, OwnFunction, term
 from phosphene.types import Step
 
+Model = Any
+"""A model's name, or a `torch.nn.Module` that takes images [batch, channels, height, width]."""
 
+
+@undisturbed()
 def dream(
     image: Source,
     *,
+    model: Model | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     look: str | None = None,
     preset: str | None = None,
-    layers: Objective | Sequence[str] | str | None = None,
+    layers: Objective | OwnFunction | Sequence[str] | str | None = None,
     on_step: Callable[[Step], None] | None = None,
     stop: threading.Event | None = None,
     device: str = "auto",
@@ -25,13 +40,63 @@ def dream(
 
     `image` is a path, `sample:NAME`, `noise:HEIGHTxWIDTH`, a float tensor [3, height, width] in 0..1, or anything that
     NumPy takes for a picture [height, width, 3]. `layers` is what to raise, as on the command line ("mixed3:0.5") or
-    as an `Objective` (`layer("mixed3") - channel("mixed4", 12)`, class terms included). `settings` are those of
-    `phosphene.Recipe`. `on_step` hears of each step, and setting `stop` ends the dream after the present one.
+    as an `Objective` (`layer("mixed3") - channel("mixed4", 12)`, classes and functions of one's own included).
+    `settings` are those of `phosphene.Recipe`. `on_step` hears of each step, and `stop`, once set, ends it.
+
+    `model` is a name, `package.module:callable`, or a module of one's own, which sees `(pixel - mean) / std`, with a
+    number for each of its channels: one is the luma, three are RGB, a fourth is opaque. Without them it sees pixels in
+    0..1. It is copied as it is now, and never changed. It does not matter in which of torch's modes this is called.
 
     Raises `PhospheneError`: `UsageError` for what cannot be done as asked, `ImageError`, `WeightsError`.
     """
+    if model is not None:
+        settings["model"] = introduce(model, mean, std)
+    elif mean or std:
+        raise SettingsError("mean and std are for a module of your own: give it as model")
+    return run(prepare(image, choose(settings | spelt(layers), look, preset), device), on_step, stop)
+
+
+@undisturbed()
+def replay(
+    picture: str | Path,
+    image: Source | None = None,
+    *,
+    model: Model | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    stop: threading.Event | None = None,
+    device: str = "auto",
+) -> Dream:
+    """Make a picture again from the recipe that it carries; of another photograph, if `image` is given.
+
+    A network of one's own is given again as `model`, with the `mean` and `std` that the recipe names. Raises as `dream`
+    does.
+    """
+    recipe, made = from_toml(imagefile.read_recipe(picture))
+    if model is not None:
+        recipe = recipe.but(model=introduce(model, mean, std))
+    return run(prepare(made.source if image is None else image, recipe, device), on_step, stop)
+
+
+@undisturbed()
+def layers(
+    model: Model = "efficientnet_lite0",
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    size: tuple[int, int] = (256, 256),
+) -> Mapping[str, Layer]:
+    """Return what there is to raise in a model: its layers by name, for an image of `size` (height, width) in px."""
+    return describe(untrained_network(introduce(model, mean, std)), size)
+
+
+def spelt(layers: Objective | OwnFunction | Sequence[str] | str | None) -> dict[str, tuple[str, ...]]:
+    """Return what to raise as settings of a recipe."""
+    if layers is None:
+        return {}
     if isinstance(layers, Objective):
-        settings |= {"layers": layers.layers, "classes": layers.classes}
-    elif layers is not None:
-        settings["layers"] = (layers,) if isinstance(layers, str) else tuple(layers)
-    return run(prepare(image, choose(settings, look, preset), device), on_step, stop)
+        return layers.settings
+    if callable(layers):
+        return term(layers).settings
+    return {"layers": (layers,) if isinstance(layers, str) else tuple(layers)}

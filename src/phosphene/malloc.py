@@ -21,7 +21,20 @@ TUNABLES = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"
 BEGUN = "PHOSPHENE_BEGUN"
 """A variable that is set in the new process, should the system remove the other."""
 
+STARVED = ("can't allocate memory", "could not create a primitive", "std::bad_alloc", "can't start new thread")
+"""What is said when memory runs out: by PyTorch's allocator, by oneDNN, which computes its convolutions, by C++, and by
+Python of a thread."""
+
 _keeps = False
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed: PyTorch says so in a class of its own on a GPU, and in words on the CPU."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(words in str(error) for words in STARVED)
+    )
 
 
 def begin_again() -> None:

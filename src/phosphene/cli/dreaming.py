@@ -92,6 +92,7 @@ def dream(
 
     given = settings.model_dump(include=settings.model_fields_set) if settings else {}
     chosen = choose(given, look, preset)
+    _introduce(chosen.model)
     tasks = plan(inputs, output)
     if len(tasks) > 1 and (preview or trace):
         raise UsageError("--preview and --trace are for one photograph at a time")
@@ -181,6 +182,7 @@ def replay(
     *,
     output: Output,
     input: str | None = None,
+    model: str | None = None,
     device: str = "auto",
     memory: str | None = None,
     cluster: str | None = None,
@@ -199,6 +201,8 @@ def replay(
         The picture to write.
     input
         The photograph, if it is not where the recipe says, or another one to dream in the same way.
+    model
+        The network, if the recipe's was your own, as package.module:callable, or another one.
     device
         auto, cpu, cuda or mps.
     memory
@@ -220,8 +224,19 @@ def replay(
     from phosphene.recipe.provenance import from_toml
 
     chosen, made = from_toml(read_recipe(picture))
+    if model is not None:
+        _introduce(model)
+        chosen = chosen.but(model=model)
     listeners = Listeners(json=json, on_start=partial(differences, made))
     return dream_all([(input or made.source, output)], chosen, listeners, device, bits, overwrite, keep_partial, memory)
+
+
+def _introduce(model: str) -> None:
+    """Import a network of the user's own. What a recipe names is imported only if the user names it too."""
+    if ":" in model:
+        from phosphene.networks.registry import introduce
+
+        introduce(model)
 
 
 def _names_in(folder: Path, sources: list[str]) -> list[Path]:

@@ -28,7 +28,7 @@ def models() -> None:
     table = Table("name", "parameters", "weights", "licence", "layers, from strokes to objects")
     for card in named():
         here = "here" if weights.is_here(card) else "to download"
-        table.add_row(card.name, f"{card.parameters:,}", here, card.licence, " ".join(card.layers))
+        table.add_row(card.name, _number(card.parameters), here, card.licence, " ".join(card.layers))
     _show(table)
     print("Also: every torchvision classification model by its name, and every timm model as timm/NAME.")
 
@@ -88,9 +88,10 @@ def layers(
         Every operation, not only the last one of each block.
     """
     from phosphene.networks.inspect import layer_table
+    from phosphene.networks.registry import introduce
 
     table = Table("layer", "other names", "channels", "stride", "receptive field", "output", "arithmetic")
-    for row in layer_table(model, size, every=all):
+    for row in layer_table(introduce(model), size, every=all):
         table.add_row(*row)
     _show(table)
 
@@ -125,6 +126,10 @@ def samples() -> None:
     for name, description in SAMPLES.items():
         table.add_row(f"sample:{name}", description)
     _show(table)
+
+
+def _number(parameters: int | None) -> str:
+    return "" if parameters is None else f"{parameters:,}"
 
 
 def _show(table: Table) -> None:

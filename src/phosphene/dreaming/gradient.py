@@ -9,6 +9,7 @@ from torch import Tensor
 from phosphene.dreaming.objective import Scoring, View
 from phosphene.dreaming.resample import roll
 from phosphene.errors import NonFiniteGradientError
+from phosphene.modes import undisturbed
 from phosphene.types import Activation, FeaturesFn, GradientFn, Image, Shift
 
 
@@ -29,6 +30,7 @@ def whole_image_gradient(features: FeaturesFn, scoring: Scoring, min_side: int =
     return gradient_of
 
 
+@undisturbed()
 def differentiate(
     features: FeaturesFn,
     scoring: Scoring,
@@ -41,7 +43,8 @@ def differentiate(
     They are one gradient, or one a term when balanced. `views` are the layers' views of what each image is a window of;
     for a whole image, its roll as a fraction is enough. The images have one size.
     """
-    pixels = _stacked(images).requires_grad_(True)
+    stacked = _stacked(images)
+    pixels = (stacked.clone() if stacked.is_inference() else stacked).requires_grad_(True)
     activations = features(repeat_up_to(pixels, min_side))
     parts = {name: torch.split(activation, 1) for name, activation in activations.items()}
     scored = [

@@ -6,15 +6,17 @@ views of a partition say adds up to what the whole says, which is what makes exa
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import sqrt
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from phosphene.dreaming.exact_sums import sums_of_squares, total
+from phosphene.errors import PhospheneError, UsageError
 from phosphene.types import Activation
 
 TINY = 1e-30
@@ -53,6 +55,15 @@ class Score(ABC):
     channels: tuple[int, ...] = ()
     position: tuple[float, float] | None = None
     weight: float = 1.0
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that are looked at."""
+        return (self.layer,)
+
+    def of(self, activations: Mapping[str, Activation], views: Mapping[str, View]) -> tuple[Tensor, Tensor]:
+        """Return what the score says of the layers that it looks at."""
+        return self(activations[self.layer], views[self.layer])
 
     @abstractmethod
     def field(self, activation: Activation) -> Field:
@@ -131,6 +142,74 @@ class ChannelMatch(Score):
         return activation * weights[:, None, None]
 
 
+@dataclass(frozen=True, eq=False)
+class Own(Score):
+    """A function of somebody's own, from activations by layer to a number for each image; `layer` is its name.
+
+    It sees whole activations: no part of them has a part of its score. `nodes` are the network's names of the layers
+    that it asks for.
+    """
+
+    function: Callable[[Mapping[str, Any]], Any] = len
+    nodes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that the function asks for."""
+        return tuple(self.nodes.values())
+
+    def of(self, activations: Mapping[str, Activation], views: Mapping[str, View]) -> tuple[Tensor, Tensor]:
+        """Return the function's number, twice."""
+        number = _number(self.function({name: activations[node] for name, node in self.nodes.items()}), self.layer)
+        return number, number
+
+    def field(self, activation: Activation) -> Field:
+        """There is none."""
+        raise TypeError(f"{self.layer} is a function of whole activations")
+
+
+def asked_for(
+    function: Callable[[Mapping[str, Any]], Any], name: str, look: Callable[[str], tuple[str, Activation]]
+) -> dict[str, str]:
+    """Try a function of somebody's own, and return the nodes of the layers that it asks for, by the names that it uses.
+
+    `look` gives a layer's node and some activation of it. Raises `UsageError` where the function fails, asks for none,
+    or gives no number.
+    """
+    asked = _Asked(look)
+    try:
+        number = function(asked)
+    except PhospheneError:
+        raise
+    except Exception as error:  # it is other people's code
+        raise UsageError(f"{name}, an objective of your own, failed: {type(error).__name__}: {error}") from error
+    _number(number, name)
+    if not asked.nodes:
+        raise UsageError(f"{name}, an objective of your own, looks at no layer, so there is nothing to raise")
+    return asked.nodes
+
+
+class _Asked(dict[str, Any]):
+    """Activations that are computed when they are asked for; `nodes` are those that were."""
+
+    def __init__(self, look: Callable[[str], tuple[str, Activation]]) -> None:
+        super().__init__()
+        self.look, self.nodes = look, dict[str, str]()
+
+    def __missing__(self, layer: str) -> Activation:
+        self.nodes[layer], activation = self.look(layer)
+        self[layer] = activation
+        return activation
+
+
+def _number(found: Any, name: str) -> Tensor:
+    if not isinstance(found, Tensor) or found.numel() != 1 or not found.is_floating_point():
+        shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise UsageError(f"{name}, an objective of your own, gave {shape} for one image; it should be one number")
+    number: Tensor = found.reshape(())
+    return number
+
+
 @dataclass(frozen=True)
 class Scoring:
     """What is raised, ready to be evaluated: scores, and whether each one's gradient is scaled to unit norm."""
@@ -141,7 +220,12 @@ class Scoring:
     @property
     def layers(self) -> tuple[str, ...]:
         """The layers that are looked at, each once."""
-        return tuple(dict.fromkeys(score.layer for score in self.scores))
+        return tuple(dict.fromkeys(layer for score in self.scores for layer in score.layers))
+
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """The names of scores that see whole activations, so that no tile has a part of them."""
+        return tuple(score.layer for score in self.scores if isinstance(score, Own))
 
     @property
     def gradients(self) -> int:
@@ -152,7 +236,7 @@ class Scoring:
         self, activations: Mapping[str, Activation], views: Mapping[str, View]
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Return what to differentiate, one scalar for each of `gradients`, and the scores of the terms, weighted."""
-        pairs = [score(activations[score.layer], views[score.layer]) for score in self.scores]
+        pairs = [score.of(activations, views) for score in self.scores]
         weighted = [score.weight * everything for score, (everything, _) in zip(self.scores, pairs, strict=True)]
         own = [score.weight * mine.detach() for score, (_, mine) in zip(self.scores, pairs, strict=True)]
         return (weighted if self.balanced else [torch.stack(weighted).sum()]), own

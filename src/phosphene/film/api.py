@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from phosphene.api import spelt
 from phosphene.film import zoom as zooming
 from phosphene.film.frames import Frame, dream_frames
 from phosphene.film.motion import Flow, dis
 from phosphene.film.plan import Asked, begin, prepare
 from phosphene.film.run import Reached, run
 from phosphene.film.settings import Motion, Part, Zoom
-from phosphene.recipe.terms import Objective
+from phosphene.networks.registry import introduce
 
 
 def animate(
@@ -89,11 +90,12 @@ def asked(film: str | Path, settings: dict[str, Any]) -> Asked:
 
 
 def _given(settings: dict[str, Any]) -> dict[str, Any]:
-    """Spell the layers, however they were given."""
-    given, layers = dict(settings), settings.get("layers")
-    if isinstance(layers, Objective):
-        return given | {"layers": layers.layers, "classes": layers.classes}
-    return given | {"layers": (layers,)} if isinstance(layers, str) else given
+    """Spell what a person raises, and name a network of theirs."""
+    given = dict(settings)
+    given |= spelt(given.pop("layers", None))
+    if "model" in given:
+        given["model"] = introduce(given["model"], given.pop("mean", None), given.pop("std", None))
+    return given
 
 
 def _several(words: str | Sequence[str]) -> tuple[str, ...]:

@@ -4,12 +4,13 @@ The models that we know well have a card of their own in `cards`; registry.py ma
 and timm.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Source = Literal["torchvision", "timm", "package", "keras"]
-Channels = tuple[float, float, float]
+Source = Literal["torchvision", "timm", "package", "keras", "own"]
+Channels = tuple[float, ...]
+"""A number for each channel."""
 Look = Mapping[str, Any]
 """Settings of a recipe, by name."""
 
@@ -18,7 +19,9 @@ Look = Mapping[str, Any]
 class ModelCard:
     """One model.
 
-    `mean` and `std` are for RGB pixels in 0..1: the network sees `(pixel - mean) / std`. `weights_url` is empty
+    `mean` and `std` are for RGB pixels in 0..1: the network sees `(pixel - mean) / std`. With one number each it sees
+    the luma, and a fourth channel is opaque. `build` makes the network of a card of one's own, weights and all; other
+    cards' are built by their `source` and `architecture`. `weights_url` is empty
     where nothing has to be downloaded, or nothing can be.
     `sha256` is what the file's checksum starts with, or empty where the publisher gives none, and `md5` is another
     checksum, or empty. `without_top` is the same network as it is published without the part that makes classes of
@@ -35,20 +38,21 @@ class ModelCard:
     """
 
     name: str
-    source: Source
-    architecture: str
-    mean: Channels
-    std: Channels
-    weights_file: str
-    weights_url: str
-    sha256: str
-    licence: str
-    parameters: int | None
-    min_side: int
-    classes: int
+    source: Source = "own"
+    architecture: str = ""
+    mean: Channels = (0.0, 0.0, 0.0)
+    std: Channels = (1.0, 1.0, 1.0)
+    weights_file: str = ""
+    weights_url: str = ""
+    sha256: str = ""
+    licence: str = "your own"
+    parameters: int | None = None
+    min_side: int = 32
+    classes: int = 0
     layers: tuple[str, ...] = ()
     md5: str = ""
     without_top: "ModelCard | None" = None
+    build: Callable[[], Any] | None = field(default=None, hash=False, compare=False)
     aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
     halos: Mapping[str, int] = field(default_factory=dict, hash=False)
     looks: Mapping[str, Look] = field(default_factory=dict, hash=False)

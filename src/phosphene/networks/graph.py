@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from phosphene.errors import UsageError
 from phosphene.libraries import NodePathTracer, get_notrace_functions, get_notrace_modules
+from phosphene.networks.own import Heard
 
 IN_PLACE: dict[fx.node.Target, fx.node.Target] = {
     operator.iadd: operator.add,
@@ -42,7 +43,7 @@ def trace(module: nn.Module) -> tuple[fx.Graph, dict[str, fx.Node]]:
     try:
         with ONE_AT_A_TIME:
             graph = tracer.trace(module)
-    except (fx.proxy.TraceError, TypeError, NotImplementedError) as error:
+    except Exception as error:  # modules may do anything with what stands in for an image
         raise UsageError(
             f"the layers of a {type(module).__name__} cannot be read, since it cannot be traced ({error}); "
             f"another model may do"
@@ -107,4 +108,7 @@ def cut(module: nn.Module, graph: fx.Graph, nodes: dict[str, fx.Node]) -> fx.Gra
     for node in reversed(list(copied.nodes)):
         if node.op not in ("placeholder", "output") and not node.users:
             copied.erase_node(node)
+    for node in copied.nodes:
+        if node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), Heard):
+            node.args = (node.args[0], tuple(user.args[1] for user in node.users))
     return fx.GraphModule(module, copied)

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import lcm, prod
 from typing import Any
@@ -73,7 +74,7 @@ class Layer:
 
 def describe(network: Network, size: Size) -> dict[str, Layer]:
     """Return every node of the network, by name, for an image of `size` px; nothing is computed but shapes."""
-    values = _shapes(fx.GraphModule(network.module, network.graph), size)
+    values = _shapes(fx.GraphModule(network.module, network.graph), (len(network.card.mean), *size), network.is_heard)
     sights = extents(network)
     ancestors: dict[fx.Node, frozenset[fx.Node]] = {}
     layers = {}
@@ -94,6 +95,8 @@ def describe(network: Network, size: Size) -> dict[str, Layer]:
 
 def extents(network: Network) -> dict[str, Extent | None]:
     """Return how far every node of the network sees, by name; nothing is computed."""
+    if network.is_heard:
+        return dict.fromkeys(network.nodes)
     found: dict[fx.Node, Extent | None] = {}
     for node in network.graph.nodes:
         found[node] = _extent(node, network.module, found)
@@ -131,7 +134,7 @@ def layer_sizes(network: Network, nodes: tuple[str, ...], size: Size) -> Mapping
 @torch.no_grad()
 def _activations(network: Network, nodes: tuple[str, ...], size: Size) -> Mapping[str, Tensor]:
     """What some layers have of a black image."""
-    weights = next(network.module.parameters())
+    weights = next(network.module.parameters(), torch.empty(0, device=network.device))
     return network.features(nodes)(torch.zeros(1, 3, *size, device=weights.device, dtype=weights.dtype))
 
 
@@ -164,11 +167,13 @@ class _Recorder(fx.Interpreter):
         return self.values[n.name]
 
 
-def _shapes(module: fx.GraphModule, size: Size) -> dict[str, Any]:
-    weights = next(module.parameters())
+def _shapes(module: fx.GraphModule, shape: tuple[int, int, int], is_heard: bool) -> dict[str, Any]:
+    """Run a network without computing anything; one whose course depends on what it sees has to look at something."""
+    weights = next(module.parameters(), torch.empty(0))
     recorder = _Recorder(module)
-    with ONE_AT_A_TIME, FakeTensorMode(allow_non_fake_inputs=True):
-        recorder.run(torch.empty(1, 3, *size, device=weights.device, dtype=weights.dtype))
+    on_paper = nullcontext() if is_heard else FakeTensorMode(allow_non_fake_inputs=True)
+    with ONE_AT_A_TIME, torch.no_grad(), on_paper:
+        recorder.run(torch.zeros(1, *shape, device=weights.device, dtype=weights.dtype))
     return recorder.values
 
 

@@ -9,9 +9,11 @@ from torch import Tensor, fx, nn
 
 from phosphene.engine import Frozen, freeze
 from phosphene.errors import UnknownNameError, UsageError
+from phosphene.modes import undisturbed
 from phosphene.networks import weights as weight_files
 from phosphene.networks.card import ModelCard
 from phosphene.networks.graph import ONE_AT_A_TIME, cut, last_within, trace
+from phosphene.networks.own import device_of, example_of, heard_graph, is_traced_rightly
 from phosphene.types import Activation
 
 UNSEEN = (
@@ -38,12 +40,12 @@ class Features(nn.Module):
     def __init__(self, body: Frozen, card: ModelCard) -> None:
         super().__init__()
         self.body, self.model = body, card.name
-        self.register_buffer("mean", torch.tensor(card.mean).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(card.std).view(3, 1, 1))
+        self.register_buffer("mean", torch.tensor(card.mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(card.std).view(-1, 1, 1))
 
     def __call__(self, images: Tensor) -> Mapping[str, Activation]:
         """Run the network as far as the deepest layer, while no other thread traces one."""
-        with ONE_AT_A_TIME:
+        with ONE_AT_A_TIME, undisturbed(gradients=torch.is_grad_enabled()):
             named: Mapping[str, Activation] = super().__call__(images)
             return named
 
@@ -55,7 +57,7 @@ class Features(nn.Module):
     def forward(self, images: Tensor) -> Mapping[str, Activation]:
         """Run the network as far as the deepest layer. UsageError for images of a size that it cannot see."""
         try:
-            named: Mapping[str, Tensor] = self.body((images - self.mean) / self.std)
+            named: Mapping[str, Tensor] = self.body((in_channels(images, len(self.mean)) - self.mean) / self.std)
         except (RuntimeError, AssertionError) as error:
             if not any(words in str(error) for words in UNSEEN):
                 raise
@@ -84,13 +86,29 @@ class Network:
     _features: dict[tuple[str, ...], Features] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.graph, self.nodes = trace(self.module)
+        self.module, self.graph, self.nodes = self._traced()
         self.modules = last_within(self.nodes)
+
+    def _traced(self) -> tuple[nn.Module, fx.Graph, dict[str, fx.Node]]:
+        """Trace the network; one that cannot be, or somebody's own that is not traced rightly, is heard instead."""
+        with undisturbed(), ONE_AT_A_TIME:
+            try:
+                graph, nodes = trace(self.module)
+            except UsageError:
+                return heard_graph(self.module, example_of(self.card, self.module))
+            if self.card.source != "own" or is_traced_rightly(self.module, graph, example_of(self.card, self.module)):
+                return self.module, graph, nodes
+            return heard_graph(self.module, example_of(self.card, self.module))
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the network could not be traced: it is called as it is, and sees only whole images."""
+        return hasattr(self.module, "heard")
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.module.parameters()).device
+        return device_of(self.module)
 
     @property
     def logits(self) -> str:
@@ -114,6 +132,7 @@ class Network:
             f"`phosphene layers {self.card.name}` lists them.",
         )
 
+    @undisturbed()
     def features(self, nodes: Iterable[str]) -> Features:
         """Return the network cut behind the deepest of `nodes`; the same one when asked again."""
         key = tuple(dict.fromkeys(nodes))
@@ -127,6 +146,7 @@ class Network:
         return self.modules.get(name, name)
 
 
+@undisturbed()
 def load(
     card: ModelCard, weights: str, seed: int, device: torch.device, fast: bool = True, top: bool = True
 ) -> Network:
@@ -134,8 +154,19 @@ def load(
 
     Without `top`, it may end before what makes classes of features.
     """
-    module, identity = weight_files.load(card, weights, seed, top)
+    with ONE_AT_A_TIME:  # torch has one random state for all threads
+        module, identity = weight_files.load(card, weights, seed, top)
     return Network(card, module.to(device), identity, fast)
+
+
+def in_channels(images: Tensor, channels: int) -> Tensor:
+    """Return images [batch, 3, height, width] as a network wants them: as they are, their luma, or opaque besides."""
+    if channels == 1:
+        weights = images.new_tensor([0.299, 0.587, 0.114])  # ITU-R BT.601
+        return torch.einsum("bchw,c->bhw", images, weights)[:, None]
+    if channels == 4:
+        return torch.cat([images, torch.ones_like(images[:, :1])], dim=1)
+    return images
 
 
 def _as_planes(value: Tensor) -> Tensor:

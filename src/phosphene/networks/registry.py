@@ -1,10 +1,15 @@
 """From a model's name to its card, and from a card to a network without weights.
 
-A name is one of our own cards (`keras/vgg19`), a classification model of torchvision (`googlenet`), or `timm/` and a
-model of timm, with or without its tag (`timm/convnext_tiny`, `timm/resnet50.tv_in1k`).
+A name is that of a card (`keras/vgg19`), a classification model of torchvision (`googlenet`), or `timm/` and a model of
+timm, with or without its tag (`timm/convnext_tiny`, `timm/resnet50.tv_in1k`). One's own have a name once introduced.
 """
 
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
+from hashlib import sha256
+from importlib import import_module
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,7 +20,8 @@ from torch.overrides import TorchFunctionMode
 from phosphene.errors import UnknownNameError, UsageError
 from phosphene.networks import keras
 from phosphene.networks.card import HALF, TORCHVISION_LICENCE, ModelCard
-from phosphene.networks.cards import CARDS, NAMED
+from phosphene.networks.cards import CARDS, known_cards
+from phosphene.networks.own import checksum, frozen_copy, own_card, unwrapped
 
 # What torchvision's constructors need so that they fit the weights and take our normalisation. `init_weights`
 # is their own initialisation, said aloud because they warn when it is not.
@@ -29,9 +35,73 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 _HALF_NORMALISED = {"googlenet", "inception_v3"}
 
 
+MOST_INTRODUCED = 8
+"""Networks of one's own that are held at a time: the last ones."""
+
+_introduced: dict[str, ModelCard] = {}
+
+
+def introduce(model: Any, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> str:
+    """Return the name of a network that a person gives, and know it by that name.
+
+    A string is a name already; one such as `package.module:callable` is imported, and what it names is a module, a card
+    or a function that makes one of them. A module's frozen copy is held, under a name of its class and a checksum; it
+    sees `(pixel - mean) / std`. Nothing is imported for a name that a picture or a page brings along.
+    """
+    if isinstance(model, str):
+        if mean or std:
+            raise UsageError(f"mean and std are for a module of your own; {model} has its own")
+        if ":" in model:
+            _keep(_imported(model))
+        return model
+    mean, std = _channels(mean), _channels(std)
+    if mean and std and len(mean) != len(std):
+        raise UsageError(f"mean has {len(mean)} numbers and std {len(std)}; each has one for each channel")
+    module = unwrapped(model)
+    sort = checksum(module) if not (mean or std) else f"{checksum(module)}{mean}{std}"
+    name = f"own/{type(module).__name__}-{sha256(sort.encode()).hexdigest()[:8]}"
+    if name not in _introduced:
+        _keep(own_card(module, name, mean, std))
+    return name
+
+
+def _keep(card: ModelCard) -> None:
+    _introduced[card.name] = card
+    for name in list(_introduced)[:-MOST_INTRODUCED]:
+        del _introduced[name]
+
+
+def _channels(numbers: Sequence[float] | None) -> tuple[float, ...] | None:
+    return None if numbers is None else tuple(map(float, numbers))
+
+
+def _imported(spelled: str) -> ModelCard:
+    """Return the card of what `package.module:callable` names; the working folder is looked into as well."""
+    place, _, name = spelled.partition(":")
+    sys.path.append("")
+    try:
+        found: Any = import_module(place)
+        for part in name.split("."):
+            found = getattr(found, part)
+        if not isinstance(found, nn.Module | ModelCard):
+            found = found()
+    except Exception as error:  # it is other people's code
+        raise UsageError(
+            f"{spelled!r} could not be had ({type(error).__name__}: {error}); a network of your own is spelt "
+            f"package.module:callable"
+        ) from error
+    finally:
+        sys.path.remove("")
+    if isinstance(found, ModelCard):
+        return replace(found, name=spelled)
+    module = unwrapped(found)
+    mean, std = (_channels(getattr(module, name, None)) for name in ("mean", "std"))
+    return own_card(module, spelled, mean, std)
+
+
 def named() -> tuple[ModelCard, ...]:
-    """Return the cards written by hand; the default model's is the first."""
-    return NAMED
+    """Return the cards written by hand, ours and others'; the default model's is the first."""
+    return tuple(known_cards().values())
 
 
 def known_names() -> list[str]:
@@ -39,7 +109,7 @@ def known_names() -> list[str]:
     from phosphene.libraries import timm
 
     theirs = [name for name in _torchvision_names() if name not in CARDS]
-    return [*CARDS] + theirs + [f"timm/{name}" for name in timm.list_models()]
+    return [*known_cards(), *_introduced] + theirs + [f"timm/{name}" for name in timm.list_models()]
 
 
 def card(name: str) -> ModelCard:
@@ -47,8 +117,12 @@ def card(name: str) -> ModelCard:
 
     Raises UnknownNameError, with the nearest of all known names, where there is no such model.
     """
-    if name in CARDS:
+    if name in CARDS or name in known_cards():
         return CARDS[name]
+    if name in _introduced:
+        return _introduced[name]
+    if name.startswith("own/") or ":" in name:
+        raise UsageError(f"{name} is a network of somebody's own: give it again, as model (--model), to dream with it")
     if name in _torchvision_names():
         return _torchvision_card(name)
     if name.startswith("timm/") and _is_timm_model(name.removeprefix("timm/")):
@@ -57,7 +131,12 @@ def card(name: str) -> ModelCard:
 
 
 def build(card: ModelCard) -> nn.Module:
-    """Return the card's network as its constructor leaves it: initialised at random, in training mode."""
+    """Return the card's network as its constructor leaves it: initialised at random, in training mode.
+
+    One of somebody's own has its weights.
+    """
+    if card.build is not None:
+        return frozen_copy(card.build())
     if card.source == "torchvision":
         from phosphene.libraries import torchvision
 
@@ -71,7 +150,12 @@ def build(card: ModelCard) -> nn.Module:
 
 
 def skeleton(card: ModelCard) -> nn.Module:
-    """Return the card's network on the meta device, in no time and memory: tensors have shapes, and no values."""
+    """Return the card's network on the meta device, in no time and memory: tensors have shapes, and no values.
+
+    One of somebody's own is as it is.
+    """
+    if card.build is not None:
+        return build(card)
     with torch.device("meta"), _Uninitialised():
         return build(card)
 

@@ -20,6 +20,7 @@ from phosphene.errors import WeightsError, WeightsMismatchError, WeightsUnavaila
 from phosphene.networks import keras, kerasfile
 from phosphene.networks.card import ModelCard
 from phosphene.networks.cards import DEFAULT_MODEL
+from phosphene.networks.own import checksum
 from phosphene.networks.registry import build, build_timm, named, skeleton
 from phosphene.networks.statedict import fill, read
 from phosphene.networks.untrained import untrained
@@ -40,6 +41,8 @@ def load(card: ModelCard, weights: str = "pretrained", seed: int = 0, top: bool 
     network, and WeightsError where it cannot be read or is damaged.
     """
     with torch.random.fork_rng(devices=[]):
+        if card.source == "own":
+            return _own(card, weights)
         if weights == "untrained":
             return _frozen(untrained(card, seed)), f"untrained:{seed}"
         if weights == "pretrained":
@@ -51,6 +54,19 @@ def load(card: ModelCard, weights: str = "pretrained", seed: int = 0, top: bool 
             checksum = _sha256(file)
             network = _filled(card, file, top)
         return _frozen(network), f"sha256:{checksum}"
+
+
+def _own(card: ModelCard, weights: str) -> tuple[nn.Module, str]:
+    if weights == "untrained":
+        raise WeightsError(
+            f"{card.name} is a network of your own, and has the weights that you give it: leave them out."
+        )
+    network = build(card)
+    if weights != "pretrained":
+        file = Path(weights).expanduser()
+        fill(network, read(file), card, file)
+    of = f"{card.architecture or card.name}, mean {list(card.mean)}, std {list(card.std)}"
+    return network, f"sha256:{checksum(network)} of {of}"
 
 
 def location(card: ModelCard) -> Path:
@@ -66,7 +82,7 @@ def location(card: ModelCard) -> Path:
 
 def is_here(card: ModelCard) -> bool:
     """Say whether the model's pretrained weights are on this machine, so that dreaming a layer needs no network."""
-    return _is_file(card) or (card.without_top is not None and _is_file(card.without_top))
+    return card.source == "own" or _is_file(card) or (card.without_top is not None and _is_file(card.without_top))
 
 
 def fetch(card: ModelCard, top: bool = False) -> Path:
@@ -75,6 +91,8 @@ def fetch(card: ModelCard, top: bool = False) -> Path:
     Raises WeightsUnavailableError where there are none or the download fails; nothing is left behind then but
     what Hugging Face's library keeps to go on from.
     """
+    if card.source == "own":
+        raise WeightsUnavailableError(f"{card.name} is a network of your own: there are no weights to fetch.")
     card = _published(card, top)
     if _is_file(card):
         return location(card)

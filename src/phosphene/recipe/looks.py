@@ -1,12 +1,31 @@
 """Looks: named settings that a person chooses without knowing a layer's name. Each model's card has its own."""
 
+from collections.abc import Iterator, Mapping
+
 from phosphene.errors import UnknownNameError
 from phosphene.networks.card import Look
-from phosphene.networks.cards import CARDS, NAMED
+from phosphene.networks.cards import known_cards
 
 DEFAULT_LOOK = "creatures"
 
-LOOKS = {card.name: card.looks for card in NAMED if card.looks}
+
+class _Looks(Mapping[str, Mapping[str, Look]]):
+    """The looks of each model that has some, those of installed packages included."""
+
+    def __getitem__(self, model: str) -> Mapping[str, Look]:
+        return self._all()[model]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def _all(self) -> dict[str, Mapping[str, Look]]:
+        return {name: card.looks for name, card in known_cards().items() if card.looks}
+
+
+LOOKS = _Looks()
 
 
 def look(model: str, name: str | None) -> Look:
@@ -14,7 +33,7 @@ def look(model: str, name: str | None) -> Look:
 
     Raises `UnknownNameError` with the nearest name.
     """
-    known = CARDS[model].looks if model in CARDS else {}
+    known = LOOKS.get(model, {})
     if name is None:
         return known.get(DEFAULT_LOOK, {})
     if name not in known:

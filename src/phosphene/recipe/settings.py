@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from phosphene.errors import UnknownNameError
-from phosphene.recipe.terms import ClassTerm, LayerTerm, Objective
+from phosphene.recipe.terms import KINDS, Objective
 
 Norm = Literal["mean_abs", "std", "laplacian"]
 
@@ -29,7 +29,9 @@ class Settings(BaseModel):
 class Eye(Settings):
     """The network that looks."""
 
-    model: Annotated[str, Field(description="The network; `phosphene models` lists them.")] = "efficientnet_lite0"
+    model: Annotated[
+        str, Field(description="The network; `phosphene models` lists them. Your own is package.module:callable.")
+    ] = "efficientnet_lite0"
     weights: Annotated[
         str, Field(description="pretrained, untrained (seeded random), or a .safetensors, .pth or .h5 (Keras) file.")
     ] = "pretrained"
@@ -49,6 +51,9 @@ class Target(Settings):
     classes: Annotated[
         tuple[str, ...], Field(description="ImageNet classes to raise, by name or number, each NAME:WEIGHT.")
     ] = ()
+    terms: Annotated[
+        tuple[str, ...], Field(description="Objectives of your own or of an installed package, each NAME:WEIGHT.")
+    ] = ()
     score: Annotated[
         Literal["l2", "mean"], Field(description="Mean of the squared activation, or of the activation.")
     ] = "l2"
@@ -59,21 +64,15 @@ class Target(Settings):
         Field(description="Best-matching guide feature at each place, or channels weighted as in the guide."),
     ] = "match"
 
-    @field_validator("layers")
+    @field_validator(*KINDS)
     @classmethod
-    def _spell_layers(cls, layers: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(LayerTerm.parse(text)) for text in layers)
-
-    @field_validator("classes")
-    @classmethod
-    def _spell_classes(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(ClassTerm.parse(text)) for text in classes)
+    def _spell_terms(cls, spelt: tuple[str, ...], info: Any) -> tuple[str, ...]:
+        return tuple(str(KINDS[str(info.field_name)].parse(text)) for text in spelt)
 
     @property
     def objective(self) -> Objective:
         """The terms, read."""
-        layers = tuple(LayerTerm.parse(text) for text in self.layers)
-        return Objective(layers + tuple(ClassTerm.parse(text) for text in self.classes))
+        return Objective(tuple(kind.parse(text) for name, kind in KINDS.items() for text in getattr(self, name)))
 
 
 class Octaves(Settings):

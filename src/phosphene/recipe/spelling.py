@@ -15,6 +15,7 @@ from phosphene.errors import SettingsError, UnknownNameError
 from phosphene.recipe.looks import LOOKS
 from phosphene.recipe.looks import look as look_of
 from phosphene.recipe.settings import PRESETS, RENAMED, Recipe, describe_problems
+from phosphene.recipe.terms import KINDS, SINGULAR
 
 
 def choose(given: Mapping[str, Any], look: str | None = None, preset: str | None = None) -> Recipe:
@@ -25,7 +26,7 @@ def choose(given: Mapping[str, Any], look: str | None = None, preset: str | None
     if preset is not None and preset not in PRESETS:
         raise UnknownNameError("preset", preset, PRESETS)
     settings = {**look_of(str(given.get("model", Recipe.model_fields["model"].default)), look)}
-    if given.get("layers") or given.get("classes"):
+    if any(given.get(kind) for kind in KINDS):
         settings.pop("layers", None)
     return validated({**settings, **PRESETS.get(preset or "", {}), **given})
 
@@ -40,7 +41,7 @@ def validated(settings: Mapping[str, Any]) -> Recipe:
 
 def flag(setting: str) -> str:
     """Name the flag of a setting; what can be given several times is named in the singular."""
-    return {"layers": "layer", "classes": "class"}.get(setting, setting).replace("_", "-")
+    return SINGULAR.get(setting, setting).replace("_", "-")
 
 
 def current(word: str) -> str:
@@ -69,7 +70,7 @@ def command(recipe: Recipe, source: str, output: str) -> str:
 def _given(wanted: Mapping[str, Any], look: str | None) -> dict[str, Any]:
     base = choose({"model": wanted["model"]}, look).model_dump() | {"model": Recipe.model_fields["model"].default}
     given = {name: value for name, value in wanted.items() if value != base[name]}
-    if given.get("classes"):  # classes of one's own take the place of a look's layers
+    if any(given.get(kind) for kind in KINDS):  # one's own take the place of a look's layers
         given["layers"] = wanted["layers"]
     return given
 

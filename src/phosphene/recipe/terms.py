@@ -8,9 +8,12 @@ The algebra is a flat sum: a weight multiplies each term once, and `a - b` is a 
 """
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
+from typing import Any
 
-from phosphene.errors import SettingsError
+from phosphene.errors import SettingsError, UnknownNameError
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 LAYER = re.compile(
@@ -18,6 +21,13 @@ LAYER = re.compile(
     rf"(?:@(?P<row>{NUMBER}),(?P<column>{NUMBER}))?(?::(?P<weight>{NUMBER}))?"
 )
 CLASS = re.compile(rf"(?P<label>[^:]+?)(?::(?P<weight>{NUMBER}))?")
+
+
+OwnFunction = Callable[[Mapping[str, Any]], Any]
+"""Activations by layer to a number for each image."""
+
+OWN: dict[str, OwnFunction] = {}
+"""The objectives that were given in this process, by name."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,36 @@ class ClassTerm:
         return cls(found["label"], float(found["weight"] or 1))
 
 
-Term = LayerTerm | ClassTerm
+@dataclass(frozen=True)
+class OwnTerm:
+    """An objective of one's own, by its name; see `term`."""
+
+    name: str
+    weight: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.name}{_spell_weight(self.weight)}"
+
+    @classmethod
+    def parse(cls, text: str) -> "OwnTerm":
+        """Read the spelling that `str` writes; a `SettingsError` says what is wrong with it."""
+        found = CLASS.fullmatch(text.strip())
+        if found is None:
+            raise SettingsError(f"{text!r} is not a term of your own; one is spelt NAME or NAME:WEIGHT")
+        return cls(found["label"], float(found["weight"] or 1))
+
+
+Term = LayerTerm | ClassTerm | OwnTerm
+
+KINDS: dict[str, type[LayerTerm] | type[ClassTerm] | type[OwnTerm]] = {
+    "layers": LayerTerm,
+    "classes": ClassTerm,
+    "terms": OwnTerm,
+}
+"""The kinds of terms, by the setting that holds them."""
+
+SINGULAR = {"layers": "layer", "classes": "class", "terms": "term"}
+"""What a setting is called where one is given at a time: on the command line, and in a sweep."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +117,14 @@ class Objective:
 
     terms: tuple[Term, ...]
 
-    def __add__(self, other: "Objective") -> "Objective":
-        return Objective(self.terms + other.terms)
+    def __add__(self, other: "Objective | OwnFunction") -> "Objective":
+        return Objective(self.terms + _as_objective(other).terms)
 
-    def __sub__(self, other: "Objective") -> "Objective":
-        return self + -other
+    def __radd__(self, other: "OwnFunction") -> "Objective":
+        return _as_objective(other) + self
+
+    def __sub__(self, other: "Objective | OwnFunction") -> "Objective":
+        return self + -_as_objective(other)
 
     def __neg__(self) -> "Objective":
         return -1 * self
@@ -96,14 +138,9 @@ class Objective:
         return " + ".join(map(str, self.terms))
 
     @property
-    def layers(self) -> tuple[str, ...]:
-        """The layer terms, as spelt."""
-        return tuple(str(term) for term in self.terms if isinstance(term, LayerTerm))
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The class terms, as spelt."""
-        return tuple(str(term) for term in self.terms if isinstance(term, ClassTerm))
+    def settings(self) -> dict[str, tuple[str, ...]]:
+        """The terms as a recipe has them: as spelt, by the setting of their kind."""
+        return {name: tuple(str(t) for t in self.terms if isinstance(t, kind)) for name, kind in KINDS.items()}
 
 
 def layer(name: str) -> Objective:
@@ -124,6 +161,41 @@ def neuron(name: str, channel: int, row: float, column: float) -> Objective:
 def label(name: str | int) -> Objective:
     """The logit of an ImageNet class, by name or number."""
     return Objective((ClassTerm(str(name)),))
+
+
+def term(function: OwnFunction, name: str | None = None) -> Objective:
+    """An objective of one's own: any function from activations to a number for each image.
+
+    It is given a mapping from names of layers, aliases included, to activations [batch, channels, rows, columns] and
+    returns a tensor [batch], or one number; more is better. Its name, which a recipe keeps, is the function's own, or
+    `name`. It sees whole activations, so a picture is not cut into tiles for it. The last function of a name counts.
+    """
+    name = str(name or getattr(function, "__name__", ""))
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise SettingsError(
+            f"{name!r} does not name an objective: give it one of letters and digits, as in name='bright'"
+        )
+    OWN[name] = function
+    return Objective((OwnTerm(name),))
+
+
+def own_function(name: str) -> OwnFunction:
+    """Return the function of a term of one's own, of this process or of an installed package.
+
+    Raises `UnknownNameError` where there is none.
+    """
+    entries = {entry.name: entry for entry in entry_points(group="phosphene.terms")}
+    if name not in OWN and name in entries:
+        OWN[name] = entries[name].load()
+    if name not in OWN:
+        raise UnknownNameError(
+            "term", name, [*OWN, *entries], "A term of your own is a function that is given again: phosphene.term."
+        )
+    return OWN[name]
+
+
+def _as_objective(other: "Objective | OwnFunction") -> Objective:
+    return other if isinstance(other, Objective) else term(other)
 
 
 def _spell_weight(weight: float) -> str:

@@ -9,15 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from phosphene.dreaming.gradient import whole_image_gradient
-from phosphene.dreaming.objective import ChannelMatch, Energy, Match, Mean, Score, Scoring
+from phosphene.dreaming.objective import ChannelMatch, Energy, Match, Mean, Own, Score, Scoring, asked_for
 from phosphene.dreaming.tiling import Reach, Tiling, tiled_gradient
 from phosphene.errors import SettingsError, UsageError
 from phosphene.networks import layers as layer_facts
 from phosphene.networks.network import Network
 from phosphene.networks.registry import class_index
 from phosphene.recipe.settings import Recipe, Target, Tiles
-from phosphene.recipe.terms import ClassTerm, LayerTerm
-from phosphene.types import GradientFn, Image, Size
+from phosphene.recipe.terms import ClassTerm, LayerTerm, OwnTerm, own_function
+from phosphene.types import Activation, GradientFn, Image, Size
 
 PROBE: Size = (512, 512)
 """The image size for which the arithmetic that leads to a layer is counted."""
@@ -29,7 +29,7 @@ def with_default_layer(recipe: Recipe, network: Network) -> Recipe:
     It is the one that about two thirds of the arithmetic leads to. That is where the networks that we know dream whole
     faces.
     """
-    if recipe.layers or recipe.classes:
+    if recipe.objective.terms:
         return recipe
     facts = layer_facts.describe(network, PROBE)
     total = facts[network.logits].multiplications
@@ -48,6 +48,8 @@ def bind(target: Target, network: Network, guide: Image | None = None) -> Scorin
     for term in target.objective.terms:
         if isinstance(term, ClassTerm):
             scores.append(_class_score(term, network))
+        elif isinstance(term, OwnTerm):
+            scores.append(_own_score(term, network))
         else:
             nodes = network.resolve(term.layer)
             features = _guide_features(network, nodes, guide) if guide is not None else {}
@@ -66,6 +68,11 @@ def gradient_fn(network: Network, scoring: Scoring, tiles: Tiles) -> GradientFn:
 
 def tiling_of(network: Network, scoring: Scoring, tiles: Tiles, tile: int) -> Tiling:
     """Bind a network and a scoring to tiles of `tile` px; `UsageError` where a layer sees the whole image."""
+    if scoring.whole:
+        raise UsageError(
+            f"{scoring.whole[0]} sees whole activations, so no tile has its exact gradient; leave tiles out "
+            f"(--tile none), or dream smaller"
+        )
     reaches, features = reach_of(network, scoring.layers), network.features(scoring.layers)
     return Tiling(
         features=features,
@@ -101,6 +108,11 @@ def reach_of(network: Network, nodes: tuple[str, ...]) -> dict[str, Reach]:
     for name in nodes:
         extent = extents[name]
         if extent is None:
+            if network.is_heard:
+                raise UsageError(
+                    f"{network.card.name} cannot be traced, so it looks at whole images only: leave tiles out "
+                    f"(--tile none), or dream smaller"
+                )
             raise UsageError(
                 f"{name} of {network.card.name} sees the whole image at once, so no tile has its exact gradient; "
                 f"leave tiles out (--tile none) or choose a layer in front of it"
@@ -130,6 +142,21 @@ def _class_score(term: ClassTerm, network: Network) -> Score:
             f"{term.label!r} is none of them"
         )
     return Mean(network.logits, (index,), None, term.weight)
+
+
+def _own_score(term: OwnTerm, network: Network) -> Score:
+    function = own_function(term.name)
+    side = network.card.min_side
+
+    def look(layer: str) -> tuple[str, Activation]:
+        (node, *others) = network.resolve(layer)
+        if others:
+            raise UsageError(f"{term.name} asks for {layer!r}, which are several layers of {network.card.name}")
+        images = torch.full((1, 3, side, side), 0.5, device=network.device)
+        with torch.no_grad():
+            return node, network.features([node])(images)[node]
+
+    return Own(term.name, (), None, term.weight, function, asked_for(function, term.name, look))
 
 
 def _guide_features(

@@ -22,7 +22,7 @@ from phosphene.dreaming.gradient import differentiate
 from phosphene.dreaming.objective import Scoring
 from phosphene.dreaming.tiling import Tiling
 from phosphene.errors import SettingsError, UsageError
-from phosphene.malloc import give_back, keep_nothing
+from phosphene.malloc import give_back, is_out_of_memory, keep_nothing
 from phosphene.types import FeaturesFn, Shift, Size
 
 G = TypeVar("G", bound=Callable[..., tuple[float, Any]])
@@ -54,10 +54,6 @@ SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 64)
 
 RESERVE = 2**26
 """Bytes that are held, unused and so without memory of their own, for what it takes to go on when memory runs out."""
-
-STARVED = ("can't allocate memory", "could not create a primitive", "std::bad_alloc", "can't start new thread")
-"""What is said when memory runs out: by PyTorch's allocator, by oneDNN, which computes its convolutions, by C++, and by
-Python of a thread."""
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -145,7 +141,7 @@ def halving_gradient(build: Callable[[int], G], first: G, tile: int) -> G:
             try:
                 return gradient(image, shift)
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error) or side // 2 < SIDES[-1]:
+                if not is_out_of_memory(error) or side // 2 < SIDES[-1]:
                     raise
             reserve.close()
             keep_nothing()
@@ -175,11 +171,6 @@ def _settle(found: Future[Any], compute: Callable[..., Any], *arguments: Any) ->
         found.set_result(compute(*arguments))
     except BaseException as error:
         found.set_exception(error)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed: PyTorch says so in a class of its own on a GPU, and in words on the CPU."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in STARVED)
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -52,6 +52,8 @@ def plan_step(network: Network, scoring: Scoring, recipe: Recipe, size: Size, al
     smallest = network.card.min_side
     seen = (max(size[0], smallest), max(size[1], smallest))
     most = most_bytes(seen, len(scoring.layers))
+    if network.is_heard:
+        return Plan("none", most, allowed)  # it cannot be run on paper, and has no tiles
     if network.card in NAMED and recipe.guide is None and most <= allowed:
         return Plan("none", most, allowed)  # with room to spare; to foretell it takes a second
     whole = images + gradient_bytes(network.features(scoring.layers), scoring, seen)

@@ -12,6 +12,7 @@ from phosphene import job
 from phosphene.errors import SettingsError, UsageError
 from phosphene.imagefile import Photo, write_atomically
 from phosphene.job import Source
+from phosphene.networks.registry import card, introduce
 from phosphene.setup.session import choose_device
 from phosphene.studies.measure import table
 from phosphene.studies.measure.cost import Cost, costs
@@ -85,7 +86,7 @@ def compare(
     image: Source,
     folder: str | Path,
     *,
-    models: Sequence[str] = MODELS,
+    models: Sequence[Any] = MODELS,
     modes: Sequence[str] = comparing.MODES,
     depths: int = 5,
     weights: comparing.Trained = "pretrained",
@@ -100,11 +101,12 @@ def compare(
 ) -> Finished:
     """Compare architectures on one photograph, and write the report into `folder`.
 
-    `image` is as in `phosphene.dream`, but no noise. `models` by `modes` (plain, octaves, tiles) are dreamed with
-    `seeds` seeds, and at `depths` relative depths with the first one. `weights` are pretrained, untrained or both.
-    `change` is the root-mean-square change, in pixel units 0 to 1, that every dream is brought to by its step size.
-    `workers` processes share the cells, or a Ray cluster at the address `cluster` ("local" starts one). `settings`
-    are those of `phosphene.Recipe`, the same for all. `told` hears of each step and cell.
+    `image` is as in `phosphene.dream`, but no noise. `models`, names or modules of your own, are dreamed by `modes`
+    (plain, octaves, tiles) with `seeds` seeds, and at `depths` relative depths with the first one. `weights` are
+    pretrained, untrained or both. `change` is the root-mean-square change, in pixel units 0 to 1, that every dream is
+    brought to by its step size. `workers` processes share the cells, or a Ray cluster at the address `cluster`
+    ("local" starts one). `settings` are those of `phosphene.Recipe`, the same for all. `told` hears of each step and
+    cell.
 
     A folder's cells that are done are kept. Raises `UsageError` before the first step for what cannot be done as asked;
     a cell that fails later is in `failures`.
@@ -112,7 +114,7 @@ def compare(
     photo = _read(image)
     study = comparing.comparison(
         photo,
-        models=models,
+        models=[introduce(model) for model in models],
         modes=modes,
         depths=depths,
         trained=weights,
@@ -121,7 +123,7 @@ def compare(
         settings={"size": SIZE, **settings},
     )
     check(study)
-    return run(study, photo, Folder(Path(folder)), _workers(workers, cluster), device, overwrite, told)
+    return run(study, photo, Folder(Path(folder)), _workers(workers, cluster, study), device, overwrite, told)
 
 
 def sweep(
@@ -144,9 +146,11 @@ def sweep(
     Strength is not calibrated. All else is as in `compare`.
     """
     photo = _read(image)
+    if "model" in settings:
+        settings["model"] = introduce(settings["model"])
     study = sweeping.sweep(photo, vary=vary, look=look, preset=preset, settings=settings)
     check(study)
-    return run(study, photo, Folder(Path(folder)), _workers(workers, cluster), device, overwrite, told)
+    return run(study, photo, Folder(Path(folder)), _workers(workers, cluster, study), device, overwrite, told)
 
 
 def check(study: Study) -> None:
@@ -184,9 +188,11 @@ def _read(image: Source) -> Photo:
     return job.read(image, torch.Generator())
 
 
-def _workers(workers: int, cluster: str | None) -> Workers:
+def _workers(workers: int, cluster: str | None, study: Study) -> Workers:
     if workers < 1:
         raise SettingsError(f"workers = {workers} will not do: it should be 1 or more")
+    if any(card(model).source == "own" for model in study.models) or any(cell.recipe.terms for cell in study.cells):
+        return one_by_one  # what is somebody's own is known in this process alone
     if cluster is not None:
         return partial(on_cluster, address=cluster)
     return partial(side_by_side, workers=workers) if workers > 1 else one_by_one

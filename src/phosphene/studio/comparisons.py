@@ -8,6 +8,7 @@ from phosphene import imagefile
 from phosphene.errors import SettingsError
 from phosphene.recipe.looks import DEFAULT_LOOK
 from phosphene.recipe.settings import Recipe, Settings
+from phosphene.recipe.terms import KINDS
 from phosphene.studies.api import check
 from phosphene.studies.plans.chosen import chosen
 from phosphene.studies.plans.comparison import CHANGE
@@ -17,7 +18,7 @@ from phosphene.studies.study import Place, Study
 from phosphene.studio.folder import Folder
 from phosphene.studio.requests import Order, photograph_of, stem
 
-VARIED = {"model", "layers", "classes"}
+VARIED = {"model", *KINDS}
 """What the ways say, and the settings that all share do not."""
 
 

@@ -9,6 +9,7 @@ from phosphene.recipe.looks import DEFAULT_LOOK
 from phosphene.recipe.provenance import Made, from_toml
 from phosphene.recipe.settings import Recipe, Settings
 from phosphene.recipe.spelling import choose, command, shortest
+from phosphene.recipe.terms import KINDS
 from phosphene.studies.study import Study
 from phosphene.studio.folder import Folder
 
@@ -36,7 +37,7 @@ class Order(Settings):
     @property
     def title(self) -> str:
         """What it is, in two words: the photograph's, and the look's or the first layer's."""
-        raised = [*self.settings.get("layers", ()), *self.settings.get("classes", ())]
+        raised = [term for kind in KINDS for term in self.settings.get(kind, ())]
         return f"{stem(self.photograph)} {(raised or [self.look or DEFAULT_LOOK])[0]}"
 
 

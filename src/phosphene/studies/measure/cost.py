@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from phosphene.imagefile import write_atomically
 from phosphene.job import prepare, run
 from phosphene.malloc import keep_freed
+from phosphene.networks.registry import card
 from phosphene.recipe.settings import Recipe, Settings
 from phosphene.studies.run.cell import Result, one_thread
 from phosphene.studies.run.folder import Folder
@@ -35,10 +36,12 @@ class Cost(Settings):
 def costs(study: Study, folder: Folder, results: Mapping[str, Result], device: str) -> dict[str, Cost]:
     """Measure a step of each model, in a fresh process each, unless the folder has the answer already.
 
-    A model whose pictures did not fit the memory as a whole is left out.
+    A model whose pictures did not fit the memory as a whole is left out, and so are networks of somebody's own.
     """
     found = {}
     for model in study.models:
+        if card(model).source == "own":
+            continue  # another process does not know it
         sizes = [
             (r.made.size, r.recipe)
             for r in results.values()

@@ -76,7 +76,7 @@ def _placed(grid: str, place: Place, result: Result) -> Row:
         "cell": place.cell,
         "model": recipe.model,
         "weights": recipe.weights,
-        "layers": " ".join((*recipe.layers, *recipe.classes)),
+        "layers": " ".join(map(str, recipe.objective.terms)),
         "octaves": recipe.octaves,
         "steps": recipe.steps,
         "step_size": recipe.step_size if result.recipe else None,

@@ -116,7 +116,7 @@ def _pictures(
                     key=f"{grid.name}/{place.cell}",
                     place=place,
                     label=" · ".join(part for part in (place.row, place.column, f"seed {place.seed}") if part),
-                    layers=" + ".join((*recipe.layers, *recipe.classes)),
+                    layers=str(recipe.objective),
                     source="" if result.failure else _data(_read(folder, place.cell)),
                     command=command(
                         recipe, "PHOTO" if study.source == "array" else study.source, folder.picture(place.cell).name

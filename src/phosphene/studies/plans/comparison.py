@@ -12,6 +12,7 @@ from phosphene.networks import registry, weights
 from phosphene.networks.facts import layer_at
 from phosphene.recipe.settings import PRESETS, Recipe
 from phosphene.recipe.spelling import validated
+from phosphene.recipe.terms import KINDS
 from phosphene.setup.session import fitted_size
 from phosphene.studies.run.calibrate import first_step_size
 from phosphene.studies.study import Absent, Cell, Grid, Place, Study, file_name
@@ -26,7 +27,7 @@ EXPERIMENT_DEPTH = 0.7
 CHANGE = 0.08
 """The root-mean-square change that dreams are brought to, in pixel units; plain to see, and the photograph is too."""
 
-VARIED = {"model", "weights", "layers", "classes", "guide"}
+VARIED = {"model", "weights", "guide", *KINDS}
 """What a comparison sets itself, and cannot be given."""
 
 
@@ -110,6 +111,8 @@ def _check(
 def _absent(models: Sequence[str]) -> tuple[Absent, ...]:
     found = []
     for card in map(registry.card, dict.fromkeys(models)):
+        if card.source == "own":
+            continue
         try:
             weights.fetch(card)
         except WeightsError:

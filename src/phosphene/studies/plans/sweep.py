@@ -9,9 +9,10 @@ from phosphene.errors import UnknownNameError, UsageError
 from phosphene.imagefile import Photo
 from phosphene.recipe.settings import Recipe
 from phosphene.recipe.spelling import choose
+from phosphene.recipe.terms import SINGULAR
 from phosphene.studies.study import Cell, Grid, Place, Study, file_name
 
-SINGULAR = {"layer": "layers", "class": "classes"}
+PLURAL = {one: many for many, one in SINGULAR.items()}
 """A setting that takes several has one of them in each cell of a sweep, and is named as on the command line."""
 
 
@@ -72,15 +73,15 @@ def parse_vary(texts: Sequence[str]) -> dict[str, list[str]]:
 
 def setting_of(name: str) -> str:
     """Return the setting that a name means. Raises `UnknownNameError` with the nearest."""
-    name = SINGULAR.get(name, name)
+    name = PLURAL.get(name, name)
     if name not in Recipe.model_fields:
-        raise UnknownNameError("setting", name, [*Recipe.model_fields, *SINGULAR])
+        raise UnknownNameError("setting", name, [*Recipe.model_fields, *PLURAL])
     return name
 
 
 def _spoken(setting: str) -> str:
-    return {many: one for one, many in SINGULAR.items()}.get(setting, setting)
+    return SINGULAR.get(setting, setting)
 
 
 def _value(setting: str, value: Any) -> Any:
-    return (value,) if setting in SINGULAR.values() and isinstance(value, str) else value
+    return (value,) if setting in SINGULAR and isinstance(value, str) else value

@@ -104,7 +104,7 @@ function change(name, value) {
 
 function chooseLook(name) {
   state.look = name;
-  for (const setting of ["layers", "classes"]) delete state.given[setting];
+  for (const setting of ["layers", "classes", "terms"]) delete state.given[setting];
   return refresh();
 }
 
@@ -116,7 +116,7 @@ const refresh = trying(async ({ preview = true } = {}) => {
   state.shown = shown;
   fill(shown);
   if (model !== shown.recipe.model) await showModel(shown.recipe.model);
-  markLook($("looks"), shown.recipe.layers.length || shown.recipe.classes.length ? lookOf(shown) : null);
+  markLook($("looks"), shown.recipe.layers.length || shown.recipe.classes.length || shown.recipe.terms.length ? lookOf(shown) : null);
   if (preview) schedulePreview();
 });
 
@@ -124,7 +124,7 @@ const order_without_photograph = () => ({ photograph: state.catalogue.samples[0]
 
 /** The look that the recipe is: the one chosen, unless layers of one's own took its place. */
 function lookOf(shown) {
-  if (shown.given.layers || shown.given.classes) return null;
+  if (shown.given.layers || shown.given.classes || shown.given.terms) return null;
   return shown.look ?? state.look ?? state.catalogue.default_look;
 }
 

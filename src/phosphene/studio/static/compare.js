@@ -85,7 +85,7 @@ function chip(way, remove) {
 }
 
 async function begin(page, { size, change }) {
-  const { layers, classes, model, step_size, ...shared } = page.given;
+  const { layers, classes, terms, model, step_size, ...shared } = page.given;
   try {
     const task = await api.compare({ photograph: page.photograph.name, ways, settings: { ...shared, size }, change });
     location.hash = address(task.order.comparison);

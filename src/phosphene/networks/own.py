@@ -1,0 +1,244 @@
+"""Networks of one's own: any module that maps images [batch, channels, height, width] to whatever it likes.
+
+The module that is given is never run, and never changed. It is copied, and the copy is frozen: evaluation mode,
+float32, no gradients of weights. Where the copy can be traced, it is a network like any other. Where it cannot, because
+its course depends on its input or because it has hooks, it is called as it is, and hooks of ours hear its layers.
+"""
+
+import copy
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
+
+from phosphene.errors import UsageError
+from phosphene.malloc import is_out_of_memory
+from phosphene.modes import undisturbed
+from phosphene.networks.card import Channels, ModelCard
+
+SIDES = (32, 64, 96, 128, 224, 256, 299, 384, 448, 512, 28)
+"""Sides of square images, in px, that a network is tried with; the first that it takes is its smallest."""
+
+CHANNELS = (3, 1, 4)
+"""Channels that a network is tried with, where nobody says how many it has."""
+
+
+def own_card(module: nn.Module, name: str, mean: Channels | None = None, std: Channels | None = None) -> ModelCard:
+    """Return a card whose network is a frozen copy of a module, as it is now.
+
+    The network sees `(pixel - mean) / std`, a number for each channel; without them, pixels in 0..1. One channel is the
+    luma, and a fourth one is opaque. Raises `UsageError` where it cannot be copied or takes no image.
+    """
+    network = frozen_copy(module)
+    channels, side, answer = _tried(network, name, (len(mean or std or ()),) if mean or std else CHANNELS)
+    flat = isinstance(answer, Tensor) and answer.ndim == 2
+    return ModelCard(
+        name=name,
+        source="own",
+        architecture=f"{type(module).__module__}.{type(module).__qualname__}",
+        mean=mean or (0.0,) * channels,
+        std=std or (1.0,) * channels,
+        min_side=side,
+        classes=answer.shape[1] if flat else 0,
+        build=lambda: network,
+    )
+
+
+def frozen_copy(module: nn.Module) -> nn.Module:
+    """Return a copy of a module in evaluation mode and float32, whose weights need no gradient.
+
+    Tensors that a module has computed are copied too, as those of `torch.nn.utils.weight_norm`, which `copy.deepcopy`
+    alone does not take.
+    """
+    tensors = {id(tensor): _detached(tensor) for tensor in _tensors(module)}
+    try:
+        with undisturbed():
+            return copy.deepcopy(module, tensors).eval().requires_grad_(False).float()
+    except Exception as error:  # whatever its parts raise, there is no copy
+        raise UsageError(
+            f"a {type(module).__name__} cannot be copied ({_first_line(error)}), and it is never changed itself; "
+            f"give a module that copy.deepcopy takes"
+        ) from error
+
+
+def checksum(module: nn.Module) -> str:
+    """Return the SHA-256 of all that tells a module from others of its class: its weights, and its parts' settings."""
+    found = hashlib.sha256(repr(module).encode())
+    for name, part in module.named_modules():
+        for key, value in sorted(vars(part).items()):
+            if key != "training" and isinstance(value, bool | int | float | str | tuple):
+                found.update(f"{name}.{key}={value}".encode())
+            elif code := getattr(value, "__code__", None):
+                found.update(code.co_code)
+    for name, tensor in module.state_dict().items():
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def unwrapped(network: Any) -> nn.Module:
+    """Return the module of a network that someone compiled, ran in parallel, or bound inputs to."""
+    if isinstance(network, partial) and isinstance(network.func, nn.Module):
+        return Bound(unwrapped(network.func), network.args, network.keywords)
+    if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrapped(network.module)
+    if not isinstance(network, nn.Module):
+        raise UsageError(
+            f"a {type(network).__name__} is not a network; one is a name, or a torch.nn.Module that takes images "
+            f"[batch, channels, height, width]"
+        )
+    inner = vars(network).get("_modules", {}).get("_orig_mod")
+    return network if inner is None else unwrapped(inner)
+
+
+class Bound(nn.Module):
+    """A network with all its inputs but the images bound, as by `functools.partial`."""
+
+    def __init__(self, network: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        super().__init__()
+        self.network, self.inputs, self.keywords = network, inputs, keywords
+
+    def forward(self, images: Tensor) -> Any:
+        """Call the network."""
+        return self.network(*self.inputs, images, **self.keywords)
+
+
+class Heard(nn.Module):
+    """A network that is called as it is. It answers with what some of its modules answered, by their names.
+
+    A module that is called again has a number after its name, as in torchvision's feature extraction. The network's own
+    answer is called `output`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        for part in network.modules():
+            if getattr(part, "inplace", False):
+                part.inplace = False  # type: ignore[assignment]
+
+    def forward(self, images: Tensor, layers: tuple[str, ...] = ()) -> dict[str, Tensor]:
+        """Run the network as far as the last of `layers`; all of it, and all layers, where none is named."""
+        heard: dict[str, Tensor] = {}
+        calls: Counter[str] = Counter()
+
+        def hear(name: str, part: nn.Module, given: Any, answer: Any) -> None:
+            calls[name] += 1
+            called = name if calls[name] == 1 else f"{name}_{calls[name] - 1}"
+            tensor = _first_tensor(answer)
+            if tensor is not None and (not layers or called in layers):
+                heard[called] = tensor.clone()  # what follows may overwrite it
+            if layers and len(heard) == len(layers):
+                raise _EnoughHeard
+
+        handles = [
+            part.register_forward_hook(partial(hear, name or "output")) for name, part in self.network.named_modules()
+        ]
+        try:
+            self.network(images)
+        except _EnoughHeard:
+            pass
+        finally:
+            for handle in handles:
+                handle.remove()
+        return heard
+
+
+class _EnoughHeard(Exception):  # noqa: N818
+    """Ends a network's run behind the last layer that is wanted."""
+
+
+def heard_graph(network: nn.Module, example: Tensor) -> tuple[nn.Module, fx.Graph, dict[str, fx.Node]]:
+    """Return what tracing would of a network that cannot be traced: a module, its graph, and its nodes by name.
+
+    The graph has one node for all that the network does, and one for each layer that is heard.
+    """
+    root = nn.Module()
+    root.heard = Heard(network)
+    graph = fx.Graph()
+    everything = graph.call_module("heard", (graph.placeholder("images"),))
+    with torch.no_grad():
+        names = list(root.heard(example))
+    return root, graph, {name: graph.call_method("get", (everything, name)) for name in names}
+
+
+def is_traced_rightly(network: nn.Module, graph: fx.Graph, example: Tensor) -> bool:
+    """Whether a traced graph answers as its network does. One with hooks is not asked: they may do anything."""
+    if any(part._forward_hooks or part._forward_pre_hooks for part in network.modules()):
+        return False
+    try:
+        with torch.no_grad():
+            ours, theirs = (tree_leaves(call(example)) for call in (fx.GraphModule(network, graph), network))
+    except Exception:  # whatever it raises: it is not what the network does
+        return False
+    return len(ours) == len(theirs) and all(
+        torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
+        for a, b in zip(ours, theirs, strict=True)
+        if isinstance(a, Tensor) and isinstance(b, Tensor) and a.is_floating_point()
+    )
+
+
+def example_of(card: ModelCard, network: nn.Module) -> Tensor:
+    """Return an image that a network of one's own takes."""
+    rng = torch.Generator().manual_seed(0)
+    images = torch.rand(1, len(card.mean), card.min_side, card.min_side, generator=rng)
+    return images.to(device_of(network))
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Return where a network's tensors are; the CPU, if it has none."""
+    return next((tensor.device for tensor in chain(network.parameters(), network.buffers())), torch.device("cpu"))
+
+
+def _tried(network: nn.Module, name: str, channels: tuple[int, ...]) -> tuple[int, int, Any]:
+    """Find out by trying how many channels a network has, its smallest side, and what it answers."""
+    first = next((part.in_channels for part in network.modules() if isinstance(part, nn.Conv2d)), None)
+    refused: Exception | None = None
+    with undisturbed(gradients=False):
+        for count in sorted(channels, key=lambda count: count != first):
+            for side in SIDES:
+                try:
+                    return count, side, network(torch.full((1, count, side, side), 0.5, device=device_of(network)))
+                except Exception as error:  # a network's own, of any kind
+                    if is_out_of_memory(error):
+                        raise
+                    refused = refused or error
+    counts = " or ".join(map(str, channels))
+    raise UsageError(
+        f"{name} takes no image of {counts} channels, from {min(SIDES)} to {max(SIDES)} px on a side "
+        f"({_first_line(refused)}); one with other channels or inputs goes into a module that makes them of RGB"
+    )
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    for part in module.modules():
+        for values in (vars(part), part._parameters, part._buffers):
+            yield from (value for value in values.values() if isinstance(value, Tensor))
+
+
+def _detached(tensor: Tensor) -> Tensor:
+    if nn.parameter.is_lazy(tensor):
+        raise UsageError(
+            "a network with lazy layers has no weights before its first run; run it once, and give it then"
+        )
+    with undisturbed():
+        copied = tensor.detach().clone()
+        return nn.Parameter(copied, requires_grad=False) if isinstance(tensor, nn.Parameter) else copied
+
+
+def _first_tensor(answer: Any) -> Tensor | None:
+    """The first tensor of at least two dimensions in whatever a module answers."""
+    leaves = (
+        [answer] if isinstance(answer, Tensor) else tree_leaves(vars(answer) if hasattr(answer, "__dict__") else answer)
+    )
+    return next((t for t in leaves if isinstance(t, Tensor) and t.ndim >= 2 and t.is_floating_point()), None)
+
+
+def _first_line(error: Exception | None) -> str:
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__

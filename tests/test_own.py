@@ -1,0 +1,284 @@
+"""Networks and objectives of one's own, in whatever state and mode: read rightly, and left as they were."""
+
+import copy
+import functools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import nn
+
+import phosphene
+from phosphene.errors import SettingsError, UnknownNameError, UsageError
+from phosphene.networks import registry
+from phosphene.networks.inspect import untrained_network
+from phosphene.networks.own import checksum
+from phosphene.networks.registry import introduce
+from phosphene.recipe.terms import OWN
+from phosphene.setup.session import load_network
+
+SMALL = {"size": 48, "octaves": 1, "steps": 2, "jitter": 4}
+
+
+class Tiny(nn.Module):
+    """Batch norm, dropout and a head; `fork` makes its course depend on its input."""
+
+    def __init__(self, channels: int = 3, fork: bool = False) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.act = nn.ReLU(inplace=True)
+        self.drop = nn.Dropout(0.5)
+        self.second = nn.Conv2d(8, 6, 3, stride=2, padding=1)
+        self.head = nn.Linear(6, 5)
+        self.fork = fork
+
+    def forward(self, x):
+        x = self.drop(self.act(self.norm(self.first(x))))
+        if self.fork and x.sum() > 1e9:
+            x = x + 1
+        x = self.second(x)
+        return {"logits": self.head(x.mean((2, 3))), "map": x}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forgotten():
+    """What is introduced here is nobody else's."""
+    yield
+    registry._introduced.clear()
+    OWN.clear()
+
+
+@pytest.fixture
+def tiny():
+    torch.manual_seed(0)
+    return Tiny()
+
+
+def state_of(module):
+    return (
+        [part.training for part in module.modules()],
+        {name: (value.clone(), value.requires_grad, value.grad) for name, value in module.named_parameters()},
+        {name: value.clone() for name, value in module.named_buffers()},
+        [(len(part._forward_hooks), len(part._forward_pre_hooks)) for part in module.modules()],
+    )
+
+
+def assert_same_state(before, after):
+    assert before[0] == after[0]
+    assert before[3] == after[3]
+    for name, (value, wanted, grad) in before[1].items():
+        assert torch.equal(value, after[1][name][0])
+        assert (wanted, grad) == after[1][name][1:]
+    assert all(torch.equal(value, after[2][name]) for name, value in before[2].items())
+
+
+def gradient(module, image, layer, mean=0.0, std=1.0):
+    """The plain gradient of a layer's mean square, by a hook, without Phosphene."""
+    module, found = copy.deepcopy(module).float().eval(), {}
+    module.get_submodule(layer).register_forward_hook(lambda _, __, out: found.update(value=out))
+    pixels = image[None].clone().requires_grad_(True)
+    module((pixels - mean) / std)
+    return torch.autograd.grad(found["value"].square().mean(), pixels)[0][0]
+
+
+def ours(name, image, layer):
+    from phosphene.dreaming.gradient import whole_image_gradient
+    from phosphene.dreaming.objective import Energy, Scoring
+
+    network = load_network(phosphene.Recipe(model=name).eye)
+    (node,) = network.resolve(layer)
+    return whole_image_gradient(network.features([node]), Scoring((Energy(node),)))(image, (0, 0))[1]
+
+
+@pytest.mark.parametrize("fork", [False, True])
+def test_a_module_is_read_as_itself_and_left_as_it_was(tiny, photo, fork):
+    tiny.fork = fork
+    tiny.train().second.requires_grad_(False)
+    before = state_of(tiny)
+    image = photo(40, 33, torch.float32)
+    name = introduce(tiny, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+    mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in ((0.4, 0.5, 0.6), (0.2, 0.3, 0.4)))
+    expected = gradient(tiny, image, "second", mean, std)
+    found = ours(name, image, "second")
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+    assert untrained_network(name).is_heard is fork
+    phosphene.dream("sample:coffee", model=tiny, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), layers="second", **SMALL)
+    assert_same_state(before, state_of(tiny))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_channels_are_found_by_trying(channels):
+    torch.manual_seed(0)
+    module = Tiny(channels)
+    image = torch.rand(3, 40, 40)
+    seen = {1: (image * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0, keepdim=True), 3: image}.get(
+        channels, torch.cat([image, torch.ones(1, 40, 40)])
+    )
+    network = load_network(phosphene.Recipe(model=introduce(module)).eye)
+    (node,) = network.resolve("second")
+    expected = module.eval()(seen[None])["map"]
+    torch.testing.assert_close(network.features([node])(image[None])[node], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_with_thirteen_channels_is_one_sentence():
+    with pytest.raises(UsageError, match=r"takes no image of 3 or 1 or 4 channels.*goes into a module"):
+        introduce(Tiny(13))
+
+
+def test_half_precision_hooks_weight_norm_and_bound_inputs(photo):
+    image = photo(40, 40, torch.float32)
+    torch.manual_seed(0)
+    half = Tiny().half()
+    expected = gradient(half, image, "second")
+    torch.testing.assert_close(ours(introduce(half), image, "second"), expected, rtol=1e-4, atol=1e-6)
+    doubled = Tiny()
+    doubled.act.register_forward_hook(lambda _, __, out: 2 * out)
+    expected = gradient(doubled, image, "second")
+    torch.testing.assert_close(ours(introduce(doubled), image, "second"), expected, rtol=1e-4, atol=1e-6)
+    normed = Tiny()
+    with pytest.warns(FutureWarning):
+        nn.utils.weight_norm(normed.second)
+    phosphene.dream("sample:coffee", model=normed, layers="second", **SMALL)
+
+    class Asks(Tiny):
+        def forward(self, x, gain, shift=0.0):
+            return super().forward(gain * x + shift)
+
+    asks = Asks()
+    bound = functools.partial(asks, gain=3.0)
+    plain = Tiny()
+    plain.load_state_dict(asks.state_dict())
+    pixels = image[None].clone().requires_grad_(True)
+    value = plain.eval()(3 * pixels)["map"].square().mean()
+    expected = torch.autograd.grad(value, pixels)[0][0]
+    torch.testing.assert_close(ours(introduce(bound), image, "network.second"), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_module_that_raises_in_the_middle_leaves_nothing_behind(tiny):
+    class Raises(nn.Module):
+        def forward(self, x):
+            if x.shape[-1] == 48:
+                raise RuntimeError("in the middle")
+            return x
+
+    tiny.drop = Raises()
+    before = state_of(tiny)
+    with pytest.raises((UsageError, RuntimeError), match="in the middle"):
+        phosphene.dream("sample:coffee", model=tiny, layers="second", **{**SMALL, "size": 48, "jitter": 0})
+    assert_same_state(before, state_of(tiny))
+
+
+def test_a_network_that_cannot_be_traced_says_that_it_has_no_tiles(tiny):
+    tiny.fork = True
+    with pytest.raises(UsageError, match="cannot be traced, so it looks at whole images only"):
+        phosphene.dream("sample:coffee", model=tiny, layers="second", **SMALL, tile=32)
+
+
+def test_weights_that_change_are_another_network(tiny):
+    first = introduce(tiny)
+    assert introduce(tiny) == first == introduce(copy.deepcopy(tiny))
+    with torch.no_grad():
+        tiny.first.weight.add_(1)
+    assert introduce(tiny) != first
+    assert checksum(Tiny(fork=True)) != checksum(Tiny())
+
+
+def test_a_recipe_names_it_and_replays_with_it(tiny, tmp_path):
+    dream = phosphene.dream("sample:coffee", model=tiny, layers="second", **SMALL)
+    path = dream.save(tmp_path / "dream.png")
+    assert dream.recipe.model.startswith("own/Tiny-")
+    assert "test_own.Tiny" in dream.made.weights
+    again = phosphene.replay(path, model=copy.deepcopy(tiny))
+    assert torch.equal(again.image, dream.image)
+    registry._introduced.clear()
+    load_network.cache_clear()
+    with pytest.raises(UsageError, match=r"own/Tiny-.* is a network of somebody's own: give it again"):
+        phosphene.replay(path)
+
+
+def test_layers_compare_and_sweep_take_it(tiny, tmp_path):
+    assert phosphene.layers(tiny, size=(48, 48))["second"].shape == (1, 6, 24, 24)
+    swept = phosphene.sweep(
+        "sample:coffee", tmp_path / "sweep", vary={"layer": ["first", "second"]}, model=tiny, **SMALL
+    )
+    assert not swept.failures
+    compared = phosphene.compare(
+        "sample:coffee", tmp_path / "compare", models=[tiny, Tiny(1)], modes=["plain"], depths=0, seeds=1,
+        size=48, steps=2, octaves=1,
+    )  # fmt: skip
+    assert not compared.failures
+    assert len(compared.rows) == 2
+
+
+def test_it_is_imported_only_for_who_asks(tmp_path, monkeypatch):
+    (tmp_path / "nets.py").write_text("import torch\ndef tiny():\n    return torch.nn.Conv2d(3, 4, 3)\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="give it again"):
+        load_network(phosphene.Recipe(model="nets:tiny").eye)
+    assert phosphene.dream("sample:coffee", model="nets:tiny", **SMALL).recipe.model == "nets:tiny"
+    with pytest.raises(UsageError, match=r"'nets:tyni' could not be had \(AttributeError"):
+        introduce("nets:tyni")
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, lambda: torch.autocast("cpu")])
+def test_modes_of_the_caller_do_not_matter_and_poison_nothing(mode, tiny):
+    """ComfyUI runs its nodes in inference mode. A network that was loaded there stayed unfit for the whole process."""
+    expected = phosphene.dream("sample:coffee", **SMALL).image
+    load_network.cache_clear()
+    image = phosphene.job.read("sample:coffee", torch.Generator()).image
+    with mode():
+        inside = phosphene.dream(image.clone(), **SMALL).image
+    assert torch.equal(inside, expected)
+    assert torch.equal(phosphene.dream("sample:coffee", **SMALL).image, expected)
+    with mode():
+        phosphene.dream("sample:coffee", model=tiny, layers="second", **SMALL)
+
+
+def test_threads_dream_what_one_does(tiny):
+    load_network.cache_clear()
+    expected = [phosphene.dream("sample:coffee", seed=seed, **SMALL).image for seed in range(4)]
+    load_network.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda seed: phosphene.dream("sample:coffee", seed=seed, **SMALL).image, range(4)))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert threading.active_count() < 20
+
+
+def bright(a):
+    return a["second"][:, 2].mean((1, 2))
+
+
+def test_an_objective_of_ones_own_joins_the_algebra(tiny, tmp_path):
+    once = phosphene.dream("sample:coffee", model=tiny, layers=phosphene.channel("second", 2), score="mean", **SMALL)
+    own = phosphene.dream("sample:coffee", model=tiny, layers=bright, **SMALL)
+    torch.testing.assert_close(own.image, once.image, rtol=0, atol=1e-6)
+    both = phosphene.layer("first") * 0.5 + bright - phosphene.term(lambda a: a["act"].std(), name="spread")
+    assert both.settings == {"layers": ("first:0.5",), "classes": (), "terms": ("bright", "spread:-1")}
+    dream = phosphene.dream("sample:coffee", model=tiny, layers=both, **SMALL)
+    path = dream.save(tmp_path / "own.png")
+    assert torch.equal(phosphene.replay(path, model=tiny).image, dream.image)
+
+
+def test_objectives_that_will_not_do_are_one_sentence(tiny):
+    def dream(function, **settings):
+        return phosphene.dream("sample:coffee", model=tiny, layers=function, **SMALL, **settings)
+
+    with pytest.raises(SettingsError, match="'<lambda>' does not name an objective"):
+        dream(lambda a: a["second"].mean())
+    with pytest.raises(
+        UsageError, match=r"many, an objective of your own, gave \[1, 6, 24, 24\] for one image|many.*gave"
+    ):
+        dream(phosphene.term(lambda a: a["second"], name="many"))
+    with pytest.raises(UsageError, match="looks at no layer"):
+        dream(phosphene.term(lambda a: torch.ones(1), name="blind"))
+    with pytest.raises(UsageError, match="broken, an objective of your own, failed: ZeroDivisionError"):
+        dream(phosphene.term(lambda a: 1 / 0, name="broken"))
+    with pytest.raises(UnknownNameError, match=r"no layer of own/Tiny.* called 'secnd'; did you mean second"):
+        dream(phosphene.term(lambda a: a["secnd"].mean(), name="misspelt"))
+    phosphene.term(bright)
+    with pytest.raises(UnknownNameError, match="no term called 'brihgt'; did you mean bright"):
+        phosphene.dream("sample:coffee", model=tiny, terms=("brihgt",), **SMALL)
+    with pytest.raises(UsageError, match="bright sees whole activations, so no tile has its exact gradient"):
+        dream(bright, tile=32)
