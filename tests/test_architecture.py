@@ -22,7 +22,7 @@ LAYERS = [
     {"recipe"},
     {"dreaming"},
     {"recognise"},
-    {"setup"},
+    {"setup", "verbs"},
     {"disk", "cluster"},
     {"job"},
     {"api"},

@@ -45,13 +45,6 @@ def dreams(network, scoring, image, recipe, folder, mask=None):
     )
     surface = Surface(folder, recipe)
     tiling = tiling_of(network, scoring, recipe, recipe.tile)
-    kept, step = [], surface.step
-
-    def remembering(*arguments):
-        kept.append(step(*arguments))
-        return kept[-1]
-
-    object.__setattr__(surface, "step", remembering)
     disk = list(
         render(
             on_disk(folder, image),
@@ -59,10 +52,10 @@ def dreams(network, scoring, image, recipe, folder, mask=None):
             recipe,
             torch.Generator().manual_seed(1),
             mask=None if mask is None else on_disk(folder, mask, "mask"),
-            medium=surface.medium,
+            medium=surface,
         )
     )
-    return memory, disk, whole(kept[-1])
+    return memory, disk, whole(surface.newest)
 
 
 CASES = {
@@ -113,7 +106,7 @@ def test_nothing_is_read_whole(network, photo, tmp_path, monkeypatch, size):
         surface.gradient_fn(lambda: tiling, "cpu"),
         recipe,
         torch.Generator().manual_seed(1),
-        medium=surface.medium,
+        medium=surface,
     )
     assert len(list(steps)) == 2
     assert max(counts) <= most < size[0] * size[1]
@@ -179,6 +172,6 @@ def test_a_listener_sees_every_so_many_pixels(tmp_path, photo, monkeypatch):
     monkeypatch.setattr("phosphene.disk.surface.SHOWN", 40)
     size = (90, SEGMENT + 276)
     dream, photograph, recipe = photo(*size), photo(*size).flip(1), Recipe(colour="original")
-    shown = Surface(tmp_path, recipe).show(on_disk(tmp_path, dream, "dream"), on_disk(tmp_path, photograph), recipe)
+    shown = Surface(tmp_path, recipe).finish(on_disk(tmp_path, dream, "dream"), on_disk(tmp_path, photograph), recipe)
     expected = finish(dream.float(), photograph.float(), recipe)[:, ::32, ::32]
     assert torch.equal(shown, expected)

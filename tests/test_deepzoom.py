@@ -1,4 +1,4 @@
-"""Previews of huge pictures: a pyramid with its page in a real browser, and thumbnails."""
+"""A pyramid, with its page in a real browser."""
 
 import io
 import json
@@ -12,9 +12,8 @@ import torch
 from phosphene import imagefile
 from phosphene.cli import run as phosphene
 from phosphene.disk import deepzoom
-from phosphene.disk.plan import begin
-from phosphene.disk.run import run
 from phosphene.dreaming.resample import resize
+from phosphene.job import prepare, run
 from phosphene.recipe.provenance import from_toml
 from phosphene.recipe.settings import Recipe
 
@@ -25,7 +24,7 @@ RECIPE = Recipe(layers=("blocks.1.1",), octaves=1, steps=1, size="full", tile=10
 def pyramid(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pyramid")
     imagefile.write(folder / "in.png", resize(imagefile.read("sample:coffee").image, (700, 1100)))
-    run(begin(str(folder / "in.png"), RECIPE, folder / "out.dzi", device="cpu"))
+    run(prepare(str(folder / "in.png"), RECIPE, "cpu", output=folder / "out.dzi")).save()
     return folder
 
 
@@ -93,17 +92,3 @@ def test_the_page_in_a_browser(pyramid, page):
 
     page.keyboard.press("0")
     assert (shown(page) - resize(picture, (350, 550))).abs().mean() < 0.02
-
-
-@pytest.mark.parametrize("ending", [".tif", ".png"])
-def test_a_thumbnail(tmp_path, capsys, ending):
-    picture = imagefile.read("sample:coffee").image
-    imagefile.write(tmp_path / f"large{ending}", picture)
-    assert (
-        phosphene(["thumbnail", str(tmp_path / f"large{ending}"), "-o", str(tmp_path / "s.png"), "--size", "60"]) == 0
-    )
-    small = imagefile.read(tmp_path / "s.png").image
-    assert small.shape == (3, 40, 60)
-    assert (small - resize(picture, (40, 60))).abs().mean() < 0.02
-    assert phosphene(["thumbnail", str(tmp_path / "none.tif"), "-o", str(tmp_path / "t.png")]) == 1
-    assert "none.tif' could not be read" in capsys.readouterr().err

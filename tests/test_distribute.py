@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from phosphene import imagefile
-from phosphene.disk.plan import begin, reopen
-from phosphene.disk.run import run
 from phosphene.dreaming.resample import resize
 from phosphene.errors import StoreError, UsageError
+from phosphene.job import prepare, resume, run
 from phosphene.recipe.settings import Recipe
 
 pytest.importorskip("ray")
@@ -35,8 +34,12 @@ def photograph(tmp_path_factory):
 def alone(photograph, tmp_path_factory):
     """The picture that one process makes."""
     target = tmp_path_factory.mktemp("alone") / "out.tif"
-    run(begin(str(photograph), RECIPE, target, device="cpu"))
+    run(prepare(str(photograph), RECIPE, "cpu", "1B", output=target)).save()
     return target.read_bytes()
+
+
+def on_cluster(photograph, target):
+    return prepare(str(photograph), RECIPE, "cpu", cluster="local", output=target)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +59,7 @@ def workers():
 
 def test_a_cluster_makes_the_same_bytes(over, photograph, alone, tmp_path):
     target = tmp_path / "out.tif"
-    run(begin(str(photograph), RECIPE, target, device="cpu"), over=over)
+    run(on_cluster(photograph, target)).save()
     assert target.read_bytes() == alone
 
 
@@ -76,7 +79,7 @@ def test_workers_that_are_killed_cost_nothing_else(over, photograph, alone, tmp_
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        run(begin(str(photograph), RECIPE, target, device="cpu"), over=over)
+        run(on_cluster(photograph, target)).save()
     finally:
         done.set()
         killer.join()
@@ -87,12 +90,12 @@ def test_workers_that_are_killed_cost_nothing_else(over, photograph, alone, tmp_
 def test_an_error_in_a_worker_is_ours(over, photograph, tmp_path):
     stop = threading.Event()
     stop.set()
-    huge = begin(str(photograph), RECIPE, tmp_path / "out.tif", device="cpu")
-    run(huge, stop=stop)
-    chunk = next(path for path in (huge.folder / "photograph" / "c").rglob("*") if path.is_file())
+    job = on_cluster(photograph, tmp_path / "out.tif")
+    run(job, stop=stop)
+    chunk = next(path for path in (job.resumable / "photograph" / "c").rglob("*") if path.is_file())
     chunk.unlink()
     with pytest.raises(StoreError, match="misses a chunk"):
-        run(reopen(huge.folder), over=over)
+        run(resume(job.resumable, cluster="local"))
 
 
 @pytest.mark.parametrize("count", [0, 1, 20, 100])

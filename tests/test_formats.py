@@ -166,14 +166,14 @@ def dng(path):
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not a picture that can be read: give a PNG, JPEG"),
     ],
 )
-@pytest.mark.parametrize("way", [imagefile.read, imagefile.size_of, streaming.look])
+@pytest.mark.parametrize("way", [imagefile.read, imagefile.look, streaming.look])
 def test_what_is_no_picture_is_told(tmp_path, way, head, sentence):
     (tmp_path / "a.jpg").write_bytes(head + bytes(2000))
     with pytest.raises(ImageError, match=rf"a\.jpg' {sentence}" if sentence.startswith("is") else sentence):
         way(tmp_path / "a.jpg")
 
 
-@pytest.mark.parametrize("way", [imagefile.read, imagefile.size_of, streaming.look])
+@pytest.mark.parametrize("way", [imagefile.read, imagefile.look, streaming.look])
 def test_a_raw_file_is_not_its_thumbnail(tmp_path, way):
     dng(tmp_path / "a.dng")
     with pytest.raises(ImageError, match=r"a\.dng' is a camera's raw file: develop it into a TIFF or JPEG first"):
@@ -239,7 +239,7 @@ def test_flat_pictures_are_no_absurdity(tmp_path):
     flat = PIL.Image.new("RGB", (5000, 3000), (9, 99, 199))
     for kind in ("PNG", "JPEG", "WEBP", "AVIF"):
         save(tmp_path / "a", flat, format=kind)
-        assert imagefile.size_of(tmp_path / "a") == (3000, 5000)
+        assert imagefile.look(tmp_path / "a").size == (3000, 5000)
         streaming.look(tmp_path / "a")
     jxl(tmp_path / "a", np.asarray(flat))
     streaming.look(tmp_path / "a")
@@ -356,7 +356,7 @@ def test_memory_and_disk_give_one_answer(tmp_path, kind):
     assert torch.equal(image, photo.image)
     assert alpha is None if photo.alpha is None else torch.equal(alpha, photo.alpha)
     assert notes == photo.notes
-    assert photo.image.shape[1:] == imagefile.size_of(tmp_path / "a")
+    assert photo.image.shape[1:] == imagefile.look(tmp_path / "a").size
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 

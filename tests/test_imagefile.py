@@ -26,6 +26,7 @@ from PIL import ImageCms
 from phosphene import imagefile
 from phosphene.errors import ImageError, OutputExistsError, SettingsError, UnknownNameError
 
+WRITTEN = [ending for ending, kind in imagefile.FORMATS.items() if kind.whole is not None]
 RECIPE = 'title = "Träume, 夢, 🐕 & <b>"\r\nsteps = 20\n'
 RGB = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[10, 20, 30], [40, 50, 60], [70, 80, 90]]], np.uint8)
 
@@ -517,13 +518,13 @@ def test_16_bit_round_trip_is_exact(tmp_path_factory, ending, samples):
         assert np.array_equal(tifffile.imread(path), samples)
 
 
-@pytest.mark.parametrize("ending", imagefile.FORMATS)
+@pytest.mark.parametrize("ending", WRITTEN)
 def test_every_ending_holds_its_format(tmp_path, ending):
     image = torch.full((3, 20, 30), 0.3)
     image[0] = 0.8
     path = tmp_path / f"a{ending.upper()}"
     imagefile.write(path, image)
-    assert picture(path).format == imagefile.FORMATS[ending]
+    assert picture(path).format == imagefile.FORMATS[ending].name
     photo = imagefile.read(path)
     assert (photo.image - image).abs().max() < 0.02
     assert photo.notes == ()
@@ -539,7 +540,7 @@ def test_values_are_rounded_and_clamped(tmp_path, bits):
 
 @pytest.mark.parametrize("ending", [".png", ".webp", ".tif", ".avif"])
 def test_alpha_round_trip(tmp_path, ending):
-    if ending not in imagefile.FORMATS:
+    if ending not in WRITTEN:
         pytest.skip("this Pillow has no AVIF")
     alpha = torch.linspace(0.2, 1, 32).repeat(16, 1)
     imagefile.write(tmp_path / f"a{ending}", torch.full((3, 16, 32), 0.5), alpha=alpha)
@@ -563,14 +564,14 @@ def test_jpeg_keeps_full_colour_resolution(tmp_path):
     assert [component[1:3] for component in picture(tmp_path / "a.jpg").layer] == [(1, 1)] * 3
 
 
-@pytest.mark.parametrize("ending", imagefile.FORMATS)
+@pytest.mark.parametrize("ending", WRITTEN)
 def test_files_say_that_they_are_srgb(tmp_path, ending):
     imagefile.write(tmp_path / f"a{ending}", torch.zeros(3, 16, 16))
     info = picture(tmp_path / f"a{ending}").info
     assert info.get("srgb") == 0 or b"sRGB" in info["icc_profile"].replace(b"\0", b"")
 
 
-@pytest.mark.parametrize("ending", imagefile.FORMATS)
+@pytest.mark.parametrize("ending", WRITTEN)
 def test_same_picture_same_bytes(tmp_path, ending, monkeypatch):
     image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
     imagefile.write(tmp_path / f"a{ending}", image, recipe=RECIPE)
@@ -587,7 +588,7 @@ def test_encode_is_an_8_bit_png():
         assert np.array_equal(np.asarray(opened), RGB)
 
 
-@pytest.mark.parametrize("ending", imagefile.FORMATS)
+@pytest.mark.parametrize("ending", WRITTEN)
 def test_recipe_round_trip(tmp_path, ending):
     long = tomli_w.dumps({"note": "Ünï 夢 " * 2000, "steps": 20})
     assert len(long.encode()) > 20_000

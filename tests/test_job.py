@@ -8,11 +8,12 @@ import torch
 
 import phosphene
 from phosphene import imagefile
+from phosphene.dreaming.pyramid import fitted_size
 from phosphene.errors import SettingsError, UnknownNameError, UsageError
 from phosphene.job import differences, prepare, run
 from phosphene.recipe.provenance import from_toml
 from phosphene.recipe.settings import PRESETS, Recipe
-from phosphene.setup.session import describe_device, fitted_size, load_network
+from phosphene.setup.session import describe_device, load_network
 
 QUICK = Recipe(layers=("blocks.2.1",), octaves=2, steps=2, size=96)
 
@@ -78,11 +79,11 @@ def test_every_setting_changes_the_picture(name, coffee):
         assert before.shape != after.shape or not torch.allclose(before, after, atol=1e-4)
 
 
-def test_enlarge_is_asked_for(coffee):
-    assert fitted_size(coffee, QUICK.but(size=700)) == (400, 600)
-    assert fitted_size(coffee, QUICK.but(size=700, enlarge=True)) == (467, 700)
-    assert fitted_size(coffee, QUICK.but(size="full")) == (400, 600)
-    assert fitted_size(coffee, QUICK.but(size=300)) == (200, 300)
+def test_enlarge_is_asked_for():
+    assert fitted_size((400, 600), QUICK.but(size=700)) == (400, 600)
+    assert fitted_size((400, 600), QUICK.but(size=700, enlarge=True)) == (467, 700)
+    assert fitted_size((400, 600), QUICK.but(size="full")) == (400, 600)
+    assert fitted_size((400, 600), QUICK.but(size=300)) == (200, 300)
 
 
 def test_the_walk_over_settings_is_complete():

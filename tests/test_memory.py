@@ -23,13 +23,11 @@ from phosphene.setup.memory import (
     fitting_tile,
     gradient_bytes,
     halving_gradient,
-    image_bytes,
     most_bytes,
     parse_bytes,
     spell_bytes,
     tile_bytes,
 )
-from phosphene.setup.preflight import plan_step
 from phosphene.setup.session import load_network
 
 
@@ -71,18 +69,6 @@ def test_the_largest_tile_that_fits(bound):
     assert fitting_tile(bind, size, needed[256]) == 256
     with pytest.raises(UsageError, match=rf"a tile of {SIDES[-1]} px with its halo needs .* MB; allow more --memory"):
         fitting_tile(bind, size, 10_000)
-
-
-def test_the_plan(bound):
-    network, scoring = bound
-    assert plan_step(network, scoring, Recipe(), (600, 400), 10**9).tile == "none"
-    tiled = plan_step(network, scoring, Recipe(), (2400, 1600), 10**9)
-    assert isinstance(tiled.tile, int)
-    assert 0 < tiled.needed <= tiled.allowed
-    assert f"tiles of {tiled.tile} px" in tiled.notes[0]
-    asked = plan_step(network, scoring, Recipe(tile="none"), (2400, 1600), 10**9)
-    assert asked.tile == "none"
-    assert "are allowed" in asked.notes[0]
 
 
 @pytest.fixture
@@ -268,5 +254,5 @@ def test_no_step_of_our_networks_takes_more_than_the_most(card):
     for nodes in ((network.logits,), *((node,) for node in suggested), suggested, tuple(network.nodes)):
         scoring = Scoring(tuple(Energy(node) for node in nodes))
         for side in (192, 1024):
-            needed = image_bytes((side, side)) + gradient_bytes(network.features(nodes), scoring, (side, side))
+            needed = gradient_bytes(network.features(nodes), scoring, (side, side))
             assert needed < most_bytes((side, side), len(nodes))

@@ -26,7 +26,7 @@ BYTES = os.fsdecode(b"caf\xe9.png")
     ],
 )
 def test_what_cannot_be_a_name(name, sentence):
-    for look in (check_name, imagefile.read, imagefile.read_recipe, imagefile.checksum, imagefile.size_of):
+    for look in (check_name, imagefile.read, imagefile.read_recipe, imagefile.checksum, imagefile.look):
         with pytest.raises(UsageError, match=sentence):
             look(name)
     with pytest.raises(UsageError, match=sentence.partition("'-'")[2] or sentence):

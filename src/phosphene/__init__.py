@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from phosphene.api import dream as dream
     from phosphene.api import layers as layers
     from phosphene.api import replay as replay
+    from phosphene.api import resume as resume
     from phosphene.errors import PhospheneError as PhospheneError
     from phosphene.film.api import animate as animate
     from phosphene.film.api import frames as frames
     from phosphene.film.api import zoom as zoom
     from phosphene.film.frames import Frame as Frame
-    from phosphene.job import Dream as Dream
     from phosphene.networks.card import ModelCard as ModelCard
     from phosphene.networks.cards import register as register
     from phosphene.recipe.settings import Recipe as Recipe
@@ -32,12 +32,14 @@ if TYPE_CHECKING:
     from phosphene.studies.api import compare as compare
     from phosphene.studies.api import sweep as sweep
     from phosphene.types import Step as Step
+    from phosphene.verbs import Dream as Dream
 
 _HOMES = {
     "dream": "api",
     "layers": "api",
     "replay": "api",
-    "Dream": "job",
+    "resume": "api",
+    "Dream": "verbs",
     "PhospheneError": "errors",
     "animate": "film.api",
     "frames": "film.api",

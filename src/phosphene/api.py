@@ -3,11 +3,11 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from phosphene import imagefile
+from phosphene import imagefile, job
 from phosphene.errors import SettingsError
-from phosphene.job import Dream, Source, prepare, run
+from phosphene.job import Source, prepare, run
 from phosphene.modes import undisturbed
 from phosphene.networks.inspect import untrained_network
 from phosphene.networks.layers import Layer, describe
@@ -16,6 +16,7 @@ from phosphene.recipe.provenance import from_toml
 from phosphene.recipe.spelling import choose
 from phosphene.recipe.terms import Objective, OwnFunction, term
 from phosphene.types import Step
+from phosphene.verbs import Dream
 
 Model = Any
 """A model's name, or a `torch.nn.Module` that takes images [batch, channels, height, width]."""
@@ -34,9 +35,14 @@ def dream(
     on_step: Callable[[Step], None] | None = None,
     stop: threading.Event | None = None,
     device: str = "auto",
+    memory: str | None = None,
+    cluster: str | None = None,
+    output: str | Path | None = None,
+    bits: Literal[8, 16] = 8,
+    overwrite: bool = False,
     **settings: Any,
 ) -> Dream:
-    """Dream a photograph.
+    """Dream a photograph of any size.
 
     `image` is a path, `sample:NAME`, `noise:HEIGHTxWIDTH`, a float tensor [3, height, width] in 0..1, or anything that
     NumPy takes for a picture [height, width, 3]. `layers` is what to raise, as on the command line ("mixed3:0.5") or
@@ -47,13 +53,21 @@ def dream(
     number for each of its channels: one is the luma, three are RGB, a fourth is opaque. Without them it sees pixels in
     0..1. It is copied as it is now, and never changed. It does not matter in which of torch's modes this is called.
 
-    Raises `PhospheneError`: `UsageError` for what cannot be done as asked, `ImageError`, `WeightsError`.
+    What does not fit into `memory` (what the process may take, as "2GB"; else a safe share of what is free) goes by way
+    of the disk, or on a Ray `cluster` (its address, or "local"); `save` and `look` of the dream do not load it.
+    `output` is where `save` writes it without being told, in so many `bits` a channel; the folder of a dream by way of
+    the disk is beside it, and `resume` goes on from there.
+
+    Raises `PhospheneError`: `UsageError` for what cannot be done as asked, `ImageError`, `WeightsError`, `StoreError`.
     """
     if model is not None:
         settings["model"] = introduce(model, mean, std)
     elif mean or std:
         raise SettingsError("mean and std are for a module of your own: give it as model")
-    return run(prepare(image, choose(settings | spelt(layers), look, preset), device), on_step, stop)
+    recipe = choose(settings | spelt(layers), look, preset)
+    return run(
+        prepare(image, recipe, device, memory, cluster, output=output, bits=bits, overwrite=overwrite), on_step, stop
+    )
 
 
 @undisturbed()
@@ -100,3 +114,18 @@ def spelt(layers: Objective | OwnFunction | Sequence[str] | str | None) -> dict[
     if callable(layers):
         return term(layers).settings
     return {"layers": (layers,) if isinstance(layers, str) else tuple(layers)}
+
+
+@undisturbed()
+def resume(
+    folder: str | Path,
+    *,
+    cluster: str | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Dream:
+    """Go on with a dream by way of the disk that was interrupted; `folder` is OUTPUT.phosphene, beside its output.
+
+    It ends as if nothing had happened; `save` writes it to that output.
+    """
+    return run(job.resume(folder, cluster), on_step, stop)

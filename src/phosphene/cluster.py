@@ -1,4 +1,4 @@
-"""Strips and tiles over a Ray cluster: a `map` whose function is applied by actors. No dream mathematics.
+"""A Ray cluster: joining one, and a `map` over its actors, for strips and tiles. No dream mathematics.
 
 The store is on storage that all machines share, and the actors read and write it; only numbers come back. An actor
 keeps the network that its first tile has loaded. One that dies is started again, and does once more what it had in
@@ -15,6 +15,7 @@ import torch
 
 from phosphene.errors import UsageError
 from phosphene.malloc import keep_freed
+from phosphene.types import Map
 
 STORE_BYTES = 100_000_000
 """Ray's own shared memory on this machine; no pixel goes through it."""
@@ -22,8 +23,6 @@ STORE_BYTES = 100_000_000
 PORTIONS = 16
 """Portions for each worker of what is mapped at a time, if it is so much: each costs the driver a few milliseconds at
 most, and what a worker holds when it dies is lost."""
-
-Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 @contextmanager
@@ -33,8 +32,7 @@ def cluster_map(address: str, device: str, workers: int | None = None) -> Iterat
     There are as many workers as the cluster has processors, or GPUs where `device` is one; each computes with one
     thread. Results come in order. `UsageError` where there is no cluster at `address`, or no Ray.
     """
-    ray = _connected(address)
-    try:
+    with joined(address, STORE_BYTES) as ray:
         gpus = 1 if device.startswith("cuda") else 0
         count = workers or int(ray.cluster_resources().get("GPU" if gpus else "CPU", 1))
         hired = ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=1, num_gpus=gpus)(Worker)
@@ -49,8 +47,28 @@ def cluster_map(address: str, device: str, workers: int | None = None) -> Iterat
                 raise error.cause from None
 
         yield over
+
+
+@contextmanager
+def joined(address: str, store: int | None = None) -> Iterator[Any]:
+    """Within, this process belongs to the cluster at `address`; gives Ray. One that it belongs to already is kept.
+
+    `local` starts a cluster on this machine, whose shared memory has `store` bytes, or as many as Ray takes.
+    `UsageError` where there is no cluster at `address`, or no Ray.
+    """
+    ray = _ray()
+    ours = not ray.is_initialized()
+    if ours:
+        start = {"object_store_memory": store, "include_dashboard": False} if address == "local" else {}
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **start)
+        except Exception as error:  # Ray raises whatever its many parts do
+            raise UsageError(f"there is no Ray cluster at {address!r}: {error}") from error
+    try:
+        yield ray
     finally:
-        ray.shutdown()
+        if ours:
+            ray.shutdown()
 
 
 class Worker:
@@ -72,7 +90,7 @@ def portions(items: Iterable[Any], workers: int) -> list[list[Any]]:
     return [items[first : first + each] for first in range(0, len(items), each)]
 
 
-def _connected(address: str) -> Any:
+def _ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
@@ -80,11 +98,4 @@ def _connected(address: str) -> Any:
         import ray.util
     except ImportError:
         raise UsageError("a cluster needs Ray: pip install 'phosphene[cluster]'") from None
-    start: dict[str, Any] = {}
-    if address == "local":
-        start = {"object_store_memory": STORE_BYTES, "include_dashboard": False}
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **start)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UsageError(f"there is no Ray cluster at {address!r}: {error}") from error
     return ray

@@ -1,9 +1,15 @@
-"""A recipe and a photograph in, a dream out. The command line, the studio and scripts all go through here."""
+"""A recipe and a photograph in, a dream out, of any size. The command line, the studio and scripts go through here.
+
+`prepare` decides by one rule whether a dream's pictures are in memory or on disk, and gives a `Job`; `run` runs it.
+"""
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,167 +17,324 @@ import numpy as np
 import torch
 
 from phosphene import imagefile
-from phosphene.dreaming.pyramid import octave_sizes
+from phosphene.dreaming.pyramid import fit_within, fitted_size, octave_sizes
 from phosphene.dreaming.render import render
 from phosphene.dreaming.resample import resize
 from phosphene.errors import UsageError
-from phosphene.imagefile import Photo
-from phosphene.recipe import provenance as record
+from phosphene.imagefile import Photo, streaming
+from phosphene.imagefile.formats import endings, format_of
+from phosphene.networks.network import Network
+from phosphene.recipe import provenance
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe
-from phosphene.setup.builders import bind, with_default_layer
-from phosphene.setup.memory import budget
-from phosphene.setup.preflight import Plan, patient_gradient_fn, plan_step
-from phosphene.setup.session import (
-    choose_device,
-    describe_device,
-    fitted_size,
-    load_network,
-    needs_top,
-    seen_guide,
-    versions,
-)
-from phosphene.types import GradientFn, Image, Plane, Step
+from phosphene.setup.memory import budget, image_bytes, spell_bytes
+from phosphene.setup.preflight import Forecast, Way, complete, patient_gradient_fn
+from phosphene.setup.session import choose_device, describe_device, load_network, needs_top, seen_guide, versions
+from phosphene.types import GradientFn, Image, Map, Plane, Size, Step, Trace
+from phosphene.verbs import LOOKED_AT, Dream, Job
 
 Source = Any
 """A path, `sample:NAME`, `noise:HEIGHTxWIDTH`, a `Photo`, an `Image`, or anything that NumPy takes for a picture."""
 
 
 @dataclass(frozen=True)
-class Trace:
-    """Step events without their pictures, one row a step: octave, step, score, seconds."""
+class MemoryDream(Dream):
+    """A dream in memory: its pixels [3, height, width], the photograph's, and the photograph's alpha."""
 
-    rows: list[tuple[int, int, float, float]] = field(default_factory=list)
-    columns = ("octave", "step", "score", "seconds")
-
-    def add(self, step: Step) -> None:
-        """Note a step."""
-        self.rows.append((step.octave, step.step, step.score, step.seconds))
+    pixels: Image
+    before: Image
+    alpha: Plane | None
+    output: Path | None = None
+    bits: Literal[8, 16] = 8
 
     @property
-    def scores(self) -> list[float]:
-        """The score before each step."""
-        return [row[2] for row in self.rows]
+    def image(self) -> Image:
+        """The picture."""
+        return self.pixels
+
+    @property
+    def photograph(self) -> Image:
+        """The photograph at the dream's size."""
+        return self.before
+
+    def look(self, side: int = LOOKED_AT) -> Image:
+        """Return the picture within `side` px."""
+        return resize(self.image, fit_within(self.made.size, side))
+
+    def save(
+        self, path: str | Path | None = None, *, bits: Literal[8, 16] | None = None, overwrite: bool = False
+    ) -> Path:
+        """Write the picture, in the format of its file's ending, with the recipe inside; whole or not at all.
+
+        Without a path, it is written where it was prepared to be.
+        """
+        target, bits = imagefile.output_of(path, self.output), bits or self.bits
+        imagefile.check_output(target, overwrite or path is None, bits=bits, size=self.made.size)
+        text = provenance.to_toml(self.recipe, self.made)
+        imagefile.write(target, self.image, alpha=self.alpha, recipe=text, bits=bits)
+        return target
 
 
 @dataclass(frozen=True)
-class Dream:
-    """A dreamed photograph: pixels, the recipe that makes it again, and how the score rose."""
+class MemoryJob(Job):
+    """A dream in memory, ready to run: of the whole image at once, or in tiles."""
 
     image: Image
-    photograph: Image
-    alpha: Plane | None
-    recipe: Recipe
-    made: Made
-    trace: Trace
-
-    def save(self, path: str | Path, *, bits: Literal[8, 16] = 8, overwrite: bool = False) -> Path:
-        """Write the picture, in the format of its file's ending, with the recipe inside."""
-        path = Path(path)
-        imagefile.check_output(path, overwrite, bits=bits, size=self.made.size)
-        text = record.to_toml(self.recipe, self.made)
-        imagefile.write(path, self.image, alpha=self.alpha, recipe=text, bits=bits)
-        return path
-
-    def _repr_png_(self) -> bytes:
-        return imagefile.encode(self.image)
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that a dream needs, ready to run."""
-
-    recipe: Recipe
-    made: Made
-    photo: Photo
-    image: Image
-    alpha: Plane | None
-    mask: Plane | None
     gradient_of: GradientFn
     rng: torch.Generator
-    min_side: int
-    plan: Plan
+    alpha: Plane | None = None
+    mask: Plane | None = None
+    min_side: int = 1
+    output: Path | None = None
+    bits: Literal[8, 16] = 8
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """What there is to know before it runs, a sentence each."""
-        size, wanted = self.made.size, self.recipe.octaves
-        left = len(octave_sizes(size, wanted, self.recipe.octave_scale, self.min_side))
-        if left == wanted:
-            return self.plan.notes
-        return (
-            *self.plan.notes,
-            f"{self.recipe.model} sees nothing below {self.min_side} px, "
-            f"so {left} of {wanted} octaves of this {size[0]} x {size[1]} picture are dreamed",
-        )
+    def resumable(self) -> None:
+        """A dream in memory is lost when it is interrupted."""
 
-    def steps(self) -> Iterator[Step]:
+    def begun(self) -> Trace:
+        """Return an empty trace."""
+        return Trace()
+
+    def steps(self) -> Generator[Step]:
         """Dream, step by step."""
         return render(self.image, self.gradient_of, self.recipe, self.rng, mask=self.mask, min_side=self.min_side)
 
+    def dreamed(self, image: Image | None, trace: Trace, unfinished: str | None = None) -> MemoryDream:
+        """Return the last image as the dream, at the full size; `unfinished` says where it was stopped."""
+        return MemoryDream(
+            pixels=resize(self.image if image is None else image, self.made.size).clamp(0, 1).cpu(),
+            before=self.image.cpu(),
+            alpha=self.alpha,
+            recipe=self.recipe,
+            made=self.made.model_copy(update={"unfinished": unfinished}),
+            trace=trace,
+            output=self.output,
+            bits=self.bits,
+        )
 
-def prepare(source: Source, recipe: Recipe, device: str = "auto", memory: str | None = None) -> Job:
+
+def prepare(
+    source: Source,
+    recipe: Recipe,
+    device: str = "auto",
+    memory: str | None = None,
+    cluster: str | None = None,
+    *,
+    output: str | Path | None = None,
+    bits: Literal[8, 16] = 8,
+    overwrite: bool = False,
+) -> Job:
     """Read the photograph, load the network and bind the two. All that can be wrong is found here.
 
-    `memory` is what the process may take, as in `2GB`; without it, a safe share of what is free.
+    The dream is of the whole image in memory if that fits into `memory` (what the process may take, as in `2GB`; or
+    else a safe share of what is free), in tiles if those do, and by way of the disk if not, or on a `cluster` (the
+    address of a Ray cluster, or `local`). What is on disk lies in a folder beside `output`, from which `resume` goes
+    on, or without an output in one for temporary files.
     """
-    where = choose_device(device)
-    rng = torch.Generator().manual_seed(recipe.seed)
-    photo = read(source, rng)
-    network = load_network(recipe.eye, recipe.seed, str(where), needs_top(recipe))
-    recipe = with_default_layer(recipe, network)
-    size = fitted_size(photo.image, recipe)
-    mask = imagefile.read(recipe.mask) if recipe.mask is not None else None
-    scoring = bind(recipe, network, seen_guide(recipe, where))
-    plan = plan_step(network, scoring, recipe, size, budget(memory, where))
-    recipe = recipe.but(tile=plan.tile)
-    return Job(
-        recipe=recipe,
-        made=Made(
-            source=photo.source,
-            source_sha256=photo.sha256,
-            source_size=(photo.image.shape[1], photo.image.shape[2]),
-            size=size,
-            weights=network.weights,
-            guide_sha256=imagefile.checksum(recipe.guide) if recipe.guide else None,
-            mask_sha256=mask.sha256 if mask else None,
-            device=describe_device(where),
-            versions=versions(),
-        ),
-        photo=photo,
-        image=resize(photo.image, size).to(where),
-        alpha=None if photo.alpha is None else resize(photo.alpha[None], size)[0],
-        mask=imagefile.as_mask(mask, size).to(where) if mask else None,
-        gradient_of=patient_gradient_fn(network, scoring, recipe, size),
-        rng=rng,
-        plan=plan,
-        min_side=network.card.min_side,
-    )
+    found = _find(source, recipe, device)
+    output = None if output is None else Path(output)
+    if output is not None:
+        imagefile.check_output(output, overwrite, bits=bits, size=found.size)
+    network = load_network(recipe.eye, recipe.seed, str(found.device), needs_top(recipe))
+    allowed = budget(memory, found.device)
+    ways = _ways(found, recipe, network, allowed, cluster, output)
+    forecast = complete(recipe, network, seen_guide(recipe, found.device), found.size, ways, allowed)
+    if forecast.way == "disk":
+        return _on_disk(found, network, forecast, cluster, output, bits)
+    return _in_memory(found, network, forecast, output, bits)
+
+
+def in_memory(source: Source, recipe: Recipe, device: str = "auto", memory: str | None = None) -> MemoryJob:
+    """Prepare a dream whose pictures are in memory, for who wants more of it than a `Job` does."""
+    found = _find(source, recipe, device)
+    network = load_network(recipe.eye, recipe.seed, str(found.device), needs_top(recipe))
+    ways: dict[Way, int] = {"memory": image_bytes(found.size)}
+    allowed = budget(memory, found.device)
+    forecast = complete(recipe, network, seen_guide(recipe, found.device), found.size, ways, allowed)
+    return _in_memory(found, network, forecast)
+
+
+def resume(folder: str | Path, cluster: str | None = None) -> Job:
+    """Go on with a dream by way of the disk that was interrupted, from its last whole step.
+
+    It ends as if nothing had happened. Raises `UsageError` where there is none in `folder`, and `StoreError` where what
+    it was made from has changed.
+    """
+    from phosphene.disk import journal
+    from phosphene.disk.plan import Scratch, is_file, reopen
+    from phosphene.disk.run import DiskJob
+
+    folder = Path(folder)
+    plan, entry = reopen(folder), journal.last(folder)
+    rng, photo = torch.Generator().manual_seed(plan.recipe.seed), None
+    if entry is None and not is_file(plan.made.source):
+        photo = read(plan.made.source, rng)
+    where = f"octave {entry.octave}, step {entry.step}" if entry else "the beginning"
+    notes = (f"going on from {where}",)
+    return DiskJob(plan.recipe, plan.made, notes, plan, Scratch(folder), rng, photo, _workers(cluster, plan.device))
 
 
 def run(job: Job, on_step: Callable[[Step], None] | None = None, stop: threading.Event | None = None) -> Dream:
     """Run a job to its end, or until `stop` is set; `on_step` hears of each step."""
-    trace, image, unfinished = Trace(), job.image, None
-    for step in job.steps():
-        trace.add(step)
-        image = step.image
-        if on_step is not None:
-            on_step(step)
-        if stop is not None and stop.is_set() and not step.is_last:
-            unfinished = f"stopped after step {step.step} of {step.steps} in octave {step.octave} of {step.octaves}"
-            break
-    return dreamed(job, image, trace, unfinished)
+    trace, image, unfinished = job.begun(), None, None
+    with closing(job.steps()) as steps:
+        for step in steps:
+            trace.add(step)
+            image = step.image
+            if on_step is not None:
+                on_step(step)
+            if stop is not None and stop.is_set() and not step.is_last:
+                unfinished = f"stopped after step {step.step} of {step.steps} in octave {step.octave} of {step.octaves}"
+                break
+    return job.dreamed(image, trace, unfinished)
 
 
-def dreamed(job: Job, image: Image, trace: Trace, unfinished: str | None = None) -> Dream:
-    """Return a job's last image as its dream, at the full size; `unfinished` says where it was stopped."""
-    return Dream(
-        image=resize(image, job.made.size).clamp(0, 1).cpu(),
-        photograph=job.image.cpu(),
-        alpha=job.alpha,
-        recipe=job.recipe,
-        made=job.made.model_copy(update={"unfinished": unfinished}),
-        trace=trace,
+@dataclass(frozen=True)
+class _Found:
+    """A source, of which a file is not decoded yet, the bytes that it takes to read it, and the size of its dream."""
+
+    source: str
+    photo: Photo | None
+    source_size: Size
+    reading: int
+    size: Size
+    device: torch.device
+    rng: torch.Generator
+
+
+def _find(source: Source, recipe: Recipe, device: str) -> _Found:
+    where, rng = choose_device(device), torch.Generator().manual_seed(recipe.seed)
+    if isinstance(source, str | Path) and not str(source).startswith("noise:"):
+        shape, photo = imagefile.look(source), None
+        name, size, reading = str(source), shape.size, imagefile.reading_bytes(shape)
+    else:
+        photo = read(source, rng)
+        name, size, reading = photo.source, photo.size, 0
+    return _Found(name, photo, size, reading, fitted_size(size, recipe), where, rng)
+
+
+def _ways(
+    found: _Found, recipe: Recipe, network: Network, allowed: int, cluster: str | None, output: Path | None
+) -> Mapping[Way, int]:
+    """Return the ways that are open to a dream, and the bytes that its pictures take in each."""
+    from phosphene.disk.plan import strip_bytes
+
+    barred = {"memory": _bars_memory(found, allowed, cluster, output), "disk": _bars_disk(recipe, network, output)}
+    if all(barred.values()):
+        raise UsageError(f"{barred['memory']}, and {barred['disk']}")
+    pictures: dict[Way, int] = {"memory": image_bytes(found.size), "disk": strip_bytes(found.size[1])}
+    return {way: needed for way, needed in pictures.items() if not barred[way]}
+
+
+def _bars_memory(found: _Found, allowed: int, cluster: str | None, output: Path | None) -> str | None:
+    """Say why a dream has to go by way of the disk, if it has."""
+    if cluster is not None:
+        return "a cluster dreams by way of the disk"
+    if output is not None and format_of(output).whole is None:
+        return f"{output.name!r} is written by way of the disk"
+    given = f"{found.source_size[1]} x {found.source_size[0]} px"
+    if found.photo is None and found.source_size[0] * found.source_size[1] > imagefile.MAX_PIXELS:
+        return f"a photograph of {given} is too large to be read into memory"
+    if found.device.type == "cpu" and found.reading > max(allowed, 0):
+        free = spell_bytes(allowed)
+        return f"a photograph of {given} takes about {spell_bytes(found.reading)} to read, and {free} are allowed"
+    return None
+
+
+def _bars_disk(recipe: Recipe, network: Network, output: Path | None) -> str | None:
+    """Say why a dream cannot go by way of the disk, if it cannot."""
+    if recipe.tile == "none":
+        return "by way of the disk it is dreamed in tiles: leave --tile none out"
+    if network.is_heard:
+        return f"{network.card.name} cannot be traced, so it has no tiles and no way by the disk"
+    if output is not None and format_of(output).strips is None:
+        return f"{output.name!r} cannot be written in strips: its ending must be one of {endings(strips=True)}"
+    if find_spec("zarr") is None or find_spec("pyvips") is None:
+        return "for the way of the disk there are libraries missing: pip install 'phosphene[disk]'"
+    return None
+
+
+def _in_memory(
+    found: _Found, network: Network, forecast: Forecast, output: Path | None = None, bits: Literal[8, 16] = 8
+) -> MemoryJob:
+    recipe, size = forecast.recipe, found.size
+    photo = found.photo or imagefile.read(found.source)
+    mask = imagefile.read(recipe.mask) if recipe.mask is not None else None
+    made = _made(found, photo.sha256, recipe, network)
+    return MemoryJob(
+        recipe=recipe,
+        made=made,
+        image=resize(photo.image, size).to(found.device),
+        gradient_of=patient_gradient_fn(network, forecast.scoring, recipe, size),
+        rng=found.rng,
+        alpha=None if photo.alpha is None else resize(photo.alpha[None], size)[0],
+        mask=imagefile.as_mask(mask, size).to(found.device) if mask else None,
+        min_side=network.card.min_side,
+        notes=(*photo.notes, *forecast.notes, *_octave_notes(recipe, size, network.card.min_side)),
+        output=output,
+        bits=bits,
+    )
+
+
+def _on_disk(
+    found: _Found,
+    network: Network,
+    forecast: Forecast,
+    cluster: str | None,
+    output: Path | None,
+    bits: Literal[8, 16],
+) -> Job:
+    from phosphene.disk.plan import Plan, begin, disk_bytes
+    from phosphene.disk.run import DiskJob
+
+    recipe, device = forecast.recipe, str(found.device)
+    photo = found.photo or streaming.look(found.source, max(forecast.allowed, 0))
+    plan = Plan(
+        recipe=recipe,
+        made=_made(found, photo.sha256, recipe, network),
+        output=None if output is None else str(output),
+        bits=bits,
+        device=device,
+    )
+    scratch = begin(plan)
+    way = (
+        f"streamed by way of {scratch.path}: up to {spell_bytes(disk_bytes(recipe, found.source_size, found.size))} on "
+        f"disk, and about {spell_bytes(forecast.needed)} of memory for a tile of {recipe.tile} px"
+    )
+    notes = (way, *_octave_notes(recipe, found.size, network.card.min_side))
+    return DiskJob(recipe, plan.made, notes, plan, scratch, found.rng, found.photo, _workers(cluster, device))
+
+
+def _workers(cluster: str | None, device: str) -> Callable[[], AbstractContextManager[Map]]:
+    if cluster is None:
+        return lambda: nullcontext(map)
+    from phosphene.cluster import cluster_map
+
+    return partial(cluster_map, cluster, device)
+
+
+def _made(found: _Found, sha256: str, recipe: Recipe, network: Network) -> Made:
+    return Made(
+        source=found.source,
+        source_sha256=sha256,
+        source_size=found.source_size,
+        size=found.size,
+        weights=network.weights,
+        guide_sha256=imagefile.checksum(recipe.guide) if recipe.guide else None,
+        mask_sha256=imagefile.checksum(recipe.mask) if recipe.mask else None,
+        device=describe_device(found.device),
+        versions=versions(),
+    )
+
+
+def _octave_notes(recipe: Recipe, size: Size, min_side: int) -> tuple[str, ...]:
+    left = len(octave_sizes(size, recipe.octaves, recipe.octave_scale, min_side))
+    if left == recipe.octaves:
+        return ()
+    return (
+        f"{recipe.model} sees nothing below {min_side} px, so {left} of {recipe.octaves} octaves of this "
+        f"{size[1]} x {size[0]} px picture are dreamed",
     )
 
 

@@ -3,9 +3,9 @@
 Pixels are float32 in 0..1, sRGB, `[3, height, width]`; height comes before width everywhere.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -23,6 +23,10 @@ Size = tuple[int, int]
 
 Shift = tuple[int, int]
 """Rows down, columns right, in pixels; the image is rolled by it, so it wraps around."""
+
+
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""As Python's own `map`, with one iterable: results come in order."""
 
 
 @runtime_checkable
@@ -75,3 +79,20 @@ class Step:
     def is_last(self) -> bool:
         """Whether the dream ends with this step."""
         return self.octave == self.octaves and self.step == self.steps
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Step events without their pictures, one row a step: octave, step, score, seconds."""
+
+    columns: ClassVar = ("octave", "step", "score", "seconds")
+    rows: list[tuple[int, int, float, float]] = field(default_factory=list)
+
+    def add(self, step: Step) -> None:
+        """Note a step."""
+        self.rows.append((step.octave, step.step, step.score, step.seconds))
+
+    @property
+    def scores(self) -> list[float]:
+        """The score before each step."""
+        return [row[2] for row in self.rows]

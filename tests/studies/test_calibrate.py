@@ -5,11 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from phosphene.imagefile import Photo
-from phosphene.job import Job
+from phosphene.job import MemoryJob
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe
-from phosphene.setup.preflight import Plan
 from phosphene.studies.run.calibrate import TOLERANCE, calibrated, next_step_size
 
 RECIPE = Recipe(octaves=1, steps=4, step_size=0.01, norm="mean_abs", jitter=0, layers=("any",))
@@ -18,9 +16,8 @@ RECIPE = Recipe(octaves=1, steps=4, step_size=0.01, norm="mean_abs", jitter=0, l
 def job(gradient_of):
     image = torch.full((3, 8, 8), 0.5)
     made = Made(source="array", source_sha256="", source_size=(8, 8), size=(8, 8), weights="", device="", versions={})
-    photo = Photo(image, None, "array", "", ())
     rng = torch.Generator().manual_seed(0)
-    return Job(RECIPE, made, photo, image, None, None, gradient_of, rng, 1, Plan("none", 0, 0))
+    return MemoryJob(RECIPE, made, (), image, gradient_of, rng)
 
 
 def consume(search):

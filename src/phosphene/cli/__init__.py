@@ -6,13 +6,12 @@ import cyclopts
 from cyclopts import App
 from pydantic import ValidationError
 
-from phosphene.cli import comparing, dreaming, film, huge, models, resume
+from phosphene.cli import comparing, dreaming, film, models, resume
+from phosphene.cli.progress import INTERRUPTED
 from phosphene.errors import PhospheneError
 from phosphene.malloc import keep_freed
 from phosphene.recipe.settings import describe_problems
 from phosphene.recipe.spelling import current
-
-INTERRUPTED = 130
 
 app = App(
     name="phosphene",
@@ -23,7 +22,6 @@ app = App(
 )
 dreaming.add_to(app)
 film.add_to(app)
-huge.add_to(app)
 resume.add_to(app)
 comparing.add_to(app)
 models.add_to(app)

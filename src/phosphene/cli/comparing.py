@@ -12,7 +12,8 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from phosphene.cli.dreaming import INTERRUPTED, Settings
+from phosphene.cli.dreaming import Settings
+from phosphene.cli.progress import INTERRUPTED
 from phosphene.recipe.settings import Ascent, Octaves, Picture, Tiles
 from phosphene.recipe.spelling import flag
 

@@ -1,24 +1,22 @@
-"""`phosphene dream`, `recipe` and `replay`."""
+"""`phosphene dream`, `replay` and `recipe`."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from phosphene.cli.huge import stream, streams
-from phosphene.cli.progress import Listeners, stopped_by_interrupt
+from phosphene.cli.progress import INTERRUPTED, PREVIEW_EVERY, Listeners, stopped_by_interrupt
 from phosphene.errors import PhospheneError, UsageError
 from phosphene.recipe.settings import Recipe
 from phosphene.recipe.spelling import flag
 
 if TYPE_CHECKING:
-    from phosphene.job import Dream
-
-INTERRUPTED = 130
+    from phosphene.verbs import Dream, Job
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm")
 """Endings of files whose recipe is in a container's metadata."""
@@ -26,6 +24,53 @@ VIDEOS = (".mp4", ".mov", ".mkv", ".webm")
 
 Settings = Annotated[Recipe | None, Parameter(name="*", group="Settings", name_transform=flag, negative_iterable="")]
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+Switch = Annotated[bool, Parameter(negative="")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Told:
+    """How a dream is told of while it runs."""
+
+    json: Switch = False
+    """Print events as JSON lines."""
+
+    preview: Path | None = None
+    """A picture that is written again and again as the dream grows."""
+
+    preview_every: int = PREVIEW_EVERY
+    """Steps between two previews."""
+
+    trace: Path | None = None
+    """A CSV file of step, octave, score and time."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Options:
+    """What is no setting of the recipe: where the picture goes, and with what means it is made."""
+
+    output: Output
+    """The picture to write; its ending chooses the format. With several inputs or a folder: a folder."""
+
+    bits: Literal[8, 16] = 8
+    """Bits a channel, 16 for PNG and TIFF only."""
+
+    overwrite: Switch = False
+    """Replace what is there."""
+
+    keep_partial: Switch = False
+    """When interrupted, write what there is."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+
+    memory: str | None = None
+    """What the process may take, as 2GB; without it, a safe share of what is free. A dream that does not fit goes by
+    way of a folder beside its output."""
+
+    cluster: str | None = None
+    """The address of a Ray cluster that dreams by way of that folder, or local for one on this machine."""
 
 
 def add_to(app: App) -> None:
@@ -39,20 +84,11 @@ def dream(
     inputs: list[str],
     /,
     *,
-    output: Output,
     look: str | None = None,
     preset: str | None = None,
+    options: Options,
+    told: Told = Told(),
     settings: Settings = None,
-    device: str = "auto",
-    memory: str | None = None,
-    cluster: str | None = None,
-    bits: Literal[8, 16] = 8,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
-    keep_partial: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
-    preview: Path | None = None,
-    preview_every: int = 10,
-    trace: Path | None = None,
 ) -> int:
     """Dream photographs.
 
@@ -60,47 +96,28 @@ def dream(
     ----------
     inputs
         Photographs, folders of them, sample:NAME (as sample:coffee), or noise:HEIGHTxWIDTH.
-    output
-        The picture to write; its ending chooses the format. With several inputs or a folder: a folder.
     look
         A named style; `phosphene looks` lists each model's.
     preset
         One of the report's experiments: plain (its main loop), octaves, tiles.
-    device
-        auto, cpu, cuda or mps.
-    memory
-        What the process may take, as 2GB; without it, a safe share of what is free. A dream that does not fit is
-        streamed by way of a folder beside its output.
-    cluster
-        The address of a Ray cluster that dreams by way of that folder, or local for one on this machine.
-    bits
-        Bits a channel, 16 for PNG and TIFF only.
-    overwrite
-        Replace what is there.
-    keep_partial
-        When interrupted, write what there is.
-    json
-        Print events as JSON lines.
-    preview
-        A picture that is written again and again as the dream grows.
-    preview_every
-        Steps between two previews.
-    trace
-        A CSV file of step, octave, score and time.
     """
     from phosphene.recipe.spelling import choose
 
     given = settings.model_dump(include=settings.model_fields_set) if settings else {}
     chosen = choose(given, look, preset)
     _introduce(chosen.model)
-    tasks = plan(inputs, output)
-    if len(tasks) > 1 and (preview or trace):
+    tasks = paired(inputs, options.output)
+    if len(tasks) > 1 and (told.preview or told.trace):
         raise UsageError("--preview and --trace are for one photograph at a time")
-    listeners = Listeners(json=json, preview=preview, preview_every=preview_every, trace=trace)
-    return dream_all(tasks, chosen, listeners, device, bits, overwrite, keep_partial, memory, cluster)
+    return dream_all(tasks, chosen, options, listeners(told))
 
 
-def plan(inputs: list[str], output: Path) -> list[tuple[str, Path]]:
+def listeners(told: Told) -> Listeners:
+    """Return who is to hear of a dream."""
+    return Listeners(told.json, told.preview, told.preview_every, told.trace)
+
+
+def paired(inputs: list[str], output: Path) -> list[tuple[str, Path]]:
     """Pair each photograph with its picture; several, or a folder's, go into the folder `output`."""
     from phosphene.imagefile import is_image
 
@@ -118,46 +135,39 @@ def plan(inputs: list[str], output: Path) -> list[tuple[str, Path]]:
     return list(zip(sources, _names_in(output, sources), strict=True))
 
 
-def dream_all(
-    tasks: list[tuple[str, Path]],
-    chosen: Recipe,
-    listeners: Listeners,
-    device: str,
-    bits: Literal[8, 16],
-    overwrite: bool,
-    keep_partial: bool,
-    memory: str | None = None,
-    cluster: str | None = None,
-) -> int:
+def dream_all(tasks: list[tuple[str, Path]], chosen: Recipe, options: Options, heard: Listeners) -> int:
     """Dream each photograph; one that fails does not stop the rest. Return the exit code."""
-    from phosphene.imagefile import check_output
-    from phosphene.job import prepare, run
-
     code = 0
     for source, target in tasks:
         try:
             if len(tasks) > 1:
                 target.parent.mkdir(parents=True, exist_ok=True)
-            if streams(source, chosen, device, memory, cluster):
-                code = max(code, stream(source, target, chosen, listeners, device, memory, cluster, bits, overwrite))
-                continue
-            check_output(target, overwrite, bits=bits)
-            job = prepare(source, chosen, device, memory)
-            check_output(target, overwrite, bits=bits, size=job.made.size)
-            listeners.start(source, job.made, job.recipe, [*job.photo.notes, *job.notes])
-            with stopped_by_interrupt() as stop:
-                dreamed = run(job, listeners.step, stop)
-            listeners.finish(dreamed.trace.rows)
-            if dreamed.made.unfinished:
-                return _end_partial(dreamed, target, listeners, bits, keep_partial)
-            dreamed.save(target, bits=bits, overwrite=True)
-            listeners.saved(source, target, dreamed.trace.rows)
+            code = max(code, dream_one(source, chosen, replace(options, output=target), heard))
         except PhospheneError as error:
             if len(tasks) == 1:
                 raise
-            listeners.failed(source, error)
+            heard.failed(source, error)
             code = max(code, 1)
+        if code == INTERRUPTED:
+            break
     return code
+
+
+def dream_one(source: str, chosen: Recipe, options: Options, heard: Listeners) -> int:
+    """Dream a photograph into `options.output`, and return the exit code."""
+    from phosphene.job import prepare
+
+    job = prepare(
+        source,
+        chosen,
+        options.device,
+        options.memory,
+        options.cluster,
+        output=options.output,
+        bits=options.bits,
+        overwrite=options.overwrite,
+    )
+    return run_job(job, heard, options.keep_partial)
 
 
 def recipe(picture: Path, /) -> None:
@@ -180,16 +190,10 @@ def replay(
     picture: Path,
     /,
     *,
-    output: Output,
     input: str | None = None,
     model: str | None = None,
-    device: str = "auto",
-    memory: str | None = None,
-    cluster: str | None = None,
-    bits: Literal[8, 16] = 8,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
-    keep_partial: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    options: Options,
+    told: Told = Told(),
 ) -> int:
     """Make a picture again from the recipe that it carries.
 
@@ -197,27 +201,10 @@ def replay(
     ----------
     picture
         A picture that Phosphene wrote.
-    output
-        The picture to write.
     input
         The photograph, if it is not where the recipe says, or another one to dream in the same way.
     model
         The network, if the recipe's was your own, as package.module:callable, or another one.
-    device
-        auto, cpu, cuda or mps.
-    memory
-        What the process may take, as 2GB; without it, a safe share of what is free. A dream that does not fit is
-        streamed by way of a folder beside its output.
-    cluster
-        The address of a Ray cluster that dreams by way of that folder, or local for one on this machine.
-    bits
-        Bits a channel, 16 for PNG and TIFF only.
-    overwrite
-        Replace what is there.
-    keep_partial
-        When interrupted, write what there is.
-    json
-        Print events as JSON lines.
     """
     from phosphene.imagefile import read_recipe
     from phosphene.job import differences
@@ -227,8 +214,23 @@ def replay(
     if model is not None:
         _introduce(model)
         chosen = chosen.but(model=model)
-    listeners = Listeners(json=json, on_start=partial(differences, made))
-    return dream_all([(input or made.source, output)], chosen, listeners, device, bits, overwrite, keep_partial, memory)
+    heard = replace(listeners(told), on_start=partial(differences, made))
+    return dream_one(input or made.source, chosen, options, heard)
+
+
+def run_job(job: Job, heard: Listeners, keep_partial: bool = False) -> int:
+    """Run a job, save its dream, and return the exit code."""
+    from phosphene.job import run
+
+    source = job.made.source
+    heard.start(source, job.made, job.recipe, job.notes)
+    with stopped_by_interrupt() as stop:
+        dreamed = run(job, heard.step, stop)
+    heard.finish(dreamed.trace)
+    if dreamed.made.unfinished:
+        return _end_partial(job, dreamed, keep_partial)
+    heard.saved(source, dreamed.save(), dreamed.trace.rows[-1][3])
+    return 0
 
 
 def _introduce(model: str) -> None:
@@ -249,11 +251,11 @@ def _names_in(folder: Path, sources: list[str]) -> list[Path]:
     return names
 
 
-def _end_partial(dreamed: Dream, target: Path, listeners: Listeners, bits: Literal[8, 16], keep_partial: bool) -> int:
-    where = dreamed.made.unfinished
+def _end_partial(job: Job, dreamed: Dream, keep_partial: bool) -> int:
+    done = "nothing was written (--keep-partial would have)"
+    if job.resumable:
+        done = f"`phosphene resume {job.resumable}` goes on with it"
     if keep_partial:
-        dreamed.save(target, bits=bits, overwrite=True)
-        print(f"phosphene: {where}; what there is was written to {target}", file=sys.stderr)
-    else:
-        print(f"phosphene: {where}; nothing was written (--keep-partial would have)", file=sys.stderr)
+        done = f"what there is was written to {dreamed.save()}" + (f"; {done}" if job.resumable else "")
+    print(f"phosphene: {dreamed.made.unfinished}; {done}", file=sys.stderr)
     return INTERRUPTED

@@ -12,8 +12,8 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from phosphene.cli.dreaming import INTERRUPTED, Output, Settings
-from phosphene.cli.progress import stopped_by_interrupt
+from phosphene.cli.dreaming import Output, Settings
+from phosphene.cli.progress import INTERRUPTED, stopped_by_interrupt
 from phosphene.film.settings import Motion, Part
 from phosphene.film.settings import Zoom as ZoomSettings
 from phosphene.recipe.spelling import flag

@@ -8,7 +8,7 @@ import json as jsonlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +21,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 if TYPE_CHECKING:
     from phosphene.recipe.provenance import Made
     from phosphene.recipe.settings import Recipe
-    from phosphene.types import Step
+    from phosphene.types import Step, Trace
 
-Rows = Sequence[tuple[int, int, float, float]]
-COLUMNS = ("octave", "step", "score", "seconds")
+INTERRUPTED = 130
+"""What the command line ends with when it is interrupted."""
+
+PREVIEW_EVERY = 10
+"""Steps between two previews."""
 
 REPORT_EVERY = 100
 """Steps between two lines where there is no terminal to draw a bar on (the report's section 5.6)."""
@@ -36,7 +39,7 @@ class Listeners:
 
     json: bool = False
     preview: Path | None = None
-    preview_every: int = 10
+    preview_every: int = PREVIEW_EVERY
     trace: Path | None = None
     on_start: Callable[[Made], Iterable[str]] = lambda made: ()
     _steps: int = 0
@@ -85,7 +88,7 @@ class Listeners:
         if self.preview is not None and self._steps % self.preview_every == 0:
             self._write_preview(step)
 
-    def finish(self, rows: Rows) -> None:
+    def finish(self, trace: Trace) -> None:
         """Put the bar away, and write the trace."""
         if self._bar is not None:
             self._bar.stop()
@@ -94,12 +97,12 @@ class Listeners:
             from phosphene.imagefile import write_atomically
 
             text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
+            csv.writer(text, lineterminator="\n").writerows([trace.columns, *trace.rows])
             write_atomically(self.trace, text.getvalue().encode())
 
-    def saved(self, source: str, target: Path, rows: Rows) -> None:
+    def saved(self, source: str, target: Path, seconds: float) -> None:
         """Say where the picture is."""
-        self._event("saved", source=source, output=str(target), seconds=rows[-1][3])
+        self._event("saved", source=source, output=str(target), seconds=seconds)
         if not self.json:
             print(f"{target}")
 

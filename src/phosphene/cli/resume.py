@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from phosphene.cli import film, huge
-from phosphene.cli.progress import Listeners
+from phosphene.cli import film
+from phosphene.cli.dreaming import Told, listeners, run_job
 
 
 def add_to(app: App) -> None:
@@ -16,9 +15,7 @@ def add_to(app: App) -> None:
     app.command(resume)
 
 
-def resume(
-    folder: Path, /, *, cluster: str | None = None, json: Annotated[bool, Parameter(negative="")] = False
-) -> int:
+def resume(folder: Path, /, *, cluster: str | None = None, told: Told = Told()) -> int:  # noqa: B008
     """Go on with a dream or a film that was interrupted; it ends as if nothing had happened.
 
     Parameters
@@ -27,17 +24,15 @@ def resume(
         The folder that the dream left beside its output, OUTPUT.phosphene.
     cluster
         The address of a Ray cluster, or local; the folder is on storage that its machines share.
-    json
-        Print events as JSON lines.
     """
     if (folder / "zoom.json").exists():
         from phosphene.film.zoom import reopen as reopen_zoom
 
         return film.go_on_zooming(reopen_zoom(folder))
     if (folder / "film.json").exists():
-        from phosphene.film.plan import reopen as reopen_film
+        from phosphene.film.plan import reopen
 
-        return film.go_on(reopen_film(folder))
-    from phosphene.disk.plan import reopen
+        return film.go_on(reopen(folder))
+    from phosphene.job import resume as go_on
 
-    return huge.go_on(reopen(folder), Listeners(json=json), cluster)
+    return run_job(go_on(folder, cluster), listeners(told))

@@ -7,7 +7,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from phosphene.errors import StoreError
 from phosphene.imagefile.encode import xml_of
 from phosphene.types import Size
 
@@ -35,12 +34,9 @@ def save(picture: Any, path: Path, recipe: str, scratch: Path) -> None:
     index = made / f"{path.stem}.dzi"
     index.write_text(index.read_text().replace("</Image>", f"{xml_of(recipe)}</Image>"))
     (made / f"{path.stem}.html").write_text(page((picture.height, picture.width), path.stem, recipe))
-    try:
-        shutil.rmtree(path.with_name(f"{path.stem}_files"), ignore_errors=True)
-        for name in (f"{path.stem}_files", f"{path.stem}.html", f"{path.stem}.dzi"):
-            (made / name).replace(path.with_name(name))
-    except OSError as error:
-        raise StoreError(f"{str(path)!r} could not be written: {error}") from error
+    shutil.rmtree(path.with_name(f"{path.stem}_files"), ignore_errors=True)
+    for name in (f"{path.stem}_files", f"{path.stem}.html", f"{path.stem}.dzi"):
+        (made / name).replace(path.with_name(name))
 
 
 def page(size: Size, name: str, recipe: str) -> str:

@@ -1,7 +1,6 @@
 """What a dream on disk has reached: an entry after each whole step, which replaces the one before it at one blow."""
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from phosphene.errors import StoreError
+from phosphene.imagefile.replacing import sync, write_atomically
 from phosphene.recipe.settings import Settings
 
 ENTRY, LOCK = "journal.json", "lock"
@@ -43,15 +43,9 @@ def commit(folder: Path, entry: Entry) -> None:
 
 
 def put(path: Path, text: str) -> None:
-    """Write a text and rename it into its place, both on the disk before this returns."""
-    temporary = path.with_suffix(".part")
+    """Write a text whole or not at all; `StoreError` where it cannot be."""
     try:
-        with temporary.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync(path.parent)
+        write_atomically(path, text.encode())
     except OSError as error:
         raise StoreError(f"{path} could not be written: {error}") from error
 
@@ -74,15 +68,6 @@ def sync_tree(folder: Path) -> None:
         sync(folder)
     except OSError as error:
         raise StoreError(f"{folder} could not be written: {error}") from error
-
-
-def sync(path: Path) -> None:
-    """Have a file or a folder written to the disk itself."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -1,138 +1,212 @@
-"""From an order to a picture: decode, dream with an entry in the journal after each step, encode."""
+"""A dream by way of the disk: decode, dream with an entry in the journal after each step, look, and encode."""
 
-import shutil
-import threading
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from phosphene import imagefile
 from phosphene.disk import files, journal, raster, strips
-from phosphene.disk.plan import Huge, bound_tiling
+from phosphene.disk.plan import Plan, Scratch, bound_tiling
 from phosphene.disk.raster import Part, Raster
-from phosphene.disk.strips import Block
-from phosphene.disk.surface import Map, Surface
-from phosphene.dreaming.render import Reached, render
+from phosphene.disk.strips import ALL, Block
+from phosphene.disk.surface import Surface
+from phosphene.dreaming.pyramid import fit_within
+from phosphene.dreaming.render import Reached, finish, render
 from phosphene.errors import StoreError
+from phosphene.imagefile import Photo, streaming
+from phosphene.imagefile.formats import format_of
 from phosphene.imagefile.streaming import Streamed
-from phosphene.recipe import provenance as record
-from phosphene.recipe.settings import Recipe
+from phosphene.recipe import provenance
 from phosphene.setup.memory import halving_gradient
-from phosphene.types import Image, Size, Step
-
-Rows = list[tuple[int, int, float, float]]
-"""Octave, step, score and seconds of each step."""
+from phosphene.types import Image, Map, Size, Step, Trace
+from phosphene.verbs import LOOKED_AT, Dream, Job
 
 
-def run(
-    huge: Huge,
-    on_step: Callable[[Step], None] | None = None,
-    stop: threading.Event | None = None,
-    over: Map = map,
-) -> Rows | None:
-    """Dream until the picture is written, and return octave, step, score and seconds of each step.
+@dataclass(frozen=True)
+class DiskJob(Job):
+    """A dream by way of the disk, ready to begin or to go on.
 
-    Returns None where `stop` ended it early: the folder is left to go on from. `over` is a `map` that applies a
-    function to strips and tiles; a cluster brings its own.
+    `photo` is a photograph that is in memory, where it is no file. `workers` gives a `map` that applies a function to
+    strips and tiles; a cluster brings its own.
     """
-    with journal.locked(huge.folder):
-        rows = _dream(huge, Surface(huge.folder, huge.order.recipe, over), on_step, stop)
-        if rows is not None:
-            _write(huge)
-            shutil.rmtree(huge.folder)
-    return rows
+
+    plan: Plan
+    scratch: Scratch
+    rng: torch.Generator
+    photo: Photo | None = None
+    workers: Callable[[], AbstractContextManager[Map]] = lambda: nullcontext(map)
+
+    @property
+    def resumable(self) -> Path | None:
+        """The folder to go on with where the dream is interrupted."""
+        return self.scratch.path if self.plan.output else None
+
+    def begun(self) -> Trace:
+        """The steps that were taken before."""
+        entry = journal.last(self.scratch.path)
+        return Trace(list(entry.rows) if entry else [])
+
+    def steps(self) -> Generator[Step]:
+        """Dream, step by step, from where it was interrupted; each is on disk before it is told."""
+        with journal.locked(self.scratch.path), self.workers() as over:
+            yield from self._steps(Surface(self.scratch.path, self.recipe, over))
+
+    def _steps(self, surface: Surface) -> Generator[Step]:
+        folder, rng, reached = self.scratch.path, self.rng, None
+        if entry := journal.last(folder):
+            entry.restore(rng)
+            reached = Reached(entry.octave, entry.step, raster.reopen(folder / entry.dream))
+        else:
+            _decode(self.plan, surface, self.photo or streaming.look(self.made.source))
+        trace = self.begun()
+        for step in render(
+            raster.reopen(folder / "photograph"),
+            _gradient_fn(self.plan, surface),
+            self.recipe,
+            rng,
+            mask=_stored(folder, "mask"),
+            min_side=bound_tiling(self.recipe, self.plan.device).min_side,
+            medium=surface,
+            reached=reached,
+        ):
+            trace.add(step)
+            assert surface.newest is not None
+            _commit(folder, step, surface.newest, rng, trace)
+            yield step
+
+    def dreamed(self, image: Image | None, trace: Trace, unfinished: str | None = None) -> "DiskDream":
+        """Return the dream as far as it came; `image` is what the last step showed."""
+        made = self.made.model_copy(update={"unfinished": unfinished})
+        return DiskDream(self.recipe, made, trace, self.plan, self.scratch)
 
 
-def _dream(
-    huge: Huge, surface: Surface, on_step: Callable[[Step], None] | None, stop: threading.Event | None
-) -> Rows | None:
-    recipe, entry = huge.order.recipe, journal.last(huge.folder)
-    rng = torch.Generator().manual_seed(recipe.seed)
-    reached, rows = None, list(entry.rows) if entry else []
-    if entry is None:
-        _decode(huge, surface)
-    else:
-        entry.restore(rng)
-        reached = Reached(entry.octave, entry.step, raster.reopen(huge.folder / entry.dream))
-    photograph, mask = raster.reopen(huge.folder / "photograph"), _stored(huge.folder, "mask")
-    newest = photograph
+@dataclass(frozen=True)
+class DiskDream(Dream):
+    """A dream on disk: it can be looked at and saved, and is in memory only where `image` is asked for.
 
-    def show(dream: Raster, base: Raster, recipe: Recipe) -> Image:
-        nonlocal newest
-        newest = dream
-        return surface.show(dream, base, recipe)
+    Its folder is removed with it, once it was saved where it was to be, or if it was to be nowhere.
+    """
 
-    for step in render(
-        photograph,
-        _gradient_fn(huge, surface),
-        recipe,
-        rng,
-        mask=mask,
-        min_side=bound_tiling(recipe, huge.order.device).min_side,
-        medium=replace(surface.medium, finish=show),
-        reached=reached,
-    ):
-        rows.append((step.octave, step.step, step.score, step.seconds))
-        _commit(huge.folder, step, newest, rng, rows)
-        if on_step is not None:
-            on_step(step)
-        if stop is not None and stop.is_set() and not step.is_last:
-            return None
-    return rows
+    plan: Plan
+    scratch: Scratch
+
+    @property
+    def image(self) -> Image:
+        """The whole picture, in memory."""
+        return self.look(max(self.made.size))
+
+    @property
+    def photograph(self) -> Image:
+        """The photograph at the dream's size, in memory."""
+        return raster.reopen(self.scratch.path / "photograph").read(ALL)
+
+    def look(self, side: int = LOOKED_AT) -> Image:
+        """Return the picture within `side` px."""
+        size = fit_within(self.made.size, side)
+        with self._at(size) as (dream, photograph):
+            return finish(dream.read(ALL), photograph.read(ALL), self.recipe)
+
+    def save(
+        self, path: str | Path | None = None, *, bits: Literal[8, 16] | None = None, overwrite: bool = False
+    ) -> Path:
+        """Write the picture, in the format of its file's ending, with the recipe inside; whole or not at all.
+
+        Without a path, it is written where it was prepared to be.
+        """
+        target, bits = imagefile.output_of(path, self.plan.output), bits or self.plan.bits
+        imagefile.check_output(target, overwrite or path is None, bits=bits, size=self.made.size)
+        with journal.locked(self.scratch.path):
+            self._write(target, bits)
+        if str(target) == self.plan.output and not self.made.unfinished:
+            self.scratch.release()
+        return target
+
+    @contextmanager
+    def _at(self, size: Size) -> Iterator[tuple[Raster, Raster]]:
+        """Give the newest dream and the photograph at a size."""
+        folder = self.scratch.path
+        entry = journal.last(folder)
+        newest = folder / (entry.dream if entry else "photograph")
+        kept = [raster.reopen(newest), raster.reopen(folder / "photograph")]
+        surface = Surface(folder, self.recipe)
+        dream, photograph = (surface.resize(picture, size) for picture in kept)
+        try:
+            yield dream, photograph
+        finally:
+            for picture in {dream, photograph} - {*kept}:
+                raster.remove(picture.path)
+
+    def _write(self, path: Path, bits: int) -> None:
+        """Encode the dream, beside its place, and put it there when it is whole."""
+        folder, kind = self.scratch.path, format_of(path, bits)
+        alpha, levels = _stored(folder, "alpha"), folder / "levels.tif"
+        with self._at(self.made.size) as (dream, photograph):
+
+            def finished(block: Block) -> Part:
+                pixels = strips.finished(block, dream, photograph, self.recipe)
+                return pixels if alpha is None else torch.cat([pixels, alpha.read(*block)])
+
+            try:
+                shape = (4 if alpha else 3, *dream.size)
+                files.pack(map(finished, strips.blocks(dream.size)), shape, bits, levels)
+            except OSError as error:
+                raise StoreError(f"{levels} could not be written: {error}") from error
+        files.save(levels, kind, path, provenance.to_toml(self.recipe, self.made))
 
 
-def _commit(folder: Path, step: Step, dream: Raster, rng: torch.Generator, rows: Rows) -> None:
+def _commit(folder: Path, step: Step, dream: Raster, rng: torch.Generator, trace: Trace) -> None:
     """Have the step on the disk, then in the journal, and only then remove what it made superfluous."""
     journal.sync_tree(dream.path)
     entry = journal.Entry(
-        octave=step.octave, step=step.step, dream=dream.path.name, rng=journal.state_of(rng), rows=tuple(rows)
+        octave=step.octave, step=step.step, dream=dream.path.name, rng=journal.state_of(rng), rows=tuple(trace.rows)
     )
     journal.commit(folder, entry)
     _clear(folder, dream.size)
 
 
-def _gradient_fn(huge: Huge, surface: Surface) -> Callable[[Raster, tuple[int, int]], tuple[float, Any]]:
+def _gradient_fn(plan: Plan, surface: Surface) -> Callable[[Raster, tuple[int, int]], tuple[float, Any]]:
     """Build the gradient, which halves its tiles if memory runs out."""
-    recipe, device = huge.order.recipe, huge.order.device
+    recipe = plan.recipe
 
     def build(side: int) -> Callable[..., tuple[float, Any]]:
-        return surface.gradient_fn(partial(bound_tiling, recipe.but(tile=side), device), device)
+        return surface.gradient_fn(partial(bound_tiling, recipe.but(tile=side), plan.device), plan.device)
 
     assert isinstance(recipe.tile, int)
     return halving_gradient(build, build(recipe.tile), recipe.tile)
 
 
-def _decode(huge: Huge, surface: Surface) -> None:
+def _decode(plan: Plan, surface: Surface, photo: Photo | Streamed) -> None:
     """Put the photograph, its alpha and the mask into the folder, at the size of the dream."""
-    made = huge.order.made
-    photo = files.look(made.source)
-    colours = raster.create(huge.folder / "decoded", (3, *photo.size))
-    alpha = raster.create(huge.folder / "decoded-alpha", (1, *photo.size)) if photo.has_alpha else None
+    folder, size = surface.folder, plan.made.size
+    has_alpha = photo.alpha is not None if isinstance(photo, Photo) else photo.has_alpha
+    colours = raster.create(folder / "decoded", (3, *photo.size))
+    alpha = raster.create(folder / "decoded-alpha", (1, *photo.size)) if has_alpha else None
     files.write_blocks(photo, colours, alpha)
-    _keep(huge, surface, colours, "photograph")
+    _keep(surface, colours, size, "photograph")
     if alpha is not None:
-        _keep(huge, surface, alpha, "alpha")
-    if huge.order.recipe.mask is not None:
-        _decode_mask(huge, surface, files.look(huge.order.recipe.mask))
+        _keep(surface, alpha, size, "alpha")
+    if plan.recipe.mask is not None:
+        _decode_mask(surface, streaming.look(plan.recipe.mask), size)
 
 
-def _decode_mask(huge: Huge, surface: Surface, photo: Streamed) -> None:
-    decoded = raster.create(huge.folder / "decoded-mask", (1, *photo.size))
-    for block, part in files.decoded(photo, huge.folder):
+def _decode_mask(surface: Surface, photo: Streamed, size: Size) -> None:
+    decoded = raster.create(surface.folder / "decoded-mask", (1, *photo.size))
+    for block, part in files.decoded(photo, surface.folder):
         decoded.write(imagefile.mask_of(part[:3], part[3] if len(part) == 4 else None)[None], *block)
-    _keep(huge, surface, decoded, "mask")
-    mask = raster.reopen(huge.folder / "mask")
+    _keep(surface, decoded, size, "mask")
+    mask = raster.reopen(surface.folder / "mask")
     for block in strips.blocks(mask.size):
         mask.write(mask.read(*block).clamp(0, 1), *block)
 
 
-def _keep(huge: Huge, surface: Surface, decoded: Raster, name: str) -> None:
+def _keep(surface: Surface, decoded: Raster, size: Size, name: str) -> None:
     """Resize what was decoded to the size of the dream, under its own name."""
-    resized = surface.resize(decoded, huge.order.made.size)
+    resized = surface.resize(decoded, size)
     raster.rename(resized, name)
     raster.remove(decoded.path)
 
@@ -147,24 +221,3 @@ def _clear(folder: Path, size: Size) -> None:
     for path in folder.iterdir():
         if path.is_dir() and "x" in path.name and mark not in path.name:
             raster.remove(path)
-
-
-def _write(huge: Huge) -> None:
-    """Encode the dream, beside its place, and put it there when it is whole."""
-    folder, order = huge.folder, huge.order
-    entry = journal.last(folder)
-    assert entry is not None
-    dream, photograph = raster.reopen(folder / entry.dream), raster.reopen(folder / "photograph")
-    alpha = _stored(folder, "alpha")
-    levels = folder / "levels.tif"
-
-    def finished(block: Block) -> Part:
-        pixels = strips.finished(block, dream, photograph, order.recipe)
-        return pixels if alpha is None else torch.cat([pixels, alpha.read(*block)])
-
-    try:
-        shape = (4 if alpha else 3, *dream.size)
-        files.pack(map(finished, strips.blocks(dream.size)), shape, order.bits, levels)
-    except OSError as error:
-        raise StoreError(f"{levels} could not be written: {error}") from error
-    files.save(levels, order.bits, huge.output, record.to_toml(order.recipe, order.made))

@@ -16,11 +16,9 @@ from phosphene.dreaming.norms import NORMS
 from phosphene.dreaming.objective import Scoring
 from phosphene.dreaming.render import finish
 from phosphene.dreaming.resample import blur, resize
+from phosphene.dreaming.tiling import round_up
 from phosphene.recipe.settings import Ascent, Recipe
 from phosphene.types import Shift, Size
-
-BANDS_MARGIN = 32
-"""Pixels that the Laplacian bands of a pixel depend on, to each side; 28 by their kernels."""
 
 RESIZED = 2**20
 """Pixels that are resized at a time, so that memory does not grow with the picture; at least one row or column."""
@@ -92,9 +90,9 @@ class Slope:
 
     @property
     def margin(self) -> int:
-        """Pixels to each side that a pixel depends on; a multiple of eight, as the coarsest band's pixels are."""
-        blurred = -(-max(1, round(3 * self.settings.blur)) // 8) * 8 if self.settings.blur else 0
-        return blurred + (BANDS_MARGIN if self.settings.norm == "laplacian" else 0)
+        """Pixels to each side that a pixel depends on; a multiple of eight, as the blocks are and the bands' pixels."""
+        blurred = round_up(max(1, round(3 * self.settings.blur)), 8) if self.settings.blur else 0
+        return blurred + sum(division.margin for division in NORMS[self.settings.norm])
 
     def window(self, block: Block) -> Block:
         """What to read, so that `block` comes out right."""

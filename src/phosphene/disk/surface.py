@@ -1,10 +1,10 @@
-"""Pictures on disk as the loop wants them: the four operations of a `render.Medium`, and a `GradientFn`.
+"""Pictures on disk as the loop wants them: a `render.Medium`, and a `GradientFn`.
 
 Each is a list of strips or tiles to which a function of `strips` or `tiles` is applied, by Python's `map` or by one
 that spreads over a cluster; numbers come back, and of a step's pixels as many as a listener gets to see.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
@@ -19,30 +19,22 @@ from phosphene.disk.strips import Slope, blocks, cut
 from phosphene.disk.tiles import differentiate_tiles
 from phosphene.dreaming.exact_sums import total
 from phosphene.dreaming.norms import NORMS
-from phosphene.dreaming.render import Medium
 from phosphene.dreaming.tiling import Tiling, round_up
 from phosphene.recipe.settings import Ascent, Recipe
-from phosphene.types import Image, Shift, Size
-
-Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
-"""As Python's own `map`, with one iterable: results come in order."""
+from phosphene.types import Image, Map, Shift, Size
 
 SHOWN = 512
 """Long side, in px, of what a listener gets to see of a step."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Surface:
-    """A folder of rasters, and who works on them."""
+    """A folder of rasters, and who works on them; `newest` is the raster of the last step, which a listener saw."""
 
     folder: Path
     settings: Recipe
     map: Map = map
-
-    @property
-    def medium(self) -> Medium:
-        """The operations, for `render`."""
-        return Medium(self.resize, self.reinject, self.step, self.show)
+    newest: Raster | None = None
 
     def resize(self, picture: Raster, size: Size) -> Raster:
         """Resize a picture, first the rows and then the columns, as PyTorch does."""
@@ -76,8 +68,9 @@ class Surface:
         self._each(work, blocks(image.size))
         return target
 
-    def show(self, dream: Raster, base: Raster, recipe: Recipe) -> Image:
+    def finish(self, dream: Raster, base: Raster, recipe: Recipe) -> Image:
         """Return a small picture of the dream: every so many pixels of it."""
+        self.newest = dream
         every = max(1, max(dream.size) // SHOWN)
         seen = torch.empty(3, *(ceil(side / every) for side in dream.size))
         work = partial(strips.glimpse, dream=dream, photograph=base, recipe=recipe, every=every)
@@ -91,7 +84,7 @@ class Surface:
         """Build the gradient of pictures on disk."""
         tiling = bound()
 
-        def gradient_of(image: Raster, shift: Shift) -> tuple[float, Slope]:
+        def gradient_on_disk(image: Raster, shift: Shift) -> tuple[float, Slope]:
             gradient = self._gradient_raster(tiling, image.size)
             work = partial(differentiate_tiles, bound=bound, image=image, gradient=gradient, shift=shift, device=device)
             scores = torch.zeros(len(tiling.scoring.scores))
@@ -101,7 +94,7 @@ class Surface:
             slope = Slope(gradient, shift, tiling.scoring, self.settings)
             return float(scores.sum()), self._weighed(slope)
 
-        return gradient_of
+        return gradient_on_disk
 
     def _gradient_raster(self, tiling: Tiling, size: Size) -> Raster:
         """Make room for a gradient, in chunks that do not cross tiles."""

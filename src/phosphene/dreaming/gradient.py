@@ -20,14 +20,14 @@ def whole_image_gradient(features: FeaturesFn, scoring: Scoring, min_side: int =
     wraps around anyway.
     """
 
-    def gradient_of(image: Image, shift: Shift) -> tuple[float, Image]:
+    def whole_gradient(image: Image, shift: Shift) -> tuple[float, Image]:
         fraction = (shift[0] / image.shape[1], shift[1] / image.shape[2])
         ((scores, gradients),) = differentiate(features, scoring, [roll(image, shift)], [fraction], min_side)
         gradient = scoring.combine(gradients)
         check_finite(scoring, scores, gradient)
         return float(scores.sum()), roll(gradient, (-shift[0], -shift[1]))
 
-    return gradient_of
+    return whole_gradient
 
 
 @undisturbed()

@@ -26,13 +26,15 @@ class Division:
     """Split a gradient into parts, divide each by its own size, and put them together again.
 
     The kth part has 2**k times fewer rows and columns than the gradient. `sums` are what a part's size is made of,
-    given the columns of a segment, and `size` makes it of their means.
+    given the columns of a segment, and `size` makes it of their means. `margin` is how many pixels to each side a pixel
+    of the divided gradient depends on, beside the sizes; a multiple of two to the power of the coarsest part.
     """
 
     split: Callable[[Image], list[Band]]
     merge: Callable[[list[Band]], Image]
     sums: Callable[[Band, int], list[SegmentSums]]
     size: Callable[[Sequence[float]], float]
+    margin: int = 0
 
     def sizes(self, parts: list[Band]) -> list[float]:
         """Measure the parts of a whole gradient."""
@@ -83,6 +85,7 @@ BANDS = Division(
     merge_bands,
     lambda part, columns: [sums_of_squares(part, columns)],
     lambda means: sqrt(means[0]),
+    margin=32,  # 28 by the kernels of its bands, and a multiple of eight, as the coarsest band's pixels are
 )
 """Each of four Laplacian bands over its own root mean square (the retired TensorFlow 1 deepdream notebook).
 

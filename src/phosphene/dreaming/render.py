@@ -7,9 +7,9 @@ the `GradientFn`, which this loop calls without knowing.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any, Generic, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from phosphene.dreaming.ascent import P, ascend, take_step
 from phosphene.dreaming.pyramid import octave_sizes, reinject_detail
 from phosphene.dreaming.resample import resize
-from phosphene.recipe.settings import Recipe
+from phosphene.recipe.settings import Ascent, Recipe
 from phosphene.types import Image, Shift, Size, Step
 
 
@@ -26,26 +26,41 @@ def finish(dream: Image, photograph: Image, recipe: Recipe) -> Image:
     return with_chroma_of(photograph, dream) if recipe.colour == "original" else dream
 
 
-@dataclass(frozen=True)
-class Medium:
-    """What a dream does to pictures as wholes. Pictures in memory and pictures on disk have one each.
+@runtime_checkable
+class Medium(Protocol[P]):
+    """What a dream does to pictures as wholes. Pictures in memory and pictures on disk have one each."""
 
-    `resize(picture, size)`; `reinject(dream, base, previous_base)` as in `pyramid.reinject_detail`;
-    `step(image, gradient, settings, mask)` as in `ascent.take_step`; `finish(dream, photograph, recipe)` is what a
-    listener gets to see.
-    """
+    def resize(self, picture: P, size: Size, /) -> P:
+        """Return a picture or a mask at another size."""
+        ...
 
-    resize: Callable[..., Any]
-    reinject: Callable[..., Any]
-    step: Callable[..., Any]
-    finish: Callable[..., Image]
+    def reinject(self, dream: P, base: P, previous_base: P, /) -> P:
+        """Bring a dream to the size of `base`, with its detail, as `pyramid.reinject_detail`."""
+        ...
+
+    def step(self, image: P, gradient: Any, settings: Ascent, mask: P | None, /) -> P:
+        """Take a step, as `ascent.take_step`."""
+        ...
+
+    def finish(self, dream: P, photograph: P, recipe: Recipe, /) -> Image:
+        """Return what a listener gets to see."""
+        ...
 
 
-def _resize(picture: Tensor, size: Size) -> Tensor:
-    return resize(picture, size) if picture.ndim == 3 else resize(picture[None], size)[0]
+class Memory:
+    """The medium of pictures in memory."""
+
+    reinject = staticmethod(reinject_detail)
+    step = staticmethod(take_step)
+    finish = staticmethod(finish)
+
+    @staticmethod
+    def resize(picture: Tensor, size: Size) -> Tensor:
+        """Resize a picture [channels, height, width] or a plane [height, width]."""
+        return resize(picture, size) if picture.ndim == 3 else resize(picture[None], size)[0]
 
 
-IN_MEMORY = Medium(_resize, reinject_detail, take_step, finish)
+IN_MEMORY: Medium[Any] = Memory()
 
 
 @dataclass(frozen=True)
@@ -65,9 +80,9 @@ def render(
     *,
     mask: P | None = None,
     min_side: int = 1,
-    medium: Medium = IN_MEMORY,
+    medium: Medium[P] = IN_MEMORY,
     reached: Reached[P] | None = None,
-) -> Iterator[Step]:
+) -> Generator[Step]:
     """Dream `photograph`, and yield a `Step` after each step; the last one's image is the dream.
 
     `mask` has the photograph's size and says, 0..1, how strongly to dream where. Octaves smaller than `min_side` px,

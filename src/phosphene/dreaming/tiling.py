@@ -158,7 +158,7 @@ class Tiling:
 def tiled_gradient(tiling: Tiling) -> GradientFn:
     """Build the `GradientFn` that looks at the image tile by tile."""
 
-    def gradient_of(image: Image, shift: Shift) -> tuple[float, Image]:
+    def gradient_in_tiles(image: Image, shift: Shift) -> tuple[float, Image]:
         size = (image.shape[1], image.shape[2])
         scores = image.new_zeros(len(tiling.scoring.scores))
         gradients = image.new_empty(tiling.scoring.gradients, *image.shape)
@@ -169,7 +169,7 @@ def tiled_gradient(tiling: Tiling) -> GradientFn:
         check_finite(tiling.scoring, scores, gradient)
         return float(scores.sum()), gradient
 
-    return gradient_of
+    return gradient_in_tiles
 
 
 def _look(tiling: Tiling, tiles: Sequence[Tile], image: Image, shift: Shift, gradients: Tensor) -> list[Tensor]:

@@ -6,7 +6,7 @@ import torch
 
 from phosphene.dreaming.strength import POWER, held, rms_change
 from phosphene.film.motion import Flow, is_cut, reliable, softened, warp
-from phosphene.job import Job
+from phosphene.job import MemoryJob
 from phosphene.recipe.settings import Ascent
 from phosphene.types import Image, Plane
 
@@ -56,7 +56,7 @@ def carry(last: Carried, frame: Image, flow: Flow) -> Start | None:
     return Start((frame + added).clamp(0, 1), 1 - (1 - HOLD) * settled, settled)
 
 
-def first_of_scene(job: Job, dream: Image, change: float | None) -> Carried:
+def first_of_scene(job: MemoryJob, dream: Image, change: float | None) -> Carried:
     """Take a whole dream as the first of a scene: its change, or the one given, is the scene's."""
     frame, mask = job.image.cpu(), _on_cpu(job.mask)
     dream = levelled(held(dream, frame, change, mask))
@@ -64,14 +64,14 @@ def first_of_scene(job: Job, dream: Image, change: float | None) -> Carried:
     return Carried(frame, dream, torch.ones(frame.shape[1:]), strength)
 
 
-def after(last: Carried, start: Start, job: Job, dream: Image, change: float | None) -> Carried:
+def after(last: Carried, start: Start, job: MemoryJob, dream: Image, change: float | None) -> Carried:
     """Hold a dream that began at `start` at its scene's strength, or at the change given."""
     frame, mask = job.image.cpu(), _on_cpu(job.mask)
     dream = levelled(held(dream, frame, last.change(job.recipe) if change is None else change, mask))
     return Carried(frame, dream, levelled((start.settled + 1 / SETTLING).clamp(max=1)), last.strength)
 
 
-def few_steps(job: Job, start: Start, steps: int, octaves: int) -> Job:
+def few_steps(job: MemoryJob, start: Start, steps: int, octaves: int) -> MemoryJob:
     """Return the job that dreams on from `start`, in the last octaves only."""
     recipe = job.recipe.but(steps=min(steps, job.recipe.steps), octaves=min(octaves, job.recipe.octaves))
     weight = start.weight.to(job.image.device)

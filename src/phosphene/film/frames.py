@@ -13,7 +13,7 @@ from phosphene.film.moments import Moments
 from phosphene.film.motion import Flow, dis
 from phosphene.film.settings import Motion
 from phosphene.film.source import Shot
-from phosphene.job import Job
+from phosphene.job import MemoryJob
 from phosphene.types import Image, Plane
 
 
@@ -71,7 +71,7 @@ def dream_frames(
 
 def _carried(
     last: Carried | None,
-    job: Job,
+    job: MemoryJob,
     seed: int,
     motion: Motion,
     change: float | None,
@@ -87,14 +87,14 @@ def _carried(
     return after(last, start, job, dream, change), False
 
 
-def _alone(job: Job, change: float | None, stop: threading.Event | None) -> Carried:
+def _alone(job: MemoryJob, change: float | None, stop: threading.Event | None) -> Carried:
     frame, dream = job.image.cpu(), dreamed(job, stop)
     if change is not None:
         dream = held(dream, frame, change, None if job.mask is None else job.mask.cpu())
     return Carried(frame, levelled(dream), torch.ones(frame.shape[1:]), 0.0)
 
 
-def dreamed(job: Job, stop: threading.Event | None, few: Mapping[str, int] | None = None) -> Image:
+def dreamed(job: MemoryJob, stop: threading.Event | None, few: Mapping[str, int] | None = None) -> Image:
     """Run a job, with fewer steps or octaves if they are named; raises `Stopped` after a step once `stop` is set."""
     if few is not None:
         job = replace(

@@ -6,7 +6,7 @@ import torch
 
 from phosphene.film.course import Course, Levels
 from phosphene.imagefile import Photo
-from phosphene.job import Job, prepare
+from phosphene.job import MemoryJob, in_memory
 from phosphene.recipe.settings import Eye, Recipe, Target
 from phosphene.types import GradientFn, Image, Plane, Shift, Size
 
@@ -23,9 +23,9 @@ class Moments:
     device: str = "auto"
     memory: str | None = None
     levels: Levels | None = None
-    _ready: dict[str, Job] = field(default_factory=dict)
+    _ready: dict[str, MemoryJob] = field(default_factory=dict)
 
-    def job(self, time: float, image: Image, mask: Plane | None, rng: torch.Generator) -> Job:
+    def job(self, time: float, image: Image, mask: Plane | None, rng: torch.Generator) -> MemoryJob:
         """Return the job that dreams `image` as asked for at `time`, in seconds."""
         first, last, share = self.course.at(time, self.levels)
         job = self._prepared(first)
@@ -45,11 +45,11 @@ class Moments:
         """Return the change that is asked for at a time, if one is."""
         return self.course.change(time, self.levels)
 
-    def _prepared(self, recipe: Recipe) -> Job:
+    def _prepared(self, recipe: Recipe) -> MemoryJob:
         key = recipe.model_dump_json(include=LOOK)
         if key not in self._ready:
             grey = Photo(torch.full((3, *self.size), 0.5), None, "", "", ())
-            self._ready[key] = prepare(grey, recipe.but(size="full", mask=None), self.device, self.memory)
+            self._ready[key] = in_memory(grey, recipe.but(size="full", mask=None), self.device, self.memory)
         return self._ready[key]
 
 

@@ -10,11 +10,12 @@ import PIL.Image
 import torch
 from torch.nn import functional as F
 
-from phosphene.errors import ImageError
+from phosphene.errors import ImageError, SettingsError, UsageError
 from phosphene.imagefile import headers, opening
 from phosphene.imagefile.colour import srgb_parts
 from phosphene.imagefile.decode import decode, kind_of, shape_of, upright
-from phosphene.imagefile.encode import FORMATS, encode_as, format_of, quantise, recipe_in, write_atomically
+from phosphene.imagefile.encode import encode_as, quantise, recipe_in
+from phosphene.imagefile.formats import FORMATS, JPEG, PNG, endings, format_of
 from phosphene.imagefile.headers import Shape
 from phosphene.imagefile.moving import write_moving
 from phosphene.imagefile.opening import (
@@ -27,6 +28,7 @@ from phosphene.imagefile.opening import (
     opened,
     refuse_no_picture,
 )
+from phosphene.imagefile.replacing import write_atomically
 from phosphene.places import check_place
 from phosphene.types import Image, Plane, Size
 
@@ -41,16 +43,18 @@ __all__ = [
     "checksum",
     "encode",
     "is_image",
+    "look",
     "mask_of",
+    "output_of",
     "read",
     "read_recipe",
-    "size_of",
+    "reading_bytes",
     "write",
     "write_atomically",
     "write_moving",
 ]
 
-READABLE = {*FORMATS, ".gif", ".bmp", ".heic", ".heif", ".hif", ".jxl", ".jp2", ".jfif", ".avif"}
+READABLE = {*FORMATS} - {".dzi"} | {".gif", ".bmp", ".heic", ".heif", ".hif", ".jxl", ".jp2", ".jfif", ".avif"}
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,11 @@ class Photo:
     source: str
     sha256: str
     notes: tuple[str, ...]
+
+    @property
+    def size(self) -> Size:
+        """Height and width, in px."""
+        return self.image.shape[1], self.image.shape[2]
 
 
 def read(source: str | Path, room: int | None = None) -> Photo:
@@ -93,11 +102,16 @@ def read(source: str | Path, room: int | None = None) -> Photo:
     return Photo(image, alpha, str(source), sha256, tuple(notes))
 
 
-def size_of(source: str | Path) -> Size:
-    """Read a picture's height and width from its header; ImageError where it is no picture."""
+def look(source: str | Path) -> Shape:
+    """Read from its header what a picture file or sample says of its size; ImageError where it is no picture."""
     path = locate(str(source))
     with opened(path, limited=False) as file:
-        return declared(file, path).size
+        return declared(file, path)
+
+
+def reading_bytes(shape: Shape) -> int:
+    """Return the bytes that `read` takes for a picture of a shape."""
+    return (shape.pixel + IMAGE) * shape.width * shape.height
 
 
 def declared(file: BufferedReader, path: Path) -> Shape:
@@ -143,6 +157,13 @@ def check_output(path: str | Path, overwrite: bool, *, bits: Literal[8, 16] = 8,
     check_place(Path(path), overwrite)
 
 
+def output_of(path: str | Path | None, prepared: str | Path | None) -> Path:
+    """Return where to write: at `path`, or else where it was prepared to be; UsageError where that is nowhere."""
+    if path is None and prepared is None:
+        raise UsageError("this dream was prepared without an output: save it under a name")
+    return Path(path or prepared or "")
+
+
 def write(
     path: str | Path,
     image: Image,
@@ -160,6 +181,8 @@ def write(
     """
     path = Path(path)
     kind = format_of(path, bits, (image.shape[1], image.shape[2]))
+    if kind.whole is None:
+        raise SettingsError(f"{path.name!r} is written in strips: its ending must be one of {endings(strips=False)}")
     try:
         write_atomically(path, encode_as(quantise(image, alpha, kind, bits), kind, recipe))
     except (OSError, ValueError) as error:
@@ -168,7 +191,8 @@ def write(
 
 def encode(image: Image, kind: Literal["PNG", "JPEG"] = "PNG") -> bytes:
     """The image (sRGB, 0..1, clamped) as the bytes of an 8 bit file, for notebooks and live views."""
-    return encode_as(quantise(image, None, kind, 8), kind, "")
+    format = {"PNG": PNG, "JPEG": JPEG}[kind]
+    return encode_as(quantise(image, None, format, 8), format, "")
 
 
 def read_recipe(path: str | Path) -> str:

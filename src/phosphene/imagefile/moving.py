@@ -10,7 +10,9 @@ import PIL.Image
 from PIL.PngImagePlugin import PngInfo
 
 from phosphene.errors import ImageError
-from phosphene.imagefile.encode import quantise, write_atomically, xmp_of
+from phosphene.imagefile.encode import quantise, xmp_of
+from phosphene.imagefile.formats import PNG
+from phosphene.imagefile.replacing import write_atomically
 from phosphene.types import Image
 
 TICKS = {".gif": 10, ".apng": 1, ".webp": 1}
@@ -38,7 +40,7 @@ def whole_times(seconds: Sequence[float], tick: int) -> list[int]:
 
 
 def _frame(image: Image, ending: str) -> PIL.Image.Image:
-    frame = PIL.Image.fromarray(quantise(image, None, "PNG", 8))
+    frame = PIL.Image.fromarray(quantise(image, None, PNG, 8))
     if ending != ".gif":
         return frame
     return frame.quantize(palette=frame.quantize(256), dither=PIL.Image.Dither.FLOYDSTEINBERG)

@@ -85,7 +85,7 @@ def vips() -> Any:
     try:
         import pyvips
     except ImportError:
-        raise UsageError("images larger than memory need libvips: pip install 'phosphene[huge]'") from None
+        raise UsageError("images larger than memory need libvips: pip install 'phosphene[disk]'") from None
     return pyvips
 
 

@@ -112,8 +112,8 @@ def image_bytes(size: Size) -> int:
 
 
 def most_bytes(size: Size, layers: int) -> int:
-    """Return the bytes, images included, within which a step of our own networks stays if no guide is given."""
-    return MOST + image_bytes(size) + MOST_PIXEL * layers * size[0] * size[1]
+    """Return the bytes, images aside, within which a step of our own networks stays if no guide is given."""
+    return MOST + MOST_PIXEL * layers * size[0] * size[1]
 
 
 def fitting_tile(tiling_of: Callable[[int], Tiling], size: Size, limit: int) -> int:
@@ -135,7 +135,7 @@ def halving_gradient(build: Callable[[int], G], first: G, tile: int) -> G:
     """
     gradient, side, reserve = first, tile, mmap(-1, RESERVE)
 
-    def gradient_of(image: Any, shift: Shift) -> tuple[float, Any]:
+    def halving(image: Any, shift: Shift) -> tuple[float, Any]:
         nonlocal gradient, side
         while True:
             try:
@@ -149,7 +149,7 @@ def halving_gradient(build: Callable[[int], G], first: G, tile: int) -> G:
             logger.warning("memory ran out: going on with tiles of %d px", side)
             gradient = _in_new_threads(build(side))
 
-    return cast(G, gradient_of)
+    return cast(G, halving)
 
 
 def _in_new_threads(gradient: G) -> G:
@@ -158,12 +158,12 @@ def _in_new_threads(gradient: G) -> G:
     Once oneDNN had no memory for the code of a convolution in a thread, it fails there ever after.
     """
 
-    def gradient_of(image: Any, shift: Shift) -> tuple[float, Any]:
+    def in_a_fresh_thread(image: Any, shift: Shift) -> tuple[float, Any]:
         found: Future[tuple[float, Any]] = Future()
         Thread(target=_settle, args=(found, gradient, image, shift), daemon=True).start()
         return found.result()
 
-    return cast(G, gradient_of)
+    return cast(G, in_a_fresh_thread)
 
 
 def _settle(found: Future[Any], compute: Callable[..., Any], *arguments: Any) -> None:

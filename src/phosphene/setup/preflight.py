@@ -1,32 +1,39 @@
-"""What a step will take, before the first: the tile that fits the memory, and a gradient that copes if it does not."""
+"""What a dream will take, before its first step: in memory or by way of the disk, in which tiles."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 from phosphene.dreaming.objective import Scoring
 from phosphene.engine import prepare
+from phosphene.errors import UsageError
 from phosphene.networks.cards import NAMED
 from phosphene.networks.network import Network
 from phosphene.recipe.settings import Recipe
-from phosphene.setup.builders import gradient_fn, tiling_of
+from phosphene.setup.builders import bind, gradient_fn, tiling_of, with_default_layer
 from phosphene.setup.memory import (
     fitting_tile,
     gradient_bytes,
     halving_gradient,
-    image_bytes,
     most_bytes,
     spell_bytes,
     tile_bytes,
 )
-from phosphene.types import GradientFn, Size
+from phosphene.types import GradientFn, Image, Size
+
+Way = Literal["memory", "disk"]
+"""Where the pictures of a dream are while it runs."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The tile of a dream's last octave, the bytes that a step takes, about or at most, and those that it may take."""
+class Forecast:
+    """A whole recipe, bound to its network; the way of its dream, and the bytes that a step takes and may take."""
 
-    tile: int | Literal["none"]
+    way: Way
+    recipe: Recipe
+    scoring: Scoring
     needed: int
     allowed: int
 
@@ -35,32 +42,56 @@ class Plan:
         """What a user should know."""
         if self.needed > self.allowed:
             return (f"a step takes about {spell_bytes(self.needed)}, and {spell_bytes(self.allowed)} are allowed",)
-        if self.tile == "none":
+        if self.recipe.tile == "none":
             return ()
-        return (f"dreamed in tiles of {self.tile} px: a step takes about {spell_bytes(self.needed)}",)
+        return (f"dreamed in tiles of {self.recipe.tile} px: a step takes about {spell_bytes(self.needed)}",)
 
 
-def plan_step(network: Network, scoring: Scoring, recipe: Recipe, size: Size, allowed: int) -> Plan:
-    """Choose the tile, if the recipe leaves it open: none if the whole image fits, or else the largest that does.
+def complete(
+    recipe: Recipe, network: Network, guide: Image | None, size: Size, ways: Mapping[Way, int], allowed: int
+) -> Forecast:
+    """Fill in what a recipe leaves open, its layer and its tile, for a dream of `size` that may take `allowed` bytes.
 
-    Raises `UsageError` where the recipe leaves it open and nothing fits.
+    `ways` are those that are open, the better one first, each with the bytes that its pictures take. The first in
+    which a step fits is taken. Where none does, a recipe with a tile of its own, or none, takes the last; for another
+    that is a `UsageError`.
     """
-    images = image_bytes(size)
-    bind = partial(tiling_of, network, scoring, recipe)
-    if isinstance(recipe.tile, int):
-        return Plan(recipe.tile, images + tile_bytes(bind(recipe.tile), size), allowed)
-    smallest = network.card.min_side
-    seen = (max(size[0], smallest), max(size[1], smallest))
+    recipe = with_default_layer(recipe, network)
+    scoring = bind(recipe, network, guide)
+    foretell = partial(_foretell, network, scoring, recipe, size, allowed)
+    *others, last = ways
+    for way in others:
+        with suppress(UsageError):
+            forecast = foretell(way, ways[way])
+            if forecast.needed <= allowed:
+                return forecast
+    return foretell(last, ways[last])
+
+
+def _foretell(
+    network: Network, scoring: Scoring, recipe: Recipe, size: Size, allowed: int, way: Way, pictures: int
+) -> Forecast:
+    """Choose the tile, if it is left open: none if the whole image fits in memory, or else the largest that does."""
+    tile, room = recipe.tile, allowed - pictures
+    bind_tile = partial(tiling_of, network, scoring, recipe)
+    if way == "memory" and not isinstance(tile, int):
+        whole = _whole_bytes(network, scoring, recipe, size, room)
+        tile = "none" if whole <= room or network.is_heard else tile
+    if tile == "auto":
+        tile = fitting_tile(bind_tile, size, room)
+    needed = tile_bytes(bind_tile(tile), size) if isinstance(tile, int) else whole
+    return Forecast(way, recipe.but(tile=tile), scoring, pictures + needed, allowed)
+
+
+def _whole_bytes(network: Network, scoring: Scoring, recipe: Recipe, size: Size, room: int) -> int:
+    """Return the bytes that the network takes for the whole image, or that it takes at most if there are so many."""
+    seen = (max(size[0], network.card.min_side), max(size[1], network.card.min_side))
     most = most_bytes(seen, len(scoring.layers))
     if network.is_heard:
-        return Plan("none", most, allowed)  # it cannot be run on paper, and has no tiles
-    if network.card in NAMED and recipe.guide is None and most <= allowed:
-        return Plan("none", most, allowed)  # with room to spare; to foretell it takes a second
-    whole = images + gradient_bytes(network.features(scoring.layers), scoring, seen)
-    if recipe.tile == "none" or whole <= allowed:
-        return Plan("none", whole, allowed)
-    tile = fitting_tile(bind, size, allowed - images)
-    return Plan(tile, images + tile_bytes(bind(tile), size), allowed)
+        return most  # it cannot be run on paper
+    if network.card in NAMED and recipe.guide is None and most <= room:
+        return most  # with room to spare; to foretell it takes a second
+    return gradient_bytes(network.features(scoring.layers), scoring, seen)
 
 
 def patient_gradient_fn(network: Network, scoring: Scoring, recipe: Recipe, size: Size) -> GradientFn:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 import torch
 
 from phosphene import engine, imagefile
+from phosphene.dreaming.pyramid import fit_within
 from phosphene.dreaming.resample import resize
 from phosphene.errors import SettingsError
 from phosphene.networks import network as networks
@@ -16,7 +17,7 @@ from phosphene.networks.keras import is_in_top
 from phosphene.networks.network import Network
 from phosphene.recipe.settings import Eye, Recipe
 from phosphene.recipe.terms import LayerTerm
-from phosphene.types import Image, Size
+from phosphene.types import Image
 
 GUIDE_SIDE = 512
 """Long side, in px, at which a guide photograph is looked at."""
@@ -46,16 +47,10 @@ def needs_top(recipe: Recipe) -> bool:
 
 def seen_guide(recipe: Recipe, device: torch.device) -> Image | None:
     """Read a recipe's guide, at the size at which it is looked at."""
-    return None if recipe.guide is None else _within(imagefile.read(recipe.guide).image, GUIDE_SIDE).to(device)
-
-
-def fitted_size(image: Image, recipe: Recipe) -> Size:
-    """Return the size at which the recipe dreams an image: its own, or with the recipe's long side."""
-    height, width = image.shape[1:]
-    if recipe.size == "full" or (max(height, width) <= recipe.size and not recipe.enlarge):
-        return height, width
-    scale = recipe.size / max(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
+    if recipe.guide is None:
+        return None
+    guide = imagefile.read(recipe.guide).image
+    return resize(guide, fit_within((guide.shape[1], guide.shape[2]), GUIDE_SIDE)).to(device)
 
 
 def choose_device(device: str) -> torch.device:
@@ -79,9 +74,3 @@ def describe_device(device: torch.device) -> str:
 def versions() -> dict[str, str]:
     """Return the versions that a result may depend on."""
     return {name: version(name) for name in ("phosphene", "torchvision", "timm")} | engine.versions()
-
-
-def _within(image: Image, side: int) -> Image:
-    height, width = image.shape[1:]
-    scale = min(1.0, side / max(height, width))
-    return resize(image, (max(1, round(height * scale)), max(1, round(width * scale))))

@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from phosphene import imagefile
+from phosphene.dreaming.pyramid import fit_within
 from phosphene.dreaming.resample import resize
 from phosphene.errors import UnknownNameError
 from phosphene.imagefile import Photo
@@ -159,7 +160,7 @@ class Folder:
         copy = self.cache / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.webp"
         if not copy.exists():
             photo = imagefile.read(source)
-            size = fitted(photo.image.shape[1], photo.image.shape[2], side)
+            size = fit_within((photo.image.shape[1], photo.image.shape[2]), side)
             alpha = None if photo.alpha is None else resize(photo.alpha[None], size)[0]
             imagefile.write(copy, resize(photo.image, size), alpha=alpha)
         return copy
@@ -171,12 +172,6 @@ class Folder:
         while (path := self.root / f"{stem}-{number}.png").exists():
             number += 1
         return path
-
-
-def fitted(height: int, width: int, side: int) -> tuple[int, int]:
-    """Return height and width of a picture within `side` px; a smaller one keeps its own."""
-    scale = min(1.0, side / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def _inside(folder: Path, name: str, kind: str) -> Path:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from phosphene import imagefile
+from phosphene.dreaming.pyramid import fit_within
 from phosphene.dreaming.resample import resize
 from phosphene.errors import UnknownNameError
 from phosphene.studies.run.folder import Progress
-from phosphene.studio.folder import fitted
 from phosphene.studio.requests import Ordered
 from phosphene.types import Image, Size, Step
 
@@ -95,7 +95,7 @@ class Task:
         """Return the picture as it is now, as a JPEG; made when someone looks, and once a step."""
         step, image = len(self.scores), self.image
         if image is not None and self._frame[0] != step:
-            small = resize(image, fitted(image.shape[1], image.shape[2], FRAME_SIDE)).cpu()
+            small = resize(image, fit_within((image.shape[1], image.shape[2]), FRAME_SIDE)).cpu()
             self._frame = (step, imagefile.encode(small, "JPEG"))
         if not self._frame[1]:
             raise UnknownNameError("frame", self.id, [])

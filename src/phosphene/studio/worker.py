@@ -6,7 +6,7 @@ from pathlib import Path
 
 from phosphene import imagefile
 from phosphene.errors import OutputExistsError, UnknownNameError, WeightsUnavailableError
-from phosphene.job import Dream, Job, prepare, run
+from phosphene.job import prepare, run
 from phosphene.networks import registry, weights
 from phosphene.recipe.settings import Recipe
 from phosphene.studies import api as studies
@@ -15,6 +15,7 @@ from phosphene.studies.run.workers import side_by_side, usual_workers
 from phosphene.studio.folder import Folder
 from phosphene.studio.job_state import State, Task
 from phosphene.studio.requests import Compared, Order, photograph_of, shown
+from phosphene.verbs import Dream, Job
 
 PREVIEW_SIDE = 256
 
@@ -93,7 +94,7 @@ def stay_here(recipe: Recipe) -> None:
 def _prepared(task: Task, order: Order, folder: Folder, recipe: Recipe) -> Job:
     with LOADING:
         job = prepare(folder.photograph(order.photograph), recipe)
-    task.notes, task.size = (*job.photo.notes, *job.notes), job.made.size
+    task.notes, task.size = job.notes, job.made.size
     return job
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 
+from phosphene.dreaming.pyramid import fit_within
 from phosphene.dreaming.resample import laplacian_bands, resize
 from phosphene.dreaming.strength import rms_change
 from phosphene.networks.cards import DEFAULT_MODEL
@@ -79,10 +80,7 @@ def colour_shift(dream: Image, photograph: Image) -> float:
 def looked_at(image: Image) -> list[torch.Tensor]:
     """What the embedded default network sees: unit vectors [channels, places], for each layer of its card."""
     network = _judge()
-    side = max(image.shape[1:])
-    if side > LONGEST_LOOK:
-        scale = LONGEST_LOOK / side
-        image = resize(image, (round(image.shape[1] * scale), round(image.shape[2] * scale)))
+    image = resize(image, fit_within((image.shape[1], image.shape[2]), LONGEST_LOOK))
     nodes = [network.resolve(layer)[0] for layer in network.card.layers]
     with torch.no_grad():
         seen = network.features(nodes)(image[None])

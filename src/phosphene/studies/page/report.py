@@ -8,9 +8,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from phosphene.dreaming.pyramid import fit_within
 from phosphene.dreaming.resample import resize
 from phosphene.imagefile import Photo
 from phosphene.imagefile.encode import encode_as, quantise
+from phosphene.imagefile.formats import WEBP
 from phosphene.networks.facts import facts_of
 from phosphene.recipe.spelling import command
 from phosphene.setup.session import versions
@@ -60,7 +62,7 @@ def page(
     sizes = sorted({result.made.size for result in results.values() if result.made})
     return environment.get_template("report.html").render(
         study=study,
-        photograph=_data(resize(photo.image, _within(sizes[-1] if sizes else tuple(photo.image.shape[1:])))),
+        photograph=_data(resize(photo.image, fit_within(sizes[-1] if sizes else photo.size, EMBEDDED_SIDE))),
         source_name=Path(study.source).name,
         sizes=sizes,
         pictures=pictures,
@@ -149,15 +151,10 @@ def _is_report(study: Study) -> bool:
 
 def _read(folder: Folder, cell: str) -> Image:
     image = folder.dream(cell)
-    return resize(image, _within((image.shape[1], image.shape[2])))
-
-
-def _within(size: tuple[int, ...]) -> tuple[int, int]:
-    scale = min(1.0, EMBEDDED_SIDE / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    return resize(image, fit_within((image.shape[1], image.shape[2]), EMBEDDED_SIDE))
 
 
 def _data(image: Image) -> str:
     """A picture as the address of its own data."""
-    data = encode_as(quantise(image, None, "WEBP", 8), "WEBP", "")
+    data = encode_as(quantise(image, None, WEBP, 8), WEBP, "")
     return f"data:image/webp;base64,{b64encode(data).decode()}"

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from phosphene import imagefile
+from phosphene.dreaming.pyramid import fit_within
 from phosphene.dreaming.resample import Resized, resize
 from phosphene.imagefile import Photo
 from phosphene.imagefile.lettering import lettering
@@ -22,9 +23,7 @@ PAPER, INK, FAINT = 1.0, 0.12, 0.93
 
 def contact_sheet(study: Study, photo: Photo, folder: Folder, results: Mapping[str, Result]) -> bytes:
     """Return a PNG with the photograph and each grid's pictures of the first seed, under their names."""
-    height, width = photo.image.shape[1:]
-    scale = SIDE / max(height, width)
-    size = (round(height * scale), round(width * scale))
+    size = fit_within((photo.image.shape[1], photo.image.shape[2]), SIDE, enlarge=True)
     blocks = [_titled("Photograph", resize(photo.image, size))]
     blocks += [_titled(grid.title, _grid(grid, size, folder, results)) for grid in study.grids]
     return imagefile.encode(_framed(_stacked(blocks, 2 * MARGIN // 3)))

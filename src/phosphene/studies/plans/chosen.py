@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-from phosphene.dreaming.pyramid import octave_sizes
+from phosphene.dreaming.pyramid import fitted_size, octave_sizes
 from phosphene.errors import UsageError
 from phosphene.imagefile import Photo
 from phosphene.networks import registry
 from phosphene.recipe.settings import Recipe
-from phosphene.setup.session import fitted_size
 from phosphene.studies.plans.comparison import CHANGE
 from phosphene.studies.run.calibrate import first_step_size
 from phosphene.studies.study import Cell, Grid, Place, Study, file_name
@@ -43,7 +42,7 @@ def chosen(photo: Photo, dreams: Sequence[tuple[str, Recipe]], change: float = C
 
 
 def _octaves_seen(photo: Photo, recipe: Recipe) -> int:
-    size, least = fitted_size(photo.image, recipe), registry.card(recipe.model).min_side
+    size, least = fitted_size(photo.size, recipe), registry.card(recipe.model).min_side
     return len(octave_sizes(size, recipe.octaves, recipe.octave_scale, least))
 
 

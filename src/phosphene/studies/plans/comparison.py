@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
 
-from phosphene.dreaming.pyramid import octave_sizes
+from phosphene.dreaming.pyramid import fitted_size, octave_sizes
 from phosphene.errors import SettingsError, UnknownNameError, UsageError, WeightsError
 from phosphene.imagefile import Photo
 from phosphene.networks import registry, weights
@@ -13,7 +13,6 @@ from phosphene.networks.facts import layer_at
 from phosphene.recipe.settings import PRESETS, Recipe
 from phosphene.recipe.spelling import validated
 from phosphene.recipe.terms import KINDS
-from phosphene.setup.session import fitted_size
 from phosphene.studies.run.calibrate import first_step_size
 from phosphene.studies.study import Absent, Cell, Grid, Place, Study, file_name
 
@@ -133,7 +132,7 @@ def _rows(models: Sequence[str], trained: Trained, absent: set[str]) -> list[Row
 def _seen_by_all(photo: Photo, rows: Sequence[Row], settings: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Take away the octaves that one of the networks could not see, from all."""
     recipe = validated(settings)
-    size = fitted_size(photo.image, recipe)
+    size = fitted_size(photo.size, recipe)
     least = max(rows, key=lambda row: registry.card(row.model).min_side).model
     min_side = registry.card(least).min_side
     octaves = len(octave_sizes(size, recipe.octaves, recipe.octave_scale, min_side))

@@ -9,8 +9,8 @@ from dataclasses import replace
 from math import exp, log
 
 from phosphene.dreaming.strength import POWER, rms_change
-from phosphene.job import Dream, Job, Trace, dreamed
-from phosphene.types import Step
+from phosphene.job import MemoryDream, MemoryJob
+from phosphene.types import Step, Trace
 
 TOLERANCE = 0.03
 """Largest relative distance from the wanted change that is good enough."""
@@ -26,7 +26,7 @@ def first_step_size(change: float, steps: int) -> float:
     return float(f"{min(1.5 * change ** (1 / POWER) / steps**0.56, 1.0):.4g}")
 
 
-def calibrated(job: Job, change: float | None) -> Generator[Step, None, tuple[Dream, Tries]]:
+def calibrated(job: MemoryJob, change: float | None) -> Generator[Step, None, tuple[MemoryDream, Tries]]:
     """Dream with the step size that makes the wanted change, or as the recipe says where `change` is None.
 
     Each try is a whole dream with the same random numbers; the one that came nearest is returned, with all tries.
@@ -59,12 +59,12 @@ def next_step_size(tries: list[tuple[float, float]], change: float) -> float:
     return float(f"{min(wanted, 1.0):.4g}")
 
 
-def _dream(job: Job) -> Generator[Step, None, Dream]:
+def _dream(job: MemoryJob) -> Generator[Step, None, MemoryDream]:
     trace = Trace()
     for step in replace(job, rng=job.rng.clone_state()).steps():
         trace.add(step)
         yield step
-    return dreamed(job, step.image, trace)
+    return job.dreamed(step.image, trace)
 
 
 def _near(tries: list[tuple[float, float]], change: float) -> bool:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from phosphene.errors import PhospheneError
 from phosphene.imagefile import Photo
-from phosphene.job import Dream, prepare
+from phosphene.job import MemoryDream, in_memory
 from phosphene.networks.facts import skeleton
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe, Settings
@@ -94,7 +94,7 @@ def failed(cell: Cell, photo: Photo, error: Exception | str) -> Result:
 
 
 def _dream(cell: Cell, photo: Photo, device: str) -> Generator[Event, None, tuple[Result, bytes]]:
-    job = prepare(photo, cell.recipe, device)
+    job = in_memory(photo, cell.recipe, device)
     dream, tries = yield from _told(cell, calibrated(job, cell.change))
     with TemporaryDirectory() as folder:
         picture = dream.save(Path(folder, "dream.png")).read_bytes()
@@ -113,8 +113,8 @@ def _dream(cell: Cell, photo: Photo, device: str) -> Generator[Event, None, tupl
 
 
 def _told(
-    cell: Cell, search: Generator[Step, None, tuple[Dream, Tries]]
-) -> Generator[Event, None, tuple[Dream, Tries]]:
+    cell: Cell, search: Generator[Step, None, tuple[MemoryDream, Tries]]
+) -> Generator[Event, None, tuple[MemoryDream, Tries]]:
     tried = 0
     while True:
         try:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from phosphene.errors import PhospheneError, UsageError
+from phosphene.cluster import joined
 from phosphene.imagefile import Photo
 from phosphene.malloc import keep_freed
 from phosphene.setup.session import choose_device
@@ -62,11 +62,7 @@ def side_by_side(tasks: Sequence[Task], workers: int) -> Iterator[Event]:
 
 def on_cluster(tasks: Sequence[Task], address: str) -> Iterator[Event]:
     """Dream the cells on a Ray cluster at `address`; `local` starts one on this machine, for as long as it takes."""
-    ray = _ray()
-    ours = not ray.is_initialized()
-    if ours:
-        _join(ray, address)
-    try:
+    with joined(address) as ray:
         # A cell asks for a whole GPU where the cluster has some, unless it is to stay on the CPU.
         gpus = 1 if tasks[0][2] != "cpu" and ray.cluster_resources().get("GPU") else 0
         remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0, num_returns="streaming")(_dream_on_cluster)
@@ -77,9 +73,6 @@ def on_cluster(tasks: Sequence[Task], address: str) -> Iterator[Event]:
             if isinstance(event, Ended):
                 del running[ready]
             yield event
-    finally:
-        if ours:
-            ray.shutdown()
 
 
 def _look_after_worker(
@@ -135,24 +128,9 @@ def _why_died(exit_code: int | None) -> str:
     return f"its process ended early, with exit code {exit_code}"
 
 
-def _join(ray: Any, address: str) -> None:
-    try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=False if address == "local" else None)
-    except Exception as error:  # Ray raises whatever its many parts do
-        raise PhospheneError(f"there is no way into the Ray cluster {address!r}: {error}") from error
-
-
 def _next_event(ray: Any, events: Any, task: Task) -> Event:
     try:
         event: Event = ray.get(next(events))
         return event
     except (ray.exceptions.RayError, StopIteration) as error:
         return Ended(failed(task[0], task[1], f"its worker on the cluster failed: {error}"), b"")
-
-
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError:
-        raise UsageError("a cluster needs Ray, which is not installed: pip install 'phosphene[cluster]'") from None
-    return ray

@@ -16,12 +16,12 @@ import torch
 from phosphene import imagefile
 from phosphene.cli import run as phosphene
 from phosphene.disk import files, journal
-from phosphene.disk.plan import begin, disk_bytes, is_too_large, reopen
-from phosphene.disk.run import run
+from phosphene.disk.plan import disk_bytes
+from phosphene.disk.run import DiskJob
 from phosphene.dreaming.resample import resize
 from phosphene.errors import ImageError, OutputExistsError, SettingsError, StoreError, UsageError
-from phosphene.job import prepare
-from phosphene.job import run as run_in_memory
+from phosphene.imagefile import streaming
+from phosphene.job import prepare, resume, run
 from phosphene.recipe.settings import Recipe
 
 RECIPE = Recipe(
@@ -41,13 +41,24 @@ def coffee(tmp_path_factory):
 
 
 def in_memory(source, recipe, target, bits=8):
-    return run_in_memory(prepare(str(source), recipe, "cpu")).save(target, bits=bits)
+    return run(prepare(str(source), recipe, "cpu")).save(target, bits=bits)
+
+
+def begin(source, recipe, output, **more):
+    """A dream by way of the disk, which takes more memory than it may have."""
+    job = prepare(str(source), recipe, "cpu", "1B", output=output, **more)
+    assert isinstance(job, DiskJob)
+    return job
+
+
+def dream_on_disk(source, recipe, output, **more):
+    return run(begin(source, recipe, output, **more)).save()
 
 
 @pytest.fixture(scope="module")
 def undisturbed(coffee, tmp_path_factory):
     target = tmp_path_factory.mktemp("undisturbed") / "out.tif"
-    run(begin(str(coffee / "coffee.tif"), RECIPE, target, device="cpu"))
+    dream_on_disk(str(coffee / "coffee.tif"), RECIPE, target)
     return target
 
 
@@ -69,7 +80,7 @@ def test_alpha_depth_size_mask_and_colour(coffee, tmp_path, ending, bits, change
     changes = {key: str(coffee / value) if key == "mask" else value for key, value in changes.items()}
     recipe = RECIPE.but(**changes)
     expected = imagefile.read(in_memory(coffee / "deep.png", recipe, tmp_path / f"memory{ending}", bits))
-    run(begin(str(coffee / "deep.png"), recipe, tmp_path / f"disk{ending}", device="cpu", bits=bits))
+    dream_on_disk(str(coffee / "deep.png"), recipe, tmp_path / f"disk{ending}", bits=bits)
     found = imagefile.read(tmp_path / f"disk{ending}")
     assert torch.equal(found.image, expected.image)
     assert torch.equal(found.alpha, expected.alpha)
@@ -80,7 +91,7 @@ def test_a_picture_wider_than_a_block(coffee, tmp_path):
     imagefile.write(tmp_path / "wide.png", pixels, alpha=pixels[0])
     recipe = RECIPE.but(octaves=1, steps=1, colour="original", halo=0)
     expected = imagefile.read(in_memory(tmp_path / "wide.png", recipe, tmp_path / "memory.png"))
-    run(begin(str(tmp_path / "wide.png"), recipe, tmp_path / "disk.png", device="cpu"))
+    dream_on_disk(str(tmp_path / "wide.png"), recipe, tmp_path / "disk.png")
     found = imagefile.read(tmp_path / "disk.png")
     assert torch.equal(found.image, expected.image)
     assert torch.equal(found.alpha, expected.alpha)
@@ -95,18 +106,18 @@ def test_another_picture_under_the_same_names(tmp_path):
 
     for level in (0, 1):
         fill(level)
-        _, part = next(files.decoded(files.look(source), tmp_path))
+        _, part = next(files.decoded(streaming.look(source), tmp_path))
         assert part.mean() == level
     for level in (0, 1):
         fill(level)
-        run(begin(str(source), RECIPE.but(octaves=1, steps=1), target, device="cpu", overwrite=True))
+        dream_on_disk(str(source), RECIPE.but(octaves=1, steps=1), target, overwrite=True)
         assert imagefile.read(target).image.mean() == pytest.approx(level, abs=0.1)
 
 
 def test_a_sample(tmp_path):
     recipe = RECIPE.but(octaves=1, steps=1, size=90)
     expected = imagefile.read(in_memory("sample:coffee", recipe, tmp_path / "memory.png"))
-    run(begin("sample:coffee", recipe, tmp_path / "disk.png", device="cpu"))
+    dream_on_disk("sample:coffee", recipe, tmp_path / "disk.png")
     assert torch.equal(imagefile.read(tmp_path / "disk.png").image, expected.image)
 
 
@@ -124,8 +135,8 @@ FORKS.set_forkserver_preload(["phosphene.disk.run", "phosphene.imagefile", "pyte
 def dream(folder, **started):
     """Run or go on, in a process that may be killed."""
     torch.set_num_threads(1)
-    huge = begin(**started) if not (folder / "order.json").exists() else reopen(folder)
-    run(huge)
+    job = resume(folder) if (folder / "plan.json").exists() else begin(**started)
+    run(job).save()
 
 
 def in_a_process(target, *arguments, **more):
@@ -139,7 +150,7 @@ def in_a_process(target, *arguments, **more):
 def test_killed_again_and_again_it_ends_in_the_same_bytes(coffee, undisturbed, tmp_path, seed):
     """SIGKILL of a real process at random moments: while decoding, in a step, between steps, while encoding."""
     chance, target = random.Random(seed), tmp_path / "out.tif"
-    started = {"source": str(coffee / "coffee.tif"), "recipe": RECIPE, "output": target, "device": "cpu"}
+    started = {"source": str(coffee / "coffee.tif"), "recipe": RECIPE, "output": target}
     folder, kills, patience = tmp_path / "out.tif.phosphene", 0, 0.4
     while not target.exists():
         process = in_a_process(dream, folder, **started)
@@ -162,29 +173,32 @@ def stopped(coffee, target, after=2, recipe=RECIPE):
         if len(steps) == after:
             stop.set()
 
-    huge = begin(str(coffee / "coffee.tif"), recipe, target, device="cpu")
-    assert run(huge, count, stop) is None
-    return huge.folder
+    job = begin(coffee / "coffee.tif", recipe, target)
+    assert run(job, count, stop).made.unfinished
+    return job.resumable
 
 
 def test_stopped_it_goes_on_from_the_last_step(coffee, undisturbed, tmp_path):
     target = tmp_path / "out.tif"
-    huge = reopen(stopped(coffee, target))
-    assert huge.notes == ("going on from octave 1, step 2",)
+    folder = stopped(coffee, target)
+    job = resume(folder)
+    assert job.notes == ("going on from octave 1, step 2",)
     steps = []
-    rows = run(huge, steps.append)
+    dreamed = run(job, steps.append)
     assert [(step.octave, step.step) for step in steps] == [(1, 3), (2, 1), (2, 2), (2, 3)]
-    assert len(rows) == 6
+    assert len(dreamed.trace.rows) == 6
+    assert dreamed.save() == target
     assert target.read_bytes() == undisturbed.read_bytes()
-    assert not huge.folder.exists()
+    del job, dreamed
+    assert not folder.exists()
 
 
 def test_two_runs_on_one_folder(coffee, tmp_path):
     folder = stopped(coffee, tmp_path / "out.tif")
     with journal.locked(folder), pytest.raises(StoreError, match="in use by another run"):
-        run(reopen(folder))
+        run(resume(folder)).save()
     with pytest.raises(UsageError, match=r"`phosphene resume .*` goes on with it"):
-        begin(str(coffee / "coffee.tif"), RECIPE, tmp_path / "out.tif", device="cpu")
+        begin(coffee / "coffee.tif", RECIPE, tmp_path / "out.tif")
 
 
 def test_a_changed_input(coffee, tmp_path):
@@ -192,13 +206,13 @@ def test_a_changed_input(coffee, tmp_path):
     source.write_bytes((coffee / "coffee.tif").read_bytes())
     stop = threading.Event()
     stop.set()
-    huge = begin(str(source), RECIPE, tmp_path / "out.tif", device="cpu")
-    run(huge, stop=stop)
+    job = begin(source, RECIPE, tmp_path / "out.tif")
+    run(job, stop=stop)
     imagefile.write(source, torch.zeros(3, 150, 210))
     with pytest.raises(StoreError, match=r"the photograph '.*photo.tif' has changed"):
-        reopen(huge.folder)
+        resume(job.resumable)
     source.write_bytes((coffee / "coffee.tif").read_bytes())
-    assert reopen(huge.folder).notes
+    assert resume(job.resumable).notes
 
 
 def test_a_missing_chunk(coffee, tmp_path):
@@ -206,7 +220,7 @@ def test_a_missing_chunk(coffee, tmp_path):
     dream = folder / journal.last(folder).dream
     next(path for path in (dream / "c").rglob("*") if path.is_file()).unlink()
     with pytest.raises(StoreError, match="misses a chunk"):
-        run(reopen(folder))
+        run(resume(folder)).save()
     assert not (tmp_path / "out.tif").exists()
 
 
@@ -218,9 +232,9 @@ def test_a_folder_that_vanishes(coffee, tmp_path):
         folder.rename(tmp_path / "elsewhere")
 
     with pytest.raises(StoreError, match=r"out\.tif\.phosphene"):
-        run(reopen(folder), lose)
+        run(resume(folder), lose)
     with pytest.raises(UsageError, match="no dream to go on with"):
-        reopen(tmp_path / "nowhere")
+        resume(tmp_path / "nowhere")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
@@ -229,7 +243,7 @@ def test_a_folder_that_may_not_be_written(coffee, tmp_path):
     folder.chmod(0o500)
     try:
         with pytest.raises(StoreError, match="could not be used"):
-            run(reopen(folder))
+            run(resume(folder)).save()
     finally:
         folder.chmod(0o700)
 
@@ -240,7 +254,7 @@ def starved_of_disk(folder):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
     try:
-        run(reopen(folder))
+        run(resume(folder)).save()
     except StoreError as error:
         os._exit(7 if "too large" in str(error) else 8)
 
@@ -251,7 +265,7 @@ def test_a_disk_that_is_full_loses_nothing(coffee, undisturbed, tmp_path):
     process = in_a_process(starved_of_disk, folder)
     process.join()
     assert process.exitcode == 7
-    run(reopen(folder))
+    run(resume(folder)).save()
     assert (tmp_path / "out.tif").read_bytes() == undisturbed.read_bytes()
 
 
@@ -260,7 +274,7 @@ def test_too_little_disk_is_said_before_the_first_step(coffee, tmp_path, monkeyp
     monkeypatch.setattr("phosphene.disk.plan.shutil.disk_usage", lambda path: usage)
     needed = disk_bytes(RECIPE, (150, 210), (150, 210)) / 1e6
     with pytest.raises(StoreError, match=f"needs {needed:.0f} MB on disk, and 1 MB are free"):
-        begin(str(coffee / "coffee.tif"), RECIPE, tmp_path / "out.tif", device="cpu")
+        begin(coffee / "coffee.tif", RECIPE, tmp_path / "out.tif")
     assert not list(tmp_path.iterdir())
 
 
@@ -275,13 +289,13 @@ def size_of(file):
 def test_the_disk_that_is_said_is_enough(coffee, tmp_path, octaves):
     """Watch the folder while it is dreamed in."""
     target, recipe = tmp_path / "out.tif", RECIPE.but(jitter=0, octaves=octaves)
-    huge = begin(str(coffee / "deep.png"), recipe, target, device="cpu", bits=16)
+    job = begin(coffee / "deep.png", recipe, target, bits=16)
     most, over = 0, threading.Event()
 
     def watch():
         nonlocal most
         while not over.is_set():
-            files = [os.path.join(folder, name) for folder, _, names in os.walk(huge.folder) for name in names]
+            files = [os.path.join(folder, name) for folder, _, names in os.walk(job.resumable) for name in names]
             sizes = [size_of(file) for file in files]
             most = max(most, sum(sizes))
             time.sleep(0.01)
@@ -289,7 +303,7 @@ def test_the_disk_that_is_said_is_enough(coffee, tmp_path, octaves):
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        run(huge)
+        run(job).save()
     finally:
         over.set()
         watcher.join()
@@ -301,12 +315,12 @@ def test_a_tiff_that_is_cut_off(coffee, tmp_path):
     whole = (coffee / "coffee.tif").read_bytes()
     (tmp_path / "half.tif").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ImageError, match=r"half\.tif' is broken or cut off: give a whole picture"):
-        run(begin(str(tmp_path / "half.tif"), RECIPE, tmp_path / "out.tif", device="cpu"))
+        dream_on_disk(str(tmp_path / "half.tif"), RECIPE, tmp_path / "out.tif")
     assert not (tmp_path / "out.tif").exists()
 
 
 def test_what_cannot_be_begun(coffee, tmp_path):
-    source = str(coffee / "coffee.tif")
+    source = coffee / "coffee.tif"
     (tmp_path / "there.tif").touch()
     with pytest.raises(OutputExistsError):
         begin(source, RECIPE, tmp_path / "there.tif")
@@ -314,18 +328,50 @@ def test_what_cannot_be_begun(coffee, tmp_path):
         begin(source, RECIPE, tmp_path / "out.gif")
     with pytest.raises(SettingsError, match="16 bits"):
         begin(source, RECIPE, tmp_path / "out.jpg", bits=16)
-    with pytest.raises(UsageError, match="'noise:30x40' is made in memory and cannot be streamed"):
-        begin("noise:30x40", RECIPE, tmp_path / "out.tif", device="cpu")
-    with pytest.raises(UsageError, match="in tiles"):
-        begin(source, RECIPE.but(tile="none"), tmp_path / "out.tif", device="cpu")
+    with pytest.raises(UsageError, match=r"a cluster .* 'out.webp' cannot be written in strips"):
+        begin(source, RECIPE, tmp_path / "out.webp", cluster="local")
+    with pytest.raises(UsageError, match=r"'out.dzi' is written by way of the disk, .* leave --tile none out"):
+        begin(source, RECIPE.but(tile="none"), tmp_path / "out.dzi")
+    assert [path.name for path in tmp_path.iterdir()] == ["there.tif"]
 
 
-def test_which_photographs_do_not_fit(coffee):
-    ample, tight = "1000GB", "1B"
-    source = str(coffee / "coffee.tif")
-    assert not is_too_large(source, RECIPE, "cpu", ample)
-    assert is_too_large(source, RECIPE, "cpu", tight)
-    assert not is_too_large("sample:coffee", RECIPE, "cpu", tight)
+@pytest.mark.parametrize("source", ["noise:90x130", torch.rand(3, 90, 130, generator=torch.Generator().manual_seed(1))])
+def test_what_is_in_memory_already(source, tmp_path):
+    expected = run(prepare(source, RECIPE, "cpu"))
+    job = prepare(source, RECIPE, "cpu", memory="1B")
+    assert isinstance(job, DiskJob)
+    found = run(job)
+    assert torch.equal(found.image, expected.image)
+    assert torch.equal(found.look(60), expected.look(60))
+    folder = job.scratch.path
+    assert folder.exists()
+    del job, found
+    assert not folder.exists()
+
+
+def test_a_noise_that_was_stopped_goes_on(tmp_path):
+    stop = threading.Event()
+    stop.set()
+    job = prepare("noise:90x130", RECIPE, "cpu", "1B", output=tmp_path / "out.png")
+    run(job, stop=stop)
+    found = run(resume(job.resumable))
+    assert torch.equal(found.image, run(prepare("noise:90x130", RECIPE, "cpu")).image)
+
+
+@pytest.mark.parametrize("colour", ["dream", "original"])
+def test_what_was_stopped_can_be_saved_as_far_as_it_came(coffee, tmp_path, colour):
+    stop = threading.Event()
+    stop.set()
+    pictures = []
+    for memory in (None, "1B"):
+        job = prepare(
+            str(coffee / "deep.png"), RECIPE.but(colour=colour), "cpu", memory, output=tmp_path / f"{memory}.png"
+        )
+        dreamed = run(job, stop=stop)
+        pictures.append(imagefile.read(dreamed.save()).image)
+        assert "stopped after step 1 of 3" in dreamed.made.unfinished
+    assert job.resumable.exists()
+    assert (pictures[0] - pictures[1]).abs().mean() < (0.02 if colour == "original" else 1e-6)
 
 
 def test_the_commands(coffee, undisturbed, tmp_path, capsys):
