@@ -31,6 +31,7 @@ ROUTES = [
     Route("/api/recipe", choices.recipe, methods=["POST"]),
     Route("/api/photographs", pictures.keep, methods=["POST"]),
     Route("/api/photographs/{name}/view", pictures.view_photograph),
+    Route("/api/photographs/{name}/file", pictures.photograph),
     Route("/api/pictures", pictures.gallery),
     Route("/api/pictures/{name:path}/view", pictures.view_picture),
     Route("/api/pictures/{name:path}/file", pictures.download),

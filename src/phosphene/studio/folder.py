@@ -25,6 +25,7 @@ from phosphene.dreaming.resample import resize
 from phosphene.errors import UnknownNameError
 from phosphene.imagefile import Photo
 from phosphene.studies.run.folder import Folder as StudyFolder
+from phosphene.studio.films import FILMS, still_of
 
 CHECKSUM_LETTERS = 12
 WEIGHTS = {".safetensors", ".pth", ".pt"}
@@ -64,8 +65,9 @@ class Folder:
         return self.root / ".curves"
 
     def pictures(self) -> list[Path]:
-        """Return the folder's pictures, newest first."""
-        found = [path for path in self.root.iterdir() if path.suffix.lower() in imagefile.FORMATS and _is_plain(path)]
+        """Return the folder's pictures and films, newest first."""
+        endings = {*imagefile.FORMATS, *FILMS}
+        found = [path for path in self.root.iterdir() if path.suffix.lower() in endings and _is_plain(path)]
         return sorted(found, key=lambda path: (-path.stat().st_mtime_ns, path.name))
 
     def picture(self, name: str) -> Path:
@@ -131,8 +133,8 @@ class Folder:
             yield Path(place, f"{stem}.{ending}")
 
     def keep(self, arrived: Path) -> tuple[Path, Photo]:
-        """Keep a file that has arrived if it is a picture. Raises `ImageError`."""
-        photo = imagefile.read(arrived)
+        """Keep a picture or a film that has arrived; return its path and (first) image. Raises `ImageError`."""
+        photo = still_of(arrived)
         twin = self.with_checksum(photo.sha256)
         path = self.photographs / (twin or f"{arrived.stem}-{photo.sha256[:CHECKSUM_LETTERS]}{arrived.suffix}")
         if twin is None:
@@ -159,19 +161,19 @@ class Folder:
         identity = f"{source} {path.stat().st_mtime_ns if path else ''} {side}"
         copy = self.cache / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.webp"
         if not copy.exists():
-            photo = imagefile.read(source)
+            photo = still_of(source)
             size = fit_within((photo.image.shape[1], photo.image.shape[2]), side)
             alpha = None if photo.alpha is None else resize(photo.alpha[None], size)[0]
             imagefile.write(copy, resize(photo.image, size), alpha=alpha)
         return copy
 
-    def free_name(self, stem: str) -> Path:
-        """Return a path for a new dream that nothing has yet."""
+    def free_name(self, stem: str, ending: str = ".png") -> Path:
+        """Return a path for a new dream that nothing has yet, and no film that was not finished."""
         stem = re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-")
         number = 1
-        while (path := self.root / f"{stem}-{number}.png").exists():
+        while any(self.root.glob(f"{stem}-{number}{ending}*")):
             number += 1
-        return path
+        return self.root / f"{stem}-{number}{ending}"
 
 
 def _inside(folder: Path, name: str, kind: str) -> Path:

@@ -3,7 +3,7 @@
 import secrets
 import threading
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from phosphene import imagefile
 from phosphene.dreaming.pyramid import fit_within
@@ -12,6 +12,9 @@ from phosphene.errors import UnknownNameError
 from phosphene.studies.run.folder import Progress
 from phosphene.studio.requests import Ordered
 from phosphene.types import Image, Size, Step
+
+if TYPE_CHECKING:  # for PyAV may be missing
+    from phosphene.film.run import Reached
 
 State = Literal["waiting", "dreaming", "done", "stopped", "failed"]
 
@@ -69,6 +72,17 @@ class Task:
             "progress": progress.share,
             "cells": sorted(self.cells),
         }
+
+    def hear_of_frame(self, now: "Reached") -> None:
+        """Note a frame of a film."""
+        self.image = now.frame.image
+        self.latest = {
+            "frame": now.frame.index,
+            "frames": now.frames,
+            "left": now.seconds_left,
+            "progress": min(1.0, now.frame.index / max(now.frames, 1)),
+        }
+        self.scores.append(now.frame.change)
 
     def report(self, since: int = 0) -> dict[str, Any]:
         """Return how it stands, with the scores from step `since` on."""

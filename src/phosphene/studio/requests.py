@@ -11,6 +11,7 @@ from phosphene.recipe.settings import Recipe, Settings
 from phosphene.recipe.spelling import choose, command, shortest
 from phosphene.recipe.terms import KINDS
 from phosphene.studies.study import Study
+from phosphene.studio.films import is_film
 from phosphene.studio.folder import Folder
 
 GIVEN_FIRST: dict[str, Any] = {"size": "full"}
@@ -72,13 +73,14 @@ def shown(recipe: Recipe, source: str) -> dict[str, Any]:
     for name, ours in GIVEN_FIRST.items():  # a page that is given nothing starts from these
         wanted = getattr(recipe, name)
         given = {key: value for key, value in given.items() if key != name} | ({} if wanted == ours else {name: wanted})
-    output = f"{stem(source)}-again.png"
+    dream, ending = ("animate", "mp4") if is_film(source) else ("dream", "png")
+    spelt = command(recipe, source, f"{stem(source)}-again.{ending}").replace("dream", dream, 1)
     return {
         "recipe": recipe.model_dump(mode="json") | {name: _name(getattr(recipe, name)) for name in ("mask", "guide")},
         "drive": recipe.drive,
         "look": look,
         "given": given | {name: _name(given[name]) for name in ("mask", "guide") if name in given},
-        "command": command(recipe, source, output),
+        "command": spelt,
     }
 
 

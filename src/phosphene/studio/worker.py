@@ -12,6 +12,7 @@ from phosphene.recipe.settings import Recipe
 from phosphene.studies import api as studies
 from phosphene.studies.run.folder import Progress
 from phosphene.studies.run.workers import side_by_side, usual_workers
+from phosphene.studio.films import is_film, still_of
 from phosphene.studio.folder import Folder
 from phosphene.studio.job_state import State, Task
 from phosphene.studio.requests import Compared, Order, photograph_of, shown
@@ -31,6 +32,8 @@ def dream_or_compare(task: Task, folder: Folder) -> State:
     """Do what a task of the queue of dreams orders."""
     if isinstance(task.order, Compared):
         return compare(task, task.order.comparison, folder)
+    if is_film(task.order.photograph):
+        return animate(task, task.order, folder)
     return dream(task, task.order, folder)
 
 
@@ -45,6 +48,24 @@ def dream(task: Task, order: Order, folder: Folder) -> State:
     folder.keep_curve(imagefile.checksum(path), dreamed.trace.rows)
     task.picture = path.name
     return "stopped" if dreamed.made.unfinished else "done"
+
+
+def animate(task: Task, order: Order, folder: Folder) -> State:
+    """Dream a film, and save it; a stopped one can be gone on with on the command line."""
+    from phosphene.film.plan import Asked, begin
+    from phosphene.film.run import run as run_film
+
+    source, recipe = folder.photograph(order.photograph), order.recipe(folder)
+    with LOADING:
+        asked = Asked(source=source, given=recipe.model_dump(mode="json"))
+        ready = begin(asked, folder.free_name(order.title, ".mp4"))
+    task.notes, task.size = ready.notes, ready.film.moments.size
+    if run_film(ready, task.hear_of_frame, task.stop) is None:
+        task.notes = (*task.notes, f"`phosphene resume {ready.folder}` goes on with it")
+        return "stopped"
+    task.command = shown(ready.film.recipe, source)["command"]
+    task.picture = ready.output.name
+    return "done"
 
 
 def compare(task: Task, name: str, folder: Folder) -> State:
@@ -93,7 +114,7 @@ def stay_here(recipe: Recipe) -> None:
 
 def _prepared(task: Task, order: Order, folder: Folder, recipe: Recipe) -> Job:
     with LOADING:
-        job = prepare(folder.photograph(order.photograph), recipe)
+        job = prepare(still_of(folder.photograph(order.photograph)), recipe)
     task.notes, task.size = job.notes, job.made.size
     return job
 

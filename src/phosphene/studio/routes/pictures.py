@@ -9,6 +9,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from phosphene import imagefile
 from phosphene.errors import ImageError
+from phosphene.studio.films import is_film
 from phosphene.studio.folder import Folder
 from phosphene.studio.requests import restored
 from phosphene.studio.routes.request import folder_of, name_of, studio_of, write_to
@@ -34,6 +35,11 @@ def _kept(folder: Folder, arrived: Path) -> dict[str, Any]:
 async def view_photograph(request: Request) -> Response:
     """A copy of a photograph that is quick to show."""
     return await _view(request, folder_of(request).photograph(name_of(request)))
+
+
+async def photograph(request: Request) -> Response:
+    """A dropped file as it is, for films to be played."""
+    return FileResponse(folder_of(request).photograph(name_of(request)))
 
 
 async def gallery(request: Request) -> Response:
@@ -67,6 +73,8 @@ async def _view(request: Request, source: str) -> Response:
 
 def _told_by(path: Path, folder: Folder) -> dict[str, Any]:
     """What a picture's recipe restores, and how its score rose; None each where that is not known."""
+    if is_film(path):
+        return {"restored": None, "curve": None}
     try:
         return {"restored": restored(imagefile.read_recipe(path), folder), "curve": folder.curve(path)}
     except ImageError:

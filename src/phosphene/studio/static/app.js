@@ -12,7 +12,7 @@ import { markLook, showLooks } from "./looks.js";
 import { paint } from "./mask.js";
 import { alert, note, tell, trying } from "./notice.js";
 import { watchQueue } from "./queue.js";
-import { clearDream, seamAt, showDream, showPhotograph } from "./stage.js";
+import { clearDream, playFilms, seamAt, showDream, showPhotograph } from "./stage.js";
 import { ended, watch } from "./watch.js";
 
 const QUIET_BEFORE_PREVIEW = 350;
@@ -239,7 +239,8 @@ function show(report, scores) {
   setRunning(!ended(report), report);
   $("title").textContent = report.title;
   $("status").textContent = statusOf(report);
-  drawCurve($("curve"), scores, report.starts);
+  if (api.isFilm(report.order.photograph ?? "")) $("curve").hidden = true;
+  else drawCurve($("curve"), scores, report.starts);
   if (report.state === "dreaming" && report.steps_done) showDream(api.frame("dreams", report.id, report.steps_done), "The dream as it grows");
   if (ended(report)) finish(report);
 }
@@ -247,8 +248,12 @@ function show(report, scores) {
 function finish(report) {
   state.dream = null;
   if (report.state === "failed") return alert(report.error);
-  if (!report.picture) return clearDream();
-  showDream(api.viewOfPicture(report.picture), `The dream ${report.picture}`);
+  if (!report.picture) {
+    note(report.notes);
+    return clearDream();
+  }
+  if (api.isFilm(report.picture)) playFilms(api.fileOfPhotograph(report.order.photograph), api.fileOfPicture(report.picture));
+  else showDream(api.viewOfPicture(report.picture), `The dream ${report.picture}`);
   note(report.notes);
   return showFinished(report.picture, report.command);
 }
@@ -299,7 +304,10 @@ async function openPicture(name) {
   const told = await api.picture(name);
   const url = api.viewOfPicture(name);
   const size = await sizeOf(url);
-  if (told.restored) await restore(told, { name, size }, url);
+  if (api.isFilm(name)) {
+    showPhotograph(url, size, name);
+    playFilms(null, api.fileOfPicture(name));
+  } else if (told.restored) await restore(told, { name, size }, url);
   else {
     alert(`${name} carries no recipe, so there are no settings to restore.`);
     showPhotograph(url, size, name);

@@ -17,10 +17,33 @@ export function showPhotograph(url, [height, width], name) {
 /** Take the dream away, so that the photograph is seen. */
 export function clearDream() {
   $("after").hidden = $("seam").hidden = $("badge").hidden = true;
+  clearFilms();
   $("after").removeAttribute("src");
   wanted = null;
   cleared += 1;
 }
+
+/** Play a dream beside the film that it is of, in step. */
+export function playFilms(before, after) {
+  pair.hidden = $("invitation").hidden = true;
+  $("films").hidden = false;
+  $("film-before").hidden = !before;
+  if (before) $("film-before").src = before;
+  $("film-after").src = after;
+}
+
+function clearFilms() {
+  if ($("films").hidden) return;
+  $("films").hidden = true;
+  pair.hidden = false;
+  for (const film of ["film-before", "film-after"]) $(film).removeAttribute("src");
+}
+
+const [original, dreamed] = [$("film-before"), $("film-after")];
+original.onerror = () => { original.hidden = true; }; // of a kind that this browser cannot play
+dreamed.onplay = () => original.play().catch(() => {});
+dreamed.onpause = () => original.pause();
+dreamed.onseeked = () => { original.currentTime = dreamed.currentTime; };
 
 let wanted = null;
 let loading = false;

@@ -1,0 +1,24 @@
+"""Films in the studio: what is one, its first frame, and an order dreamed into another."""
+
+from pathlib import Path
+
+from phosphene import imagefile
+from phosphene.imagefile import Photo
+
+FILMS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"}
+"""Endings of files that the studio takes for films."""
+
+
+def is_film(name: str | Path) -> bool:
+    """Whether a file is a film, by its ending."""
+    return Path(name).suffix.lower() in FILMS
+
+
+def still_of(source: str | Path) -> Photo:
+    """Read a photograph, or the first frame of a film. Raises `ImageError`, and `UsageError` without PyAV."""
+    if not is_film(source):
+        return imagefile.read(source)
+    from phosphene.film.source import look_at, shots
+
+    footage = look_at(str(source))
+    return Photo(next(shots(footage)).image, None, str(source), footage.sha256, footage.notes)

@@ -1,0 +1,80 @@
+"""People dream films: chosen, one frame at once, growing, played beside the film, downloaded."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("av")
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from film.conftest import decoded, pan, write_film
+from phosphene.film.source import read_recipe
+from studio.words import choose, dream, picture_of, set_to, until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    return write_film(tmp_path_factory.mktemp("film") / "street.mp4", pan(8, 64, 96), sound=True)
+
+
+def test_a_film_is_dreamed_and_played_beside_itself(page, studio, film):
+    choose(page, film)
+    assert page.inner_text("#status") == "96 × 64"
+    set_to(page, steps=3, octaves=1)
+    page.wait_for_selector("#badge:visible")  # a frame at once
+    assert page.inner_text("#badge") == "Preview at 256 px"
+    words = page.evaluate_handle("""() => {
+        const seen = new Set(), status = document.querySelector('#status');
+        new MutationObserver(() => seen.add(status.textContent))
+            .observe(status, { childList: true, characterData: true, subtree: true });
+        return seen;
+    }""")
+    dream(page)
+    page.wait_for_selector("#films:visible", timeout=120_000)
+    assert any("of 8, " in word and word.startswith("frame ") for word in page.evaluate("seen => [...seen]", words))
+    for name in ("film-before", "film-after"):
+        until(page, f"document.querySelector('#{name}').readyState >= 1")
+    assert page.evaluate("document.querySelector('#film-after').duration") == pytest.approx(1 / 3, abs=0.05)
+    name = picture_of(page)
+    with page.expect_download() as download:
+        page.click("#download")
+    assert download.value.suggested_filename == name
+    assert Path(download.value.path()).read_bytes() == (studio.folder / name).read_bytes()
+    assert len(decoded(studio.folder / name)) == 8
+    assert "steps = 3" in read_recipe(studio.folder / name)
+    page.click("#show-command")
+    command = page.inner_text("#command-text")
+    assert command.startswith("phosphene animate ")
+    assert command.split("-again.mp4")[1].strip()
+
+
+def test_a_film_in_the_gallery_is_played(page, studio, film):
+    choose(page, film)
+    set_to(page, steps=1, octaves=1)
+    dream(page)
+    page.wait_for_selector("#films:visible", timeout=120_000)
+    name = picture_of(page)
+    page.goto(f"{studio.address}#picture/{name}")
+    page.reload()
+    page.wait_for_selector("#films:visible")
+    until(page, "document.querySelector('#film-after').readyState >= 1")
+    assert page.locator("#film-before").is_hidden()
+
+
+def test_a_stopped_film_says_how_it_goes_on(page, studio, film):
+    choose(page, film)
+    set_to(page, steps=100, octaves=3)
+    dream(page)
+    page.click("#stop")
+    page.wait_for_selector("#go:visible", timeout=60_000)
+    until(page, "document.querySelector('#alert').textContent.includes('phosphene resume')")
+    assert list(studio.folder.glob("*.phosphene"))
+
+
+def test_what_is_no_film_is_told(studio):
+    status, answer = studio.ask("POST", "/api/photographs?name=words.mp4", b"no film")
+    assert status == 422
+    assert "is not a film that can be read" in answer["error"]
