@@ -114,7 +114,8 @@ def stay_here(recipe: Recipe) -> None:
 
 def _prepared(task: Task, order: Order, folder: Folder, recipe: Recipe) -> Job:
     with LOADING:
-        job = prepare(still_of(folder.photograph(order.photograph)), recipe)
+        source = folder.photograph(order.photograph)
+        job = prepare(still_of(source) if is_film(source) else source, recipe)
     task.notes, task.size = job.notes, job.made.size
     return job
 
