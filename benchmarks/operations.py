@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from phosphene.engine.cpu import pointwise
-from phosphene.engine.cpu.winograd import Spectrum
+from phosphene.engine.cpu.winograd import TransformedWeights
 
 
 class Operations(TorchDispatchMode):
@@ -19,20 +19,20 @@ class Operations(TorchDispatchMode):
     total = 0
 
     def __enter__(self):
-        convolve, convolve_places = Spectrum.convolve, pointwise.convolve
+        convolve, convolve_1x1 = TransformedWeights.convolve, pointwise.convolve_1x1
 
-        def counted(spectrum, x, bias, size, before, left_out, *arguments, **options):
-            windows = len(x) * prod(spectrum.grid(size, left_out))
-            self.total += 2 * spectrum.points * windows * spectrum.channels * spectrum.filters
-            return convolve(spectrum, x, bias, size, before, left_out, *arguments, **options)
+        def counted(weights, x, bias, size, lead, crop=(0, 0), **options):
+            tiles = len(x) * prod(weights.grid(size, crop))
+            self.total += 2 * weights.points * tiles * weights.channels * weights.filters
+            return convolve(weights, x, bias, size, lead, crop, **options)
 
-        def counted_places(x, packed, shift, *arguments, **options):
-            self.total += 2 * x.numel() * len(shift)
-            return convolve_places(x, packed, shift, *arguments, **options)
+        def counted_1x1(x, packed, bias, *arguments, **options):
+            self.total += 2 * x.numel() * len(bias)
+            return convolve_1x1(x, packed, bias, *arguments, **options)
 
         self.patches = ExitStack()
-        self.patches.enter_context(patch.object(Spectrum, "convolve", counted))
-        self.patches.enter_context(patch.object(pointwise, "convolve", counted_places))
+        self.patches.enter_context(patch.object(TransformedWeights, "convolve", counted))
+        self.patches.enter_context(patch.object(pointwise, "convolve_1x1", counted_1x1))
         return super().__enter__()
 
     def __exit__(self, *error):

@@ -15,12 +15,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from phosphene.dreaming.gradient import whole_image_gradient
 from phosphene.dreaming.objective import Energy, Scoring
-from phosphene.engine.algorithms import Direct, FilteredStem, Pointwise, Product, Stem, Winograd
+from phosphene.engine.algorithms import Direct, FusedGemm, SubpixelStem, TorchGemm, Winograd, WinogradStem
+from phosphene.engine.clamp import Grad
 from phosphene.engine.conv import FrozenConv
-from phosphene.engine.cpu import pointwise, winograd
-from phosphene.engine.cpu.gemm import ROWS
-from phosphene.engine.cpu.winograd import BLOCK
 from phosphene.engine.layout import pixels
+from phosphene.engine.tuning import Policy, Tuning
 from phosphene.networks.network import Network
 from phosphene.recipe.settings import Eye, Recipe
 from phosphene.setup.builders import tiling_of
@@ -36,17 +35,17 @@ CASES = [
     (Winograd, nn.Conv2d(40, 16, (1, 7), padding=(0, 3))),
     (Winograd, nn.Conv2d(16, 80, (7, 1), padding=(6, 0))),
     (Winograd, nn.Conv2d(24, 24, (1, 3))),
-    (Product, nn.Conv2d(5, 7, 1)),
-    (Pointwise, nn.Conv2d(16, 16, 1)),
-    (Pointwise, nn.Conv2d(48, 80, 1, bias=False)),
-    (Product, nn.Conv2d(16, 33, 1)),
-    (Product, nn.Conv2d(33, 16, 1)),
-    (Pointwise, nn.Conv2d(48, 16, 1, stride=2)),
-    (Pointwise, nn.Conv2d(64, 96, 1, stride=(1, 3))),
-    (FilteredStem, nn.Conv2d(15, 64, 3, padding=1)),
-    (FilteredStem, nn.Conv2d(3, 64, 3, padding=1)),
-    (FilteredStem, Conv2dSame(3, 64, 3, stride=2)),
-    (FilteredStem, Conv2dSame(3, 17, 3, stride=2)),
+    (TorchGemm, nn.Conv2d(5, 7, 1)),
+    (FusedGemm, nn.Conv2d(16, 16, 1)),
+    (FusedGemm, nn.Conv2d(48, 80, 1, bias=False)),
+    (TorchGemm, nn.Conv2d(16, 33, 1)),
+    (TorchGemm, nn.Conv2d(33, 16, 1)),
+    (FusedGemm, nn.Conv2d(48, 16, 1, stride=2)),
+    (FusedGemm, nn.Conv2d(64, 96, 1, stride=(1, 3))),
+    (WinogradStem, nn.Conv2d(15, 64, 3, padding=1)),
+    (WinogradStem, nn.Conv2d(3, 64, 3, padding=1)),
+    (WinogradStem, Conv2dSame(3, 64, 3, stride=2)),
+    (WinogradStem, Conv2dSame(3, 17, 3, stride=2)),
     (Winograd, Conv2dSame(24, 16, 3, stride=2)),
     (Winograd, Conv2dSame(24, 16, (4, 2))),
     (Direct, nn.Conv2d(64, 15, 3, padding=1)),
@@ -60,24 +59,24 @@ CASES = [
     (Winograd, nn.Conv2d(16, 16, (2, 3), padding=1)),
     (Direct, nn.Conv2d(64, 64, 3, padding=2, dilation=2)),
     (Direct, nn.Conv2d(64, 64, 3, padding=1, groups=64)),
-    (Product, nn.Conv2d(8, 9, 1, stride=2)),
-    (Product, nn.Conv2d(70, 8, 1, stride=(3, 1), bias=False)),
+    (TorchGemm, nn.Conv2d(8, 9, 1, stride=2)),
+    (TorchGemm, nn.Conv2d(70, 8, 1, stride=(3, 1), bias=False)),
     (Direct, nn.Conv2d(8, 8, 1, padding=1)),
-    (FilteredStem, nn.Conv2d(3, 16, 3, stride=2)),
-    (Stem, nn.Conv2d(3, 15, 3, stride=2)),
-    (FilteredStem, nn.Conv2d(3, 64, 4, stride=4)),
-    (FilteredStem, nn.Conv2d(3, 64, 7, padding=3, stride=2)),
-    (FilteredStem, nn.Conv2d(4, 64, (5, 7), padding=(0, 1), stride=(3, 2))),
-    (FilteredStem, Conv2dSame(3, 64, 5, stride=2)),
-    (FilteredStem, Conv2dSame(3, 70, 4, stride=2)),
-    (Stem, Conv2dSame(8, 8, 3, stride=2)),
+    (WinogradStem, nn.Conv2d(3, 16, 3, stride=2)),
+    (SubpixelStem, nn.Conv2d(3, 15, 3, stride=2)),
+    (WinogradStem, nn.Conv2d(3, 64, 4, stride=4)),
+    (WinogradStem, nn.Conv2d(3, 64, 7, padding=3, stride=2)),
+    (WinogradStem, nn.Conv2d(4, 64, (5, 7), padding=(0, 1), stride=(3, 2))),
+    (WinogradStem, Conv2dSame(3, 64, 5, stride=2)),
+    (WinogradStem, Conv2dSame(3, 70, 4, stride=2)),
+    (SubpixelStem, Conv2dSame(8, 8, 3, stride=2)),
     (Direct, Conv2dSame(8, 8, 5, stride=2, groups=8)),
     (Direct, Conv2dSame(8, 8, 1, stride=2)),
     (Winograd, Conv2dSame(64, 64, 3)),
-    (Stem, Conv2dSame(8, 8, (4, 3), stride=(1, 3))),
-    (Stem, Conv2dSame(3, 5, (3, 5), stride=(3, 2))),
-    (Stem, nn.Conv2d(8, 12, 2, padding=4, stride=2)),
-    (Stem, nn.Conv2d(3, 9, (4, 5), padding=(0, 9), stride=(4, 1))),
+    (SubpixelStem, Conv2dSame(8, 8, (4, 3), stride=(1, 3))),
+    (SubpixelStem, Conv2dSame(3, 5, (3, 5), stride=(3, 2))),
+    (SubpixelStem, nn.Conv2d(8, 12, 2, padding=4, stride=2)),
+    (SubpixelStem, nn.Conv2d(3, 9, (4, 5), padding=(0, 9), stride=(4, 1))),
     (Direct, nn.Conv2d(8, 12, 2, padding=1, stride=3)),
     (Direct, nn.Conv2d(16, 12, 3, stride=2)),
     (Direct, nn.Conv2d(3, 9, 3, padding=2, stride=2, dilation=2)),
@@ -88,14 +87,14 @@ SIZES = [(9, 23), (16, 8), (5, 6)]
 
 @pytest.fixture(params=["AVX2", "AVX512"])
 def processor(request, monkeypatch):
-    """The ways of a processor, whichever runs the tests."""
+    """The algorithms of a processor, whichever runs the tests."""
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: request.param)
     return request.param
 
 
-def way_of(way, processor):
+def on(algorithm, processor):
     """With AVX-512 a kernel of one pixel is PyTorch's too."""
-    return Direct if (way, processor) == (Product, "AVX512") else way
+    return Direct if (algorithm, processor) == (TorchGemm, "AVX512") else algorithm
 
 
 def exact(conv, x, low, high):
@@ -110,13 +109,13 @@ def relative(found, wanted):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("way", "conv"), CASES, ids=lambda value: str(value).removeprefix("Conv2d"))
-def test_the_map_and_its_gradient_are_those_of_a_convolution(way, conv, size, processor):
+@pytest.mark.parametrize(("algorithm", "conv"), CASES, ids=lambda value: str(value).removeprefix("Conv2d"))
+def test_the_map_and_its_gradient_are_those_of_a_convolution(algorithm, conv, size, processor):
     conv.requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(2, conv.in_channels, *size, generator=generator).requires_grad_(True)
     frozen = FrozenConv(conv)
-    assert type(frozen.way(images)) is way_of(way, processor)
+    assert type(frozen.algorithm_for(images)) is on(algorithm, processor)
     x, y, _ = exact(conv, images.detach(), -torch.inf, torch.inf)
     slope = torch.randn(y.shape, generator=generator)
     found = frozen(images)
@@ -125,15 +124,15 @@ def test_the_map_and_its_gradient_are_those_of_a_convolution(way, conv, size, pr
     assert relative(torch.autograd.grad(found, images, slope)[0], wanted) < 1e-5
 
 
-STEMS = [conv for way, conv in CASES if way is FilteredStem and max(conv.stride) > 1]
+STEMS = [conv for algorithm, conv in CASES if algorithm is WinogradStem and max(conv.stride) > 1]
 
 
 @pytest.mark.parametrize("size", [(16, 19), (17, 16), (7, 8)])
 @pytest.mark.parametrize("conv", [*STEMS, nn.Conv2d(3, 24, 7, stride=7)], ids=str)
 def test_a_stem_without_our_own_kernels(conv, size):
     conv.requires_grad_(False)
-    frozen = FrozenConv(conv, 0.0, compiled=False)
-    assert type(frozen.quickest) is Stem
+    frozen = FrozenConv(conv, 0.0, policy=Policy(compiled=False))
+    assert type(frozen.algorithm) is SubpixelStem
     images = torch.randn(2, conv.in_channels, *size, generator=torch.Generator().manual_seed(2)).requires_grad_(True)
     x, y, clamped = exact(conv, images.detach(), 0.0, torch.inf)
     found = frozen(images)
@@ -144,8 +143,8 @@ def test_a_stem_without_our_own_kernels(conv, size):
 
 @pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize("limits", [(0.0, torch.inf), (0.0, 0.4)])
-@pytest.mark.parametrize(("way", "conv"), CASES, ids=lambda value: str(value).removeprefix("Conv2d"))
-def test_nothing_passes_where_it_is_clamped(way, conv, limits):
+@pytest.mark.parametrize(("algorithm", "conv"), CASES, ids=lambda value: str(value).removeprefix("Conv2d"))
+def test_nothing_passes_where_it_is_clamped(algorithm, conv, limits):
     conv.requires_grad_(False)
     images = torch.randn(1, conv.in_channels, 11, 9, generator=torch.Generator().manual_seed(1)).requires_grad_(True)
     found = FrozenConv(conv, *limits)(images)
@@ -160,60 +159,63 @@ def test_nothing_passes_where_it_is_clamped(way, conv, limits):
 
 @pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize("limits", [(-torch.inf, torch.inf), (0.0, torch.inf), (0.0, 0.4)])
-@pytest.mark.parametrize("read_once", [False, True])
-@pytest.mark.parametrize(("way", "conv"), CASES, ids=lambda value: str(value).removeprefix("Conv2d"))
-def test_a_sum_and_others_that_read_the_input(way, conv, limits, read_once):
-    """What a residual block needs: `other` is added in front of the clamp, and the input's other gradient behind."""
+@pytest.mark.parametrize("owns_grad", [False, True])
+@pytest.mark.parametrize(("algorithm", "conv"), CASES, ids=lambda value: str(value).removeprefix("Conv2d"))
+def test_a_sum_and_others_that_read_the_input(algorithm, conv, limits, owns_grad):
+    """What a residual block needs: `addend` is added in front of the clamp, and the input's other gradient behind."""
     conv.requires_grad_(False)
     generator = torch.Generator().manual_seed(2)
     frozen = FrozenConv(conv, *limits)
-    frozen.passes_on, frozen.read_once = True, read_once
+    frozen.returns_input, frozen.owns_grad = True, owns_grad
     images = torch.randn(2, conv.in_channels, 13, 10, generator=generator).requires_grad_(True)
     x, y, _ = exact(conv, images.detach(), *limits)
-    other = torch.randn(y.shape, generator=generator).requires_grad_(True)
-    found, passed_on = frozen(images, other)
+    addend = torch.randn(y.shape, generator=generator).requires_grad_(True)
+    found, passed_on = frozen(images, addend)
     assert torch.equal(passed_on, images)
-    total = y + other.double()
+    total = y + addend.double()
     torch.testing.assert_close(found.double(), total.clamp(*limits), rtol=1e-4, atol=1e-4)
-    slope, beside = torch.randn(y.shape, generator=generator), torch.randn(images.shape, generator=generator)
+    slope, side = torch.randn(y.shape, generator=generator), torch.randn(images.shape, generator=generator)
     through = slope.double() * ((found > limits[0]) & (found < limits[1]))
-    wanted = torch.autograd.grad(y, x, through)[0] + beside
+    wanted = torch.autograd.grad(y, x, through)[0] + side
     for layout in (torch.contiguous_format, torch.channels_last):
-        slopes = [one.clone(memory_format=layout) for one in (slope, beside)]
-        of_images, of_other = torch.autograd.grad((found, passed_on), (images, other), slopes, retain_graph=True)
+        slopes = [one.clone(memory_format=layout) for one in (slope, side)]
+        of_images, of_addend = torch.autograd.grad((found, passed_on), (images, addend), slopes, retain_graph=True)
         assert relative(of_images, wanted) < 1e-5
-        assert torch.equal(of_other, through.float())
-        assert torch.equal(slopes[1], beside)
-        assert read_once or torch.equal(slopes[0], slope)
-    alone = beside.clone()
-    assert torch.equal(torch.autograd.grad(passed_on, images, alone)[0].add_(1), beside + 1)
-    assert torch.equal(alone, beside)
+        assert torch.equal(of_addend, through.float())
+        assert torch.equal(slopes[1], side)
+        assert owns_grad or torch.equal(slopes[0], slope)
+    alone = side.clone()
+    assert torch.equal(torch.autograd.grad(passed_on, images, alone)[0].add_(1), side + 1)
+    assert torch.equal(alone, side)
 
 
 @pytest.mark.parametrize("stride", [2, (1, 3)])
 def test_a_stride_adds_to_what_others_send_back(stride):
     frozen = FrozenConv(nn.Conv2d(32, 48, 1, stride=stride).requires_grad_(False), 0.0)
-    frozen.passes_on, images = True, torch.randn(2, 32, 13, 10, requires_grad=True)
+    frozen.returns_input, images = True, torch.randn(2, 32, 13, 10, requires_grad=True)
     found, passed_on = frozen(images)
-    slope, beside = torch.randn_like(found), torch.randn_like(images)
-    wanted = torch.autograd.grad((found, passed_on), images, (slope, beside), retain_graph=True)[0]
-    frozen.owns_beside, kept = True, beside.clone()
+    slope, side = torch.randn_like(found), torch.randn_like(images)
+    wanted = torch.autograd.grad((found, passed_on), images, (slope, side), retain_graph=True)[0]
+    frozen.owns_side_grad, kept = True, side.clone()
     (seen,) = torch.autograd.grad((found, passed_on), images, (slope, kept), retain_graph=True)
     assert torch.equal(seen, wanted)
     assert seen.data_ptr() == kept.data_ptr()
     (alone,) = torch.autograd.grad(found, images, slope)
-    torch.testing.assert_close(alone + beside, wanted)
+    torch.testing.assert_close(alone + side, wanted)
 
 
 @pytest.mark.parametrize("conv", [nn.Conv2d(32, 48, 3, padding=1), nn.Conv2d(32, 48, 1)], ids=str)
 def test_some_channels_of_a_larger_tensor(conv):
     frozen, last = FrozenConv(conv.requires_grad_(False), 0.0), torch.channels_last
     whole = torch.randn(2, 70, 9, 11).to(memory_format=last)
-    (found, mask), (wanted, same) = (frozen.quickest.apply(x) for x in (whole[:, 5:37], whole[:, 5:37].clone()))
+    (found, mask), (wanted, same) = (frozen.algorithm.forward(x) for x in (whole[:, 5:37], whole[:, 5:37].clone()))
     assert torch.equal(found, wanted)
     assert torch.equal(mask, same)
     shape = whole[:, 5:37].shape
-    backs = [frozen.quickest.adjoint(y, mask, shape)[0] for y in (whole[:, 9:57], whole[:, 9:57].clone())]
+    backs = [
+        frozen.algorithm.backward_input(Grad(y, False), mask, shape)[0]
+        for y in (whole[:, 9:57], whole[:, 9:57].clone())
+    ]
     assert torch.equal(*backs)
 
 
@@ -237,35 +239,26 @@ def threads(request):
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("block", [1, BLOCK, 100 * BLOCK])
-def test_the_bits_do_not_depend_on_how_windows_are_shared_out(block, threads, monkeypatch):
-    conv = FrozenConv(nn.Conv2d(20, 36, 3, padding=1).requires_grad_(False), 0.0)
+@pytest.mark.parametrize("transformed", [1, 130_000, 13_000_000])
+def test_the_bits_do_not_depend_on_how_tiles_are_shared_out(transformed, threads):
+    plain = nn.Conv2d(20, 36, 3, padding=1).requires_grad_(False)
+    conv = FrozenConv(plain, 0.0)
     images = torch.randn(2, 20, 4 * 11 - 1, 4 * 13 - 2)
     wanted = conv(images)
-    assert relative(wanted, exact(conv_of(conv), images, 0.0, torch.inf)[2]) < 1e-5
-    monkeypatch.setattr(winograd, "BLOCK", block)
+    assert relative(wanted, exact(plain, images, 0.0, torch.inf)[2]) < 1e-5
     torch.set_num_threads(threads)
-    assert torch.equal(conv(images), wanted)
+    assert torch.equal(FrozenConv(plain, 0.0, policy=Policy(tuning=Tuning(transformed=transformed)))(images), wanted)
 
 
-@pytest.mark.parametrize("together", [ROWS, 5 * ROWS])
-def test_the_bits_do_not_depend_on_how_places_are_shared_out(together, threads, monkeypatch):
-    conv = FrozenConv(nn.Conv2d(32, 48, 1).requires_grad_(False), 0.0)
+@pytest.mark.parametrize("blocks", [1, 5])
+def test_the_bits_do_not_depend_on_how_pixels_are_shared_out(blocks, threads):
+    plain = nn.Conv2d(32, 48, 1).requires_grad_(False)
     images, other = torch.randn(2, 32, 11, 13), torch.randn(2, 48, 11, 13)
-    wanted = conv(images, other)
-    monkeypatch.setattr(pointwise, "TOGETHER", together)
+    wanted = FrozenConv(plain, 0.0)(images, other)
+    conv = FrozenConv(plain, 0.0, policy=Policy(tuning=Tuning(pixel_blocks=blocks)))
     torch.set_num_threads(threads)
     assert torch.equal(conv(images, other), wanted)
     assert torch.equal(conv(images[:, :, 1:, 3:], other[:, :, 1:, 3:]), wanted[:, :, 1:, 3:])
-
-
-def conv_of(frozen):
-    """The convolution that was frozen."""
-    filters, channels, *kernel = frozen.weight.shape
-    conv = nn.Conv2d(channels, filters, kernel, padding=frozen.padding).requires_grad_(False)
-    conv.weight.copy_(frozen.weight)
-    conv.bias.copy_(frozen.bias)
-    return conv
 
 
 def test_a_nan_spoils_only_what_sees_it():
@@ -289,13 +282,12 @@ def test_a_crop_that_begins_on_the_grid_has_the_same_bits():
 @pytest.mark.parametrize("conv", [nn.Conv2d(3, 32, 7, stride=2, padding=3), nn.Conv2d(16, 32, 3, padding=1)], ids=str)
 def test_a_gradient_from_the_grid_on_has_the_same_bits(conv):
     frozen = FrozenConv(conv.requires_grad_(False))
-    step, grid = frozen.stride[0], frozen.quickest.grid
+    step, grid = frozen.stride[0], frozen.algorithm.grid
     slope = torch.randn(1, 32, 30, 26)
 
     def back(y):
-        return frozen.quickest.adjoint(
-            y, None, torch.Size([1, conv.in_channels, step * y.shape[2], step * y.shape[3]])
-        )[0]
+        shape = torch.Size([1, conv.in_channels, step * y.shape[2], step * y.shape[3]])
+        return frozen.algorithm.backward_input(Grad(y, False), None, shape)[0]
 
     whole, on, off = back(slope), back(slope[:, :, grid:, 2 * grid :]), back(slope[:, :, grid + 1 :, 2 * grid :])
     assert torch.equal(on[:, :, 8:, 8:], whole[:, :, grid * step + 8 :, 2 * grid * step + 8 :])
@@ -339,7 +331,7 @@ for conv in (nn.Conv2d(24, 40, 3, padding=1), nn.Conv2d(48, 16, 1), nn.Conv2d(3,
     assert (y - wanted).norm() < 1e-5 * wanted.norm()
     a, b = (torch.autograd.grad(z, x, (wanted > 0.01).float())[0] for z in (y, wanted))
     assert (a - b).norm() < 1e-5 * b.norm()
-    print(type(frozen.quickest).__name__)
+    print(type(frozen.algorithm).__name__)
 """
     settings = {
         "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma", "ATEN_CPU_CAPABILITY": "avx2",
@@ -347,17 +339,17 @@ for conv in (nn.Conv2d(24, 40, 3, padding=1), nn.Conv2d(48, 16, 1), nn.Conv2d(3,
     }  # fmt: skip
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True)
-    assert done.stdout.split() == ["Winograd", "Pointwise", "FilteredStem"], done.stderr
+    assert done.stdout.split() == ["Winograd", "FusedGemm", "WinogradStem"], done.stderr
 
 
 @pytest.mark.parametrize(
-    ("capability", "machine", "way"),
+    ("capability", "machine", "algorithm"),
     [("DEFAULT", "x86_64", Direct), ("DEFAULT", "arm64", Winograd), ("SVE256", "aarch64", Winograd)],
 )
-def test_processors_without_fused_products_filter_nothing(capability, machine, way, monkeypatch):
+def test_processors_without_fused_products_filter_nothing(capability, machine, algorithm, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr("platform.machine", lambda: machine)
-    assert type(FrozenConv(nn.Conv2d(64, 64, 3).requires_grad_(False)).quickest) is way
+    assert type(FrozenConv(nn.Conv2d(64, 64, 3).requires_grad_(False)).algorithm) is algorithm
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -398,7 +390,7 @@ class Read(nn.Module):
 def test_only_a_gradient_that_nobody_else_reads_is_overwritten(card, randomise, photo):
     module, image = randomise(Read().double()), photo(9, 8).requires_grad_(True)
     features = Network(card(), copy.deepcopy(module), "none").features(("add",))
-    assert [part.read_once for part in features.modules() if isinstance(part, FrozenConv)] == [True, False, False]
+    assert [part.owns_grad for part in features.modules() if isinstance(part, FrozenConv)] == [True, False, False]
     frozen, plain = features(image[None])["add"], module((image[None] - features.mean) / features.std)
     found, wanted = (torch.autograd.grad(y.square().sum(), image, retain_graph=True)[0] for y in (frozen, plain))
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
@@ -451,8 +443,8 @@ import torch
 from phosphene.engine.cpu import winograd
 weight = torch.randn(16, 16, 3, 3)
 image = torch.randn(1, 16, 9, 9)
-spectrum = winograd.spectrum_of(weight, (1, 1), back=False)
-found, _ = spectrum.convolve(image, torch.zeros(16), (9, 9), (1, 1), (0, 0))
+weights = winograd.transformed(weight, (1, 1), back=False)
+found, _ = weights.convolve(image, torch.zeros(16), (9, 9), (1, 1))
 print(torch.allclose(found, torch.nn.functional.conv2d(image, weight, padding=1), atol=1e-3))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -469,7 +461,7 @@ from phosphene.engine.conv import FrozenConv
 launching.PATIENCE = float(sys.argv[1])
 conv = FrozenConv(torch.nn.Conv2d(16, 16, 3).requires_grad_(False))
 conv(torch.zeros(1, 16, 9, 9)), conv(torch.zeros(1, 16, 9, 8))
-print(winograd._kernel_of(*conv.quickest.forth.keys).compiled.cache_hits)
+print(winograd._filter_tiles.compiled.cache_hits)
 """
     settings = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     first, second = (

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from phosphene.engine.cpu.gemm import HALF, PANEL, ROWS, multiply, multiply_and_clamp
-from phosphene.engine.cpu.toom_cook import MOST_TAPS, adjoint, beyond, can_filter, filtering, places_of
-from phosphene.engine.cpu.vectors import LANES, linear_map, load, load_where, store, store_clamped, store_shifted
+from phosphene.engine.cpu import transform as transforms
+from phosphene.engine.cpu.gemm import HALF_ROWS, PANEL, ROWS, Rows, gemm, gemm_with_epilogue
+from phosphene.engine.cpu.toom_cook import MOST_TAPS, adjoint, adjoint_lookback, can_filter, filtering, outputs_per_tile
+from phosphene.engine.cpu.transform import Columns, multiply_columns
+from phosphene.engine.cpu.vectors import LANES, Epilogue, load, load_masked, store, store_result
 
 RANDOM = np.random.default_rng(0)
 
@@ -19,7 +21,7 @@ def numbers(*shape):
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("taps", range(1, MOST_TAPS + 1))
 def test_few_multiplications_give_the_filters_outputs(taps, stride):
-    matrices, places = filtering(taps, stride), places_of(taps, stride)
+    matrices, places = filtering(taps, stride), outputs_per_tile(taps, stride)
     kernel, inputs = RANDOM.standard_normal(taps), RANDOM.standard_normal(matrices.analysis.shape[1])
     found = matrices.synthesis @ ((matrices.kernel @ kernel) * (matrices.analysis @ inputs))
     wanted = [inputs[start : start + taps] @ kernel for start in range(0, places * stride, stride)]
@@ -30,7 +32,7 @@ def test_few_multiplications_give_the_filters_outputs(taps, stride):
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("taps", range(1, MOST_TAPS + 1))
 def test_the_adjoint_hands_each_output_to_what_it_saw(taps, stride):
-    matrices, places, before = adjoint(taps, stride), places_of(taps, stride), beyond(taps, stride)
+    matrices, places, before = adjoint(taps, stride), outputs_per_tile(taps, stride), adjoint_lookback(taps, stride)
     kernel, slopes = RANDOM.standard_normal(taps), RANDOM.standard_normal(before + 2 * places)
     handed = np.zeros(stride * (before + 2 * places) + taps)
     for place, slope in enumerate(slopes):
@@ -75,27 +77,49 @@ def test_kernels_that_are_not_filtered(taps, stride):
 
 
 MATRICES = {
-    1: np.array([[1.0]]),
-    2: np.array([[0.5, -1.0, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, -3.0]]),
-    3: np.array([[2.0, 1.0, 1.0, 0.0], [-1.0, 2.0, -2.0, 0.25]]),
-    4: RANDOM.standard_normal((5, 7)),
-    5: filtering(7, 1).analysis,
-    6: filtering(7, 1).synthesis,
-    7: adjoint(1, 2).synthesis,
+    "1": np.array([[1.0]]),
+    "2": np.array([[0.5, -1.0, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, -3.0]]),
+    "3": np.array([[2.0, 1.0, 1.0, 0.0], [-1.0, 2.0, -2.0, 0.25]]),
+    "4": RANDOM.standard_normal((5, 7)),
+    "5": filtering(7, 1).analysis,
+    "6": filtering(7, 1).synthesis,
+    "7": adjoint(1, 2).synthesis,
 }
 
 
-@pytest.mark.parametrize("key", MATRICES)
-def test_vectors_are_multiplied_by_a_matrix(key):
-    mapped, count = linear_map(MATRICES.__getitem__), MATRICES[key].shape[1]
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", MATRICES)
+def test_columns_are_multiplied_by_a_matrix(name, masked, monkeypatch):
+    monkeypatch.setattr(transforms, "matrix_of", MATRICES.__getitem__)
+    matrix, count = MATRICES[name], 3
 
     @numba.njit
-    def kernel(source, found):
-        store(found, 0, LANES, mapped(key, load(source, 0, LANES, count)))
+    def kernel(source, source_step, mask, mask_step, target, target_step):
+        multiply_columns(name, source, source_step, LANES, mask, mask_step, LANES, target, target_step, LANES, count)
 
-    source, found = numbers(count, LANES), np.empty((len(MATRICES[key]), LANES), np.float32)
-    kernel(source.ravel(), found.ravel())
-    np.testing.assert_allclose(found, MATRICES[key] @ source.astype(np.float64), rtol=1e-5, atol=1e-4)
+    source, mask = numbers(matrix.shape[1], count, LANES), RANDOM.random((matrix.shape[1], count, LANES)) < 0.5
+    found = np.empty((len(matrix), count, LANES), np.float32)
+    step = count * LANES
+    kernel(source.ctypes.data, step, mask.ctypes.data if masked else 0, step, found.ctypes.data, step)
+    seen = np.where(mask, source, 0) if masked else source
+    np.testing.assert_allclose(found, np.tensordot(matrix, seen.astype(np.float64), 1), rtol=1e-5, atol=1e-4)
+
+
+def test_a_transform_is_called_by_its_address():
+    address, matrix = transforms.transform_address("3 1 forth", "analysis"), filtering(3, 1).analysis
+
+    @numba.njit
+    def kernel(source, mask, found):
+        transforms.transform(
+            address, Columns(source, 0, LANES, 0), Columns(mask, 0, LANES, 0), Columns(found, LANES, LANES, 0), 1
+        )
+
+    source, mask, found = numbers(6, LANES), RANDOM.random((6, LANES)) < 0.5, np.zeros((7, LANES), np.float32)
+    for some in (mask, mask[:0]):
+        kernel(source.ravel(), some.ravel(), found.ravel())
+        wanted = matrix @ (np.where(mask, source, 0) if len(some) else source)
+        np.testing.assert_allclose(found[1:], wanted, rtol=1e-5, atol=1e-4)
+        assert not found[0].any()
 
 
 @pytest.mark.parametrize("halves", [0, 1, 2, 5])
@@ -104,12 +128,12 @@ def test_vectors_are_multiplied_by_a_matrix(key):
 def test_blocks_of_a_product(width, depth, halves):
     @numba.njit
     def kernel(a, b, out):
-        multiply(halves, a, 2, depth + 1, b, 1, depth, out, 3, PANEL + 5, width)
+        gemm(halves, Rows(a, 2, depth + 1), Rows(b, 1, 0), depth, Rows(out, 3, PANEL + 5), width)
 
     a, b = numbers(3 * ROWS, depth + 1), numbers(depth, width * LANES)
     out = np.zeros((3 * ROWS, PANEL + 5), np.float32)
     wanted = out.copy()
-    wanted[: halves * HALF, : width * LANES] = a[: halves * HALF, :depth] @ b
+    wanted[: halves * HALF_ROWS, : width * LANES] = a[: halves * HALF_ROWS, :depth] @ b
     outer = np.zeros(3 + out.size, np.float32)
     kernel(np.concatenate([numbers(2), a.ravel()]), np.concatenate([numbers(1), b.ravel()]), outer)
     np.testing.assert_allclose(outer[3:].reshape(out.shape), wanted, rtol=1e-4, atol=1e-5)
@@ -122,8 +146,8 @@ def test_blocks_of_a_product(width, depth, halves):
 def test_a_product_is_added_to_and_clamped(width, clamps, adds):
     @numba.njit
     def kernel(a, b, shift, other, out, mask):
-        low, high = np.float32(0), np.float32(2)
-        multiply_and_clamp(2, a, 5, b, 0, 5, shift, 1, other, low, high, out, mask, LANES, 3 * LANES, width)
+        epilogue = Epilogue(shift, other, np.float32(0), np.float32(2), out, mask)
+        gemm_with_epilogue(2, Rows(a, 0, 5), Rows(b, 0, 0), 5, epilogue, 1, LANES, 3 * LANES, width)
 
     shape, block = (2 * ROWS, 3 * LANES), (slice(None), slice(LANES, LANES + width * LANES))
     a, b, shift, other = numbers(2 * ROWS, 5), numbers(5, width * LANES), numbers(1 + width * LANES), numbers(*shape)
@@ -143,31 +167,30 @@ def test_a_product_is_added_to_and_clamped(width, clamps, adds):
 def test_numbers_outside_a_mask_are_zero():
     @numba.njit
     def kernel(source, mask, found):
-        store(found, 1, LANES + 1, load_where(source, 2, LANES, mask, 1, 2 * LANES, 2))
+        store(found, 1, load_masked(source, 2, mask, 1))
 
-    source, mask = numbers(2 + 2 * LANES), RANDOM.random(1 + 3 * LANES) < 0.5
-    passed = np.concatenate([mask[1 : 1 + LANES], mask[1 + 2 * LANES :]])
-    source[2:][~passed] = np.nan
-    found = np.zeros(2 + 2 * LANES, np.float32)
+    source, mask, found = numbers(2 + LANES), RANDOM.random(1 + LANES) < 0.5, np.zeros(2 + LANES, np.float32)
+    source[2:][~mask[1:]] = np.nan
     kernel(source, mask, found)
-    kept = np.where(passed, source[2:], 0)
-    np.testing.assert_array_equal(found, np.concatenate([[0], kept[:LANES], [0], kept[LANES:]]))
+    np.testing.assert_array_equal(found, [0, *np.where(mask[1:], source[2:], 0), 0])
+    kernel(source, mask[:0], found)
+    np.testing.assert_array_equal(found, [0, *source[2:], 0])
 
 
-def test_a_sum_is_clamped_and_what_passed_is_noted():
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("clamps", [False, True])
+def test_an_epilogue_adds_and_clamps_and_notes_what_passed(clamps, adds):
     @numba.njit
-    def kernel(values, shift, out, mask, plain):
-        store_clamped(values, 0, shift, 1, np.float32(0), np.float32(2), out, mask, 1)
-        store_shifted(values, 0, shift, 1, plain, 0)
+    def kernel(values, bias, addend, out, mask):
+        epilogue = Epilogue(bias, addend, np.float32(0), np.float32(2), out, mask)
+        store_result(load(values, 0), epilogue, 1, 1)
 
-    values, shift = numbers(LANES), numbers(LANES + 1)
-    shift[1:5] = [-values[0], 2 - values[1], 9, -9]
+    values, bias, addend = numbers(LANES), numbers(LANES + 1), numbers(LANES + 1)
+    bias[1:5] = [-values[0], 2 - values[1], 9, -9]
     values[4] = np.nan
     out, mask = np.full(LANES + 1, 7, np.float32), np.ones(LANES + 1, bool)
-    plain = np.empty(LANES, np.float32)
-    kernel(values, shift, out, mask, plain)
-    total = values + shift[1:]
-    np.testing.assert_array_equal(plain, total)
-    np.testing.assert_array_equal(out, [7, *np.clip(total, 0, 2)])
-    np.testing.assert_array_equal(mask, [True, *((total > 0) & (total < 2))])
+    kernel(values, bias, addend[: adds * addend.size], out, mask[: clamps * mask.size])
+    total = values + bias[1:] + (addend[1:] if adds else np.float32(0))
+    np.testing.assert_array_equal(out, [7, *(np.clip(total, 0, 2) if clamps else total)])
+    np.testing.assert_array_equal(mask[1:], (total > 0) & (total < 2) if clamps else np.ones(LANES, bool))
     assert np.isnan(out[5])

@@ -12,15 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from phosphene.engine import clamp as clamping
-from phosphene.engine import conv as convolution
-from phosphene.engine import freeze
-from phosphene.engine import layout as tensors
-from phosphene.engine.algorithms import Direct, FilteredStem, Pointwise, Product, Stem, Winograd
-from phosphene.engine.clamp import FrozenClamp, clamp_, masked
+from phosphene.engine.algorithms import Direct, FusedGemm, SubpixelStem, TorchGemm, Winograd, WinogradStem
+from phosphene.engine.clamp import FrozenClamp, Grad, clamp_, clamped_sum, masked
 from phosphene.engine.conv import FrozenConv
-from phosphene.engine.cpu import loops as kernels
-from phosphene.engine.pool import FrozenMaximum, FrozenMean
+from phosphene.engine.cpu import loops
+from phosphene.engine.pool import FrozenMaxPool, FrozenMeanPool
+from phosphene.engine.rewrite import rewrite
+from phosphene.engine.tuning import PYTORCH_ONLY, Policy, Tuning
 from phosphene.networks.network import Network
 from phosphene.networks.registry import named
 from phosphene.recipe.settings import Eye
@@ -50,39 +48,61 @@ def saved_by(function, *inputs):
         return function(*inputs), saved
 
 
-@pytest.fixture(params=["passes", "kernels", "large"])
-def way(request, monkeypatch):
-    """Clamps by PyTorch's operations, or by the compiled kernels: because they are loaded, or tensors are large."""
-    monkeypatch.setattr(tensors, "LARGE", 0 if request.param == "large" else inf)
-    assert tensors.KERNELS in sys.modules
-    if request.param == "passes":
-        monkeypatch.delitem(sys.modules, tensors.KERNELS)
-        for name in ("clamp", "clamp_sum", "leave", "let_through", "largest", "largest_back"):
-            monkeypatch.delattr(kernels, name)
+POLICIES = {
+    "pytorch": PYTORCH_ONLY,
+    "compiled": Policy(tuning=Tuning(large_tensor=inf)),
+    "large": Policy(compiled=False, tuning=Tuning(large_tensor=0)),
+}
+"""By PyTorch, or by kernels: because a network is worth compiling for, or because a tensor is large."""
+
+
+@pytest.fixture(params=POLICIES)
+def way(request):
     return request.param
 
 
-def test_kernels_are_taken_once_they_are_loaded(way, monkeypatch):
-    taken = []
-    monkeypatch.setattr(kernels, "run", lambda *arguments: taken.append(arguments))
-    clamp_(random(1, 2, 3, 4).to(memory_format=torch.channels_last), 0.0, 1.0)
-    assert bool(taken) == (way != "passes")
+@pytest.fixture
+def policy(way):
+    return POLICIES[way]
 
 
-def test_large_tensors_load_the_kernels(monkeypatch):
-    monkeypatch.setattr(tensors, "LARGE", 24)
-    monkeypatch.delitem(sys.modules, tensors.KERNELS, raising=False)
-    assert tensors.is_for_kernels(torch.zeros(1, 2, 3, 4))
-    assert not tensors.is_for_kernels(torch.zeros(1, 2, 3, 3))
+@pytest.mark.parametrize(
+    ("name", "shape", "layout", "compiles"),
+    [
+        ("pytorch", (1, 2, 2000, 2000), torch.channels_last, False),
+        ("compiled", (1, 2, 3, 4), torch.channels_last, True),
+        ("compiled", (1, 2, 3, 4), torch.contiguous_format, False),
+        ("large", (1, 2, 3, 4), torch.contiguous_format, True),
+        ("large", (2, 3, 4), torch.contiguous_format, False),
+    ],
+)
+def test_where_kernels_clamp(name, shape, layout, compiles):
+    x = torch.empty(shape, device="meta" if max(shape) > 10 else "cpu").contiguous(memory_format=layout)
+    assert POLICIES[name].compiles(x) == compiles
+    assert not POLICIES[name].compiles(x.double())
 
 
-def test_a_small_clamp_leaves_channels_where_they_are(way):
+def test_a_large_tensor_is_one_of_a_million():
+    assert Policy(compiled=False).compiles(torch.empty(1, 1, 1024, 1024))
+    assert not Policy(compiled=False).compiles(torch.empty(1, 1, 1024, 1023))
+
+
+def test_what_a_process_did_before_makes_no_difference():
+    """The default network's small clamps are PyTorch's, though other tests have loaded the kernels."""
+    loops.load_all()
+    frozen = rewrite(fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())), True, Tuning())
+    with torch.profiler.profile() as profile:
+        frozen(random(1, 3, 9, 9).contiguous(memory_format=torch.channels_last))
+    assert "aten::clamp_" in {event.name for event in profile.events()}
+
+
+def test_a_small_clamp_leaves_channels_where_they_are(way, policy):
     if way == "large":
         pytest.skip("large tensors always get their channels last")
-    x, other = random(1, 5, 7, 9), random(1, 5, 7, 9, seed=1)
+    x, addend = random(1, 5, 7, 9), random(1, 5, 7, 9, seed=1)
     for layout in (torch.contiguous_format, torch.channels_last):
-        y, mask = clamping.clamped_sum(x.to(memory_format=layout), other.to(memory_format=layout), 0.0, 1.0)
-        for found in (y, mask, masked(y, mask, False), clamp_(y, 0.0, 0.5)[0]):
+        y, mask = clamped_sum(x.to(memory_format=layout), addend.to(memory_format=layout), 0.0, 1.0, policy)
+        for found in (y, mask, masked(Grad(y, False), mask, policy), clamp_(y, 0.0, 0.5, policy)[0]):
             assert found.is_contiguous(memory_format=layout)
 
 
@@ -92,26 +112,24 @@ def test_all_kernels_can_be_made_ready():
 import torch
 from phosphene.engine import prepare
 prepare((1024, 1024), torch.device("cpu"))
-from phosphene.engine.cpu import loops as kernels
 names = ("clamp", "clamp_sum", "leave", "let_through", "largest", "largest_back", "mean")
 assert all("compiled" in vars(getattr(kernels, "_" + name)) for name in names)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("limits", LIMITS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_clamp_is_that_of_pytorch(shape, limits, layout, dtype):
+def test_a_clamp_is_that_of_pytorch(shape, limits, layout, dtype, policy):
     if len(shape) != 4 and layout == torch.channels_last:
         pytest.skip("only images have channels")
     tenths = (10 * random(*shape).to(dtype)).round() / 10  # so that some are the limits themselves
     x = tenths.contiguous(memory_format=layout).requires_grad_(True)
     slope = random(*shape, seed=1).to(dtype)
     before = x.detach().clone()
-    found, saved = saved_by(FrozenClamp(*limits), x)
+    found, saved = saved_by(FrozenClamp(*limits, policy), x)
     wanted = F.hardtanh(x, *limits)
     assert torch.equal(found, wanted)
     assert torch.equal(x, before)
@@ -119,16 +137,15 @@ def test_a_clamp_is_that_of_pytorch(shape, limits, layout, dtype):
     assert [kept.dtype for kept in saved] == [torch.bool]
 
 
-@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("other", [(2, 5, 7, 9), (5, 1, 1)])
-def test_a_sum_is_clamped_as_one(other, layout):
+def test_a_sum_is_clamped_as_one(other, layout, policy):
     x, y = ((8 * random(*shape, seed=seed)).round() / 8 for seed, shape in enumerate([(2, 5, 7, 9), other]))
     x = x.to(memory_format=layout).requires_grad_(True)
     y.requires_grad_(True)
     slope = random(2, 5, 7, 9, seed=2)
     before = x.detach().clone(), y.detach().clone()
-    found, wanted = FrozenClamp(0.0, 1.0)(x, y), F.hardtanh(x + y, 0.0, 1.0)
+    found, wanted = FrozenClamp(0.0, 1.0, policy)(x, y), F.hardtanh(x + y, 0.0, 1.0)
     assert torch.equal(found, wanted)
     assert torch.equal(x, before[0])
     assert torch.equal(y, before[1])
@@ -137,46 +154,44 @@ def test_a_sum_is_clamped_as_one(other, layout):
         torch.testing.assert_close(mine, theirs)
 
 
-@pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("clamp", [clamp_, lambda x, *limits: clamping.clamped_sum(x, torch.zeros_like(x), *limits)])
-def test_what_is_not_a_number_is_not_hidden(clamp):
-    y, mask = clamp(torch.tensor([torch.nan, 1.0, -inf, inf]).repeat(1, 1, 3, 1), 0.0, 6.0)
+@pytest.mark.parametrize("clamp", [clamp_, lambda x, *rest: clamped_sum(x, torch.zeros_like(x), *rest)])
+def test_what_is_not_a_number_is_not_hidden(clamp, policy):
+    y, mask = clamp(torch.tensor([torch.nan, 1.0, -inf, inf]).repeat(1, 1, 3, 1), 0.0, 6.0, policy)
     assert y[0, 0].isnan().unique(dim=0).tolist() == [[True, False, False, False]]
     assert mask[0, 0].unique(dim=0).tolist() == [[False, True, False, False]]
 
 
-@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_a_gradient_is_overwritten_only_where_that_is_allowed(layout):
+def test_a_gradient_is_overwritten_only_where_that_is_allowed(layout, policy):
     slope, mask = random(1, 2, 400, 2).to(memory_format=layout), random(1, 2, 400, 2, seed=1) > 0
     before = slope.clone()
-    assert torch.equal(masked(slope, mask, False), before * mask)
+    assert torch.equal(masked(Grad(slope, False), mask, policy), before * mask)
     assert torch.equal(slope, before)
-    assert torch.equal(masked(slope, mask, True), before * mask)
+    assert torch.equal(masked(Grad(slope, True), mask, policy), before * mask)
 
 
-@pytest.mark.usefixtures("way")
-def test_a_part_of_a_gradient_is_masked_alone():
+def test_a_part_of_a_gradient_is_masked_alone(policy):
     whole, mask = random(1, 6, 5, 7).to(memory_format=torch.channels_last), random(1, 3, 5, 7, seed=1) > 0
     before = whole.clone()
-    assert torch.equal(masked(whole[:, 2:5], mask, False), before[:, 2:5] * mask)
+    assert torch.equal(masked(Grad(whole[:, 2:5], False), mask, policy), before[:, 2:5] * mask)
     assert torch.equal(whole, before)
 
 
 @pytest.mark.parametrize("pool", POOLS, ids=str)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_a_pool_is_that_of_pytorch_and_keeps_no_input(layout, pool, way):
+def test_a_pool_is_that_of_pytorch_and_keeps_no_input(layout, pool, way, policy):
     x = random(2, 5, 19, 21).mul(3).round().to(memory_format=layout)  # so that maxima are equal
     x[0, 0, 3, 5], x[1, 1] = torch.nan, -torch.inf
     x.requires_grad_(True)
-    frozen = FrozenMaximum(pool) if isinstance(pool, nn.MaxPool2d) else FrozenMean(pool, None, -inf, inf, False)
+    is_max = isinstance(pool, nn.MaxPool2d)
+    frozen = FrozenMaxPool(pool, policy) if is_max else FrozenMeanPool(pool, None, -inf, inf, PYTORCH_ONLY)
     found, saved = saved_by(frozen, x)
     wanted = pool(x)
     torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
     slope = random(*wanted.shape, seed=1)
     torch.testing.assert_close(*(torch.autograd.grad(y, x, slope)[0] for y in (found, wanted)))
     compiled = isinstance(pool, nn.MaxPool2d) and (
-        way == "large" or (way == "kernels" and layout == torch.channels_last)
+        way == "large" or (way == "compiled" and layout == torch.channels_last)
     )
     number = 1 if compiled and pool.kernel_size != (17, 16) else 4
     assert [kept.nbytes for kept in saved] == [number * found.numel()] * isinstance(pool, nn.MaxPool2d)
@@ -205,10 +220,10 @@ class Everything(nn.Module):
 def test_all_that_can_be_frozen_is_and_the_rest_stays():
     module = Everything().double().eval().requires_grad_(False)
     frozen = fx.symbolic_trace(module)
-    freeze(frozen, fast=True)
+    rewrite(frozen, True, Tuning())
     parts = [type(part) for part in frozen.modules()]
     assert parts.count(FrozenClamp) == 6
-    assert parts.count(FrozenMaximum) == 3
+    assert parts.count(FrozenMaxPool) == 3
     x = random(1, 3, 16, 18).double().requires_grad_(True)
     found, wanted = frozen(x), module(x)
     torch.testing.assert_close(found, wanted)
@@ -241,8 +256,8 @@ class Branches(nn.Module):
 def test_branches_that_read_the_same_are_joined():
     module = Branches().double().eval().requires_grad_(False)
     frozen = fx.symbolic_trace(module)
-    freeze(frozen, fast=True)
-    joined = [(name, conv.low, len(conv.bias)) for name, conv in frozen.named_modules() if name.startswith("joined")]
+    rewrite(frozen, True, Tuning())
+    joined = [(name, conv.low, len(conv.bias)) for name, conv in frozen.named_modules() if name.startswith("merged")]
     assert sorted(size for _, _, size in joined) == [2 + 3, 5 + 8 + 10]
     x = random(2, 12, 9, 8).double().requires_grad_(True)
     found, wanted = frozen(x), module(x)
@@ -254,20 +269,20 @@ def test_branches_that_read_the_same_are_joined():
 
 def test_pools_read_no_more_channels_than_the_kernel_behind_them_gives():
     frozen = fx.symbolic_trace(Branches().eval().requires_grad_(False))
-    freeze(frozen, fast=True)
+    rewrite(frozen, True, Tuning())
     channels = []
     for part in frozen.modules():
-        if isinstance(part, FrozenMean):
+        if isinstance(part, FrozenMeanPool):
             part.register_forward_hook(lambda _, inputs, __: channels.append(inputs[0].shape[1]))
     frozen(random(1, 12, 9, 8))
     assert sorted(channels) == [8, 10, 12, 12, 12, 12]
 
 
 WAYS = {
-    "efficientnet_lite0": {Direct, Product, Stem},
-    "inception_v3": {FilteredStem, Pointwise, Winograd},
-    "resnet50": {FilteredStem, Pointwise, Winograd},
-    "vgg19": {FilteredStem, Winograd},
+    "efficientnet_lite0": {Direct, TorchGemm, SubpixelStem},
+    "inception_v3": {WinogradStem, FusedGemm, Winograd},
+    "resnet50": {WinogradStem, FusedGemm, Winograd},
+    "vgg19": {WinogradStem, Winograd},
 }
 
 
@@ -314,9 +329,9 @@ ALSO = {"none": lambda _: torch.zeros(1), "raised": lambda x: x, "pool": nn.MaxP
 def test_a_stride_passes_its_input_on(also, randomise):
     module = randomise(Strided(ALSO[also])).requires_grad_(False)
     frozen = fx.symbolic_trace(copy.deepcopy(module))
-    freeze(frozen, fast=True)
-    convs = [part for part in frozen.modules() if isinstance(part, FrozenConv) and part.passes_on]
-    assert [(conv.stride, conv.owns_beside) for conv in convs] == [((2, 2), also == "none")]
+    rewrite(frozen, True, Tuning())
+    convs = [part for part in frozen.modules() if isinstance(part, FrozenConv) and part.returns_input]
+    assert [(conv.stride, conv.owns_side_grad) for conv in convs] == [((2, 2), also == "none")]
     x = random(2, 3, 21, 18).requires_grad_(True)
     found, wanted = frozen(x), module.double()(x.double())
     for layers in ((0, 1), (1,)):
@@ -330,14 +345,14 @@ def test_a_stride_passes_its_input_on(also, randomise):
 def test_sums_and_their_gradients_are_taken_along(randomise, dtype):
     module = randomise(Residual()).requires_grad_(False)
     frozen = fx.symbolic_trace(copy.deepcopy(module))
-    freeze(frozen, fast=True)
+    rewrite(frozen, True, Tuning())
     parts = list(frozen.modules())
     assert FrozenClamp not in map(type, parts)
     assert not {operator.add, operator.iadd} & {node.target for node in frozen.graph.nodes}
     names = {tuple(conv.bias.tolist()): name for name, conv in module.named_children()}
     convs = {names[tuple(part.bias.tolist())]: part for part in parts if isinstance(part, FrozenConv)}
-    assert {name for name, conv in convs.items() if conv.passes_on} == {"one_first", "two_first"}
-    assert {name for name, conv in convs.items() if not conv.read_once} == {"beside", "two_last"}
+    assert {name for name, conv in convs.items() if conv.returns_input} == {"one_first", "two_first"}
+    assert {name for name, conv in convs.items() if not conv.owns_grad} == {"beside", "two_last"}
     frozen.to(dtype)
     x = random(2, 3, 21, 18).requires_grad_(True)
     found, wanted = frozen(x.to(dtype)), module.double()(x.double())
@@ -370,7 +385,7 @@ class Sums(nn.Module):
 def test_sums_that_are_broadcast(randomise):
     module = randomise(Sums()).requires_grad_(False)
     frozen = fx.symbolic_trace(copy.deepcopy(module))
-    freeze(frozen, fast=True)
+    rewrite(frozen, True, Tuning())
     x = random(2, 16, 5, 5).requires_grad_(True)
     for found, wanted in zip(frozen(x), module(x), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
@@ -382,13 +397,13 @@ def test_without_filtered_kernels_nothing_needs_numba():
     for channels, filtered in ((3, False), (16, True)):
         module = nn.Sequential(nn.Conv2d(channels, 32, 3, stride=2), nn.ReLU(), nn.Conv2d(32, 16, 1))
         frozen = fx.symbolic_trace(module.requires_grad_(False))
-        freeze(frozen, fast=True)
-        ways = {type(conv.quickest) for conv in frozen.modules() if isinstance(conv, FrozenConv)}
-        assert bool(ways & {FilteredStem, Pointwise, Winograd}) == filtered
+        rewrite(frozen, True, Tuning())
+        ways = {type(conv.algorithm) for conv in frozen.modules() if isinstance(conv, FrozenConv)}
+        assert bool(ways & {WinogradStem, FusedGemm, Winograd}) == filtered
 
 
 @pytest.mark.parametrize("card", named(), ids=lambda card: card.name)
-def test_a_network_frozen_is_the_network(card, photo, monkeypatch):
+def test_a_network_frozen_is_the_network(card, photo):
     """In float64, to rounding: what is folded, joined, reordered and frozen is linear, or done alike.
 
     The graph is the one for float32, where more is taken along.
@@ -400,11 +415,9 @@ def test_a_network_frozen_is_the_network(card, photo, monkeypatch):
     module.get_submodule(card.aliases.get(layer, layer)).register_forward_hook(lambda _, __, found: seen.append(found))
     image = photo(card.min_side + 21, card.min_side + 34, torch.float64).requires_grad_(True)
     (node,) = network.resolve(layer)
-    with monkeypatch.context() as patched:
-        patched.setattr(convolution, "needs_pytorch", lambda _: False)
-        features = Network(card, copy.deepcopy(network.module).double(), network.weights).features((node,))
-    ways = {type(part.quickest) for part in features.modules() if isinstance(part, FrozenConv)}
-    assert ways | {Product} == WAYS[card.name] | {Product}  # there is none with AVX-512
+    features = Network(card, copy.deepcopy(network.module).double(), network.weights).features((node,))
+    ways = {type(part.algorithm) for part in features.modules() if isinstance(part, FrozenConv)}
+    assert ways | {TorchGemm} == WAYS[card.name] | {TorchGemm}  # there is none with AVX-512
     module((image[None] - features.mean) / features.std)
     found = features(image[None])[node]
     torch.testing.assert_close(found, seen[0], rtol=1e-9, atol=1e-12)

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from phosphene.engine.conv import FrozenConv
-from phosphene.engine.layout import LARGE
-from phosphene.engine.rewrite import fold_batch_norms, rewrite
+from phosphene.engine.rewrite import rewrite
+from phosphene.engine.tuning import Tuning
 from phosphene.types import Size
 
-__all__ = ["Frozen", "freeze", "prepare", "versions"]
+__all__ = ["Frozen", "Tuning", "freeze", "prepare", "versions"]
 
 
 class Frozen(nn.Module):
@@ -37,7 +37,7 @@ class Frozen(nn.Module):
 
         Where a crop begins at a multiple of this in each layer, what is computed of it has the whole image's bits.
         """
-        return lcm(*(part.quickest.grid for part in self.modules() if isinstance(part, FrozenConv)))
+        return lcm(*(part.algorithm.grid for part in self.modules() if isinstance(part, FrozenConv)))
 
     def forward(self, images: Tensor) -> Mapping[str, Tensor]:
         """Return what the graph names, each once, as it comes: of any shape."""
@@ -45,15 +45,14 @@ class Frozen(nn.Module):
         return {name: _shown(value) for name, value in named.items()}
 
 
-def freeze(network: fx.GraphModule, *, fast: bool) -> Frozen:
+def freeze(network: fx.GraphModule, *, fast: bool, tuning: Tuning = Tuning()) -> Frozen:
     """Make a traced network, whose output is a dictionary of nodes, one that is never trained.
 
     It is changed in place. `fast` allows convolutions with fewer multiplications (Winograd's), which round otherwise.
-    Outputs and gradients stay the same up to rounding.
+    Outputs and gradients stay the same up to rounding. Raises `RuntimeError` when run, as PyTorch does, for images that
+    are smaller than a kernel.
     """
-    fold_batch_norms(network)
-    rewrite(network, fast)
-    return Frozen(network).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return Frozen(rewrite(network, fast, tuning)).eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def prepare(size: Size, device: torch.device) -> None:
@@ -61,7 +60,7 @@ def prepare(size: Size, device: torch.device) -> None:
 
     A process that runs out of memory while the compiler is loaded may end there.
     """
-    if device.type == "cpu" and size[0] * size[1] >= LARGE // 4:
+    if device.type == "cpu" and size[0] * size[1] >= Tuning.large_tensor / 4:
         from phosphene.engine.cpu import loops
 
         loops.load_all()

@@ -1,73 +1,83 @@
-"""Ways to compute a frozen convolution and its adjoint, with the clamp behind it."""
+"""Ways to compute a frozen convolution and its gradient, with the clamp behind it.
 
+`ALGORITHMS` lists them; the first that fits a convolution is taken. To add one, write a class with `fits`, `forward`
+and `backward_input`, and put it into the list.
+"""
+
+import platform
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from phosphene.engine.clamp import UNCLAMPED, clamp_, clamped_sum, masked
-from phosphene.engine.cpu.toom_cook import beyond, places_of
-from phosphene.engine.layout import Pair, unread
+from phosphene.engine.clamp import UNCLAMPED, Grad, clamp_, clamped_sum, masked
+from phosphene.engine.cpu.toom_cook import adjoint_lookback, can_filter, outputs_per_tile
+from phosphene.engine.layout import Pair, empty_of_shape, every, pair, spread
+from phosphene.engine.tuning import Policy
 from phosphene.libraries import Conv2dSame, get_same_padding
 
 FEWEST = 16
-"""Channels or filters that are read from which filtering is the faster way. A vector has no more, and our own product
-takes multiples of it."""
+"""Channels or filters from which our own kernels are the faster way. A vector has no more, and the fused GEMM takes
+multiples of it."""
 
 
 class Convolution(nn.Module):
-    """What a convolution with frozen weights computes, and the clamp to `low`..`high` behind it.
-
-    `read_once`: the gradient that comes back is a tensor of its own, since the only reader of the output hands back
-    such a one, and may be overwritten. `owns_beside`: the same of the gradient that comes back for the input, where it
-    was passed on: one other reads it, and hands back a tensor of its own.
-    """
+    """What a convolution with frozen weights computes, and the clamp to `low`..`high` behind it."""
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, conv: nn.Conv2d, low: float, high: float) -> None:
+    def __init__(self, conv: nn.Conv2d, low: float, high: float, policy: Policy) -> None:
         super().__init__()
         weight = conv.weight.detach()
         self.register_buffer("weight", weight)
         self.register_buffer("bias", weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach())
         self.stride, self.padding = pair(conv.stride), pair(conv.padding)
-        self.dilation, self.groups = conv.dilation, conv.groups
+        self.dilation, self.groups = pair(conv.dilation), conv.groups
         self.same = isinstance(conv, Conv2dSame)
-        self.low, self.high = low, high
-        self.read_once = self.owns_beside = False
+        self.low, self.high, self.policy = low, high, policy
+
+    @property
+    def taps(self) -> Pair:
+        """Rows and columns of the kernel."""
+        return pair(self.weight.shape[2:])
 
     @property
     def is_pointwise(self) -> bool:
-        """Whether an output sees one place."""
-        return self.weight.shape[2:] == (1, 1) and self.padding == (0, 0) and self.groups == 1 and not self.same
+        """Whether an output sees one pixel."""
+        return self.taps == (1, 1) and self.padding == (0, 0) and self.groups == 1 and not self.same
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has no groups and no holes."""
+        return self.groups == 1 and self.dilation == (1, 1)
 
     @property
     def clamps(self) -> bool:
         """Whether anything is clamped."""
         return (self.low, self.high) != UNCLAMPED
 
-    def margins(self, size: torch.Size) -> tuple[list[int], Pair]:
-        """Return the padding of both sides for an image of `size`, and how many of the first units are too many.
+    def margins(self, size: torch.Size) -> tuple[Pair, Pair]:
+        """Return the padding of both sides for an image of `size`, and how many leading rows and columns of the output
+        to drop.
 
-        TensorFlow pads one pixel more behind than in front where the sum is odd. That is a stride more in front, and
-        the first unit left out.
+        TensorFlow's `same` pads one pixel more behind than in front where the sum is odd. That is one more stride in
+        front, and the first output dropped.
         """
         if not self.same:
-            return list(self.padding), (0, 0)
-        kernel, stride = self.weight.shape[2:], self.stride
-        total = [get_same_padding(*axis) for axis in zip(size, kernel, stride, self.dilation, strict=True)]
-        padding = [pad // 2 + pad % 2 * step for pad, step in zip(total, stride, strict=True)]
+            return self.padding, (0, 0)
+        axes = zip(size, self.taps, self.stride, self.dilation, strict=True)
+        total = [get_same_padding(*axis) for axis in axes]
+        padding = pair(pad // 2 + pad % 2 * step for pad, step in zip(total, self.stride, strict=True))
         return padding, (total[0] % 2, total[1] % 2)
 
 
-class Way(ABC):
+class Algorithm(ABC):
     """A way to compute a frozen convolution, and its gradient.
 
-    `grid` units a side are computed together: a crop that begins at a multiple of it is computed to the same bits.
+    `grid` outputs a side are computed together: a crop that begins at a multiple of it is computed to the same bits.
     """
 
     grid = 1
@@ -75,33 +85,57 @@ class Way(ABC):
     def __init__(self, conv: Convolution) -> None:
         self.conv = conv
 
+    @classmethod
     @abstractmethod
-    def apply(self, x: Tensor, other: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Convolve, add `other` and clamp; return the result, and a mask of what passed if there is a clamp."""
+    def fits(cls, conv: Convolution) -> bool:
+        """Whether this is the algorithm for a convolution that none in front of it in `ALGORITHMS` fits.
+
+        It depends on the network, the recipe and the processor's kind alone.
+        """
 
     @abstractmethod
-    def adjoint(
-        self, y: Tensor, mask: Tensor | None, shape: torch.Size, beside: Tensor | None = None, is_sum: bool = False
+    def forward(self, x: Tensor, addend: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Convolve, add `addend` and clamp; return the result, and a mask of what passed if there is a clamp."""
+
+    @abstractmethod
+    def backward_input(
+        self, grad: Grad, mask: Tensor | None, shape: torch.Size, side: Grad | None = None, is_sum: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the gradients with respect to an input of `shape`, plus `beside`, and to `other` if there was one,
-        given the one with respect to the output."""
+        """Return the gradients with respect to an input of `shape` and, if the forward one `is_sum`, to its addend.
+
+        `grad` is that of the clamped result, and `side` that of others who read the input, which is added.
+        """
 
 
-class Direct(Way):
+class Direct(Algorithm):
     """PyTorch's own convolution."""
 
-    def apply(self, x: Tensor, other: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """As `Way.apply`."""
-        return _clamped(self.conv, self._forth(x), other)
+    @classmethod
+    def fits(cls, conv: Convolution) -> bool:
+        """Always."""
+        return True
 
-    def adjoint(
-        self, y: Tensor, mask: Tensor | None, shape: torch.Size, beside: Tensor | None = None, is_sum: bool = False
+    def forward(self, x: Tensor, addend: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """As `Algorithm.forward`."""
+        conv, y = self.conv, self._convolve(x)
+        if not conv.clamps:
+            return _added(y, addend), None
+        if addend is None:
+            return clamp_(y, conv.low, conv.high, conv.policy)
+        return clamped_sum(y, addend, conv.low, conv.high, conv.policy)
+
+    def backward_input(
+        self, grad: Grad, mask: Tensor | None, shape: torch.Size, side: Grad | None = None, is_sum: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """As `Way.adjoint`."""
-        y = _unclamped(self.conv, y, mask)
-        return _added(self._back(y, shape), beside), y if is_sum else None
+        """As `Algorithm.backward_input`."""
+        y = self._unclamped(grad, mask)
+        return _added(self._back(y, shape), side and side.tensor), y if is_sum else None
 
-    def _forth(self, x: Tensor) -> Tensor:
+    def _unclamped(self, grad: Grad, mask: Tensor | None) -> Tensor:
+        """The gradient in front of the clamp, given the one behind it."""
+        return grad.tensor if mask is None else masked(grad, mask, self.conv.policy)
+
+    def _convolve(self, x: Tensor) -> Tensor:
         conv = self.conv
         padding, (down, across) = conv.margins(x.shape[2:])
         y = F.conv2d(x, conv.weight, conv.bias, conv.stride, padding, conv.dilation, conv.groups)
@@ -112,7 +146,7 @@ class Direct(Way):
         padding, (down, across) = conv.margins(shape[2:])
         if down or across:
             y = F.pad(y, (across, 0, down, 0))
-        x = unread(y, shape)
+        x = empty_of_shape(y, shape)
         found: Tensor = torch.ops.aten.convolution_backward(
             y, x, conv.weight, None, conv.stride, padding, conv.dilation, False, [0, 0], conv.groups,
             [True, False, False],
@@ -120,167 +154,223 @@ class Direct(Way):
         return found
 
 
-class Product(Direct):
-    """A kernel of one pixel: a matrix product over all places."""
+class TorchGemm(Direct):
+    """A kernel of one pixel: PyTorch's matrix product over all pixels."""
+
+    @classmethod
+    def fits(cls, conv: Convolution) -> bool:
+        """Where PyTorch's convolution is slower (docs/decisions/0010-frozen-convolutions.md)."""
+        return conv.is_pointwise and torch.backends.cpu.get_cpu_capability() != "AVX512"
 
     def __init__(self, conv: Convolution) -> None:
         super().__init__(conv)
         self.weight = conv.weight[:, :, 0, 0].contiguous()
         self.transposed = self.weight.T.contiguous()
 
-    def _forth(self, x: Tensor) -> Tensor:
-        places = every(x, self.conv.stride).permute(0, 2, 3, 1)
-        y = torch.addmm(self.conv.bias, places.reshape(-1, x.shape[1]), self.transposed)
-        return y.view(*places.shape[:3], -1).permute(0, 3, 1, 2)
+    def _convolve(self, x: Tensor) -> Tensor:
+        seen = every(x, self.conv.stride).permute(0, 2, 3, 1)
+        y = torch.addmm(self.conv.bias, seen.reshape(-1, x.shape[1]), self.transposed)
+        return y.view(*seen.shape[:3], -1).permute(0, 3, 1, 2)
 
     def _back(self, y: Tensor, shape: torch.Size) -> Tensor:
-        places = y.permute(0, 2, 3, 1)
-        seen = torch.mm(places.reshape(-1, y.shape[1]), self.weight)
-        return _spread(seen.view(*places.shape[:3], -1).permute(0, 3, 1, 2), shape, self.conv.stride)
+        grads = y.permute(0, 2, 3, 1)
+        seen = torch.mm(grads.reshape(-1, y.shape[1]), self.weight)
+        return spread(seen.view(*grads.shape[:3], -1).permute(0, 3, 1, 2), shape, self.conv.stride)
 
 
-class Pointwise(Direct):
-    """A kernel of one pixel: our own product, with all that stands around it."""
+class FusedGemm(Algorithm):
+    """A kernel of one pixel: our own matrix product, with all that stands around it as prologue and epilogue."""
+
+    @classmethod
+    def fits(cls, conv: Convolution) -> bool:
+        """Weights that are not finite are left to PyTorch: zero times infinity must not depend on other zeros."""
+        fills_vectors = not any(count % FEWEST for count in conv.weight.shape[:2])
+        is_taken = conv.policy.compiled and conv.is_pointwise and fills_vectors and multiplies_vectors()
+        return is_taken and bool(conv.weight.isfinite().all())
 
     def __init__(self, conv: Convolution) -> None:
         from phosphene.engine.cpu.gemm import pack
 
         super().__init__(conv)
         weight = conv.weight[:, :, 0, 0]
-        self.forth, self.back = pack(weight.T[None]), pack(weight[None])
-        self.nothing = conv.bias.new_zeros(weight.shape[1])
+        self.packed, self.packed_back = pack(weight.T[None]), pack(weight[None])
+        self.no_bias = conv.bias.new_zeros(weight.shape[1])
 
-    def apply(self, x: Tensor, other: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """As `Way.apply`."""
-        from phosphene.engine.cpu.pointwise import convolve
+    def forward(self, x: Tensor, addend: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """As `Algorithm.forward`."""
+        from phosphene.engine.cpu.pointwise import convolve_1x1
 
         conv = self.conv
-        return convolve(every(x, conv.stride), self.forth, conv.bias, conv.low, conv.high, other=other)
+        seen, limits = every(x, conv.stride), (conv.low, conv.high)
+        return convolve_1x1(seen, self.packed, conv.bias, limits, addend=addend, tuning=conv.policy.tuning)
 
-    def adjoint(
-        self, y: Tensor, mask: Tensor | None, shape: torch.Size, beside: Tensor | None = None, is_sum: bool = False
+    def backward_input(
+        self, grad: Grad, mask: Tensor | None, shape: torch.Size, side: Grad | None = None, is_sum: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """As `Way.adjoint`."""
-        from phosphene.engine.cpu.pointwise import convolve
+        """As `Algorithm.backward_input`."""
+        from phosphene.engine.cpu.pointwise import convolve_1x1
 
-        behind = None
+        y, unclamped, stride = grad.tensor, None, self.conv.stride
         if is_sum and mask is not None:
-            own = self.conv.read_once and y.is_contiguous(memory_format=torch.channels_last)
-            behind = y if own else torch.empty_like(y, memory_format=torch.channels_last)
-        strided = self.conv.stride != (1, 1)
-        x, _ = convolve(y, self.back, self.nothing, passed=mask, seen=behind, other=None if strided else beside)
-        if strided and beside is not None and self.conv.owns_beside:
-            every(beside, self.conv.stride).add_(x)
-            x = beside
-        elif strided:
-            x = _added(_spread(x, shape, self.conv.stride), beside)
-        return x, y if is_sum and mask is None else behind
+            overwrites = grad.owned and y.is_contiguous(memory_format=torch.channels_last)
+            unclamped = y if overwrites else torch.empty_like(y, memory_format=torch.channels_last)
+        addend = side.tensor if side and stride == (1, 1) else None
+        x, _ = convolve_1x1(
+            y, self.packed_back, self.no_bias, mask=mask, masked=unclamped, addend=addend,
+            tuning=self.conv.policy.tuning,
+        )  # fmt: skip
+        if stride != (1, 1):
+            x = self._spread(x, shape, side)
+        return x, y if is_sum and mask is None else unclamped
+
+    def _spread(self, x: Tensor, shape: torch.Size, side: Grad | None) -> Tensor:
+        """Put what every stride-th pixel gets in its place; into the others' gradient, if that may be overwritten."""
+        if side is None or not side.owned:
+            return _added(spread(x, shape, self.conv.stride), side and side.tensor)
+        every(side.tensor, self.conv.stride).add_(x)
+        return side.tensor
 
 
-class Larger(Direct):
+class Spatial(Direct):
     """A kernel of more than one pixel, whose way back takes the mask along."""
 
-    def adjoint(
-        self, y: Tensor, mask: Tensor | None, shape: torch.Size, beside: Tensor | None = None, is_sum: bool = False
+    def backward_input(
+        self, grad: Grad, mask: Tensor | None, shape: torch.Size, side: Grad | None = None, is_sum: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """As `Way.adjoint`."""
+        """As `Algorithm.backward_input`."""
         if is_sum:
-            y, mask = _unclamped(self.conv, y, mask), None
-        return _added(self._back_through(y, mask, shape), beside), y if is_sum else None
+            grad, mask = Grad(self._unclamped(grad, mask), owned=False), None
+        x = self._back_through(grad, mask, shape)
+        return _added(x, side and side.tensor), grad.tensor if is_sum else None
 
     @abstractmethod
-    def _back_through(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
+    def _back_through(self, grad: Grad, mask: Tensor | None, shape: torch.Size) -> Tensor:
         """Return the gradient of the input, given the one behind the clamp and its mask."""
 
 
-class Winograd(Larger):
-    """Minimal filtering, both ways."""
+class Winograd(Spatial):
+    """Winograd's minimal filtering, both ways."""
+
+    @classmethod
+    def fits(cls, conv: Convolution) -> bool:
+        """Where it reads enough channels to go forward too."""
+        return conv.policy.compiled and is_filtered(conv) and conv.weight.shape[1] >= FEWEST
 
     def __init__(self, conv: Convolution) -> None:
-        from phosphene.engine.cpu import winograd
+        from phosphene.engine.cpu.winograd import transformed
 
         super().__init__(conv)
-        self.grid = max(map(places_of, conv.weight.shape[2:], conv.stride))
-        self.forth, self.back = (winograd.spectrum_of(conv.weight, conv.stride, back) for back in (False, True))
-        self.nothing = conv.bias.new_zeros(conv.weight.shape[1])
+        self.grid = max(map(outputs_per_tile, conv.taps, conv.stride))
+        self.weights, self.weights_back = (transformed(conv.weight, conv.stride, back) for back in (False, True))
+        self.no_bias = conv.bias.new_zeros(conv.weight.shape[1])
 
-    def apply(self, x: Tensor, other: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """As `Way.apply`."""
+    def forward(self, x: Tensor, addend: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """As `Algorithm.forward`."""
         conv = self.conv
-        padding, skipped = conv.margins(x.shape[2:])
-        axes = zip(x.shape[2:], conv.weight.shape[2:], conv.stride, padding, skipped, strict=True)
-        size = pair((side + 2 * pad - taps) // step + 1 - skip for side, taps, step, pad, skip in axes)
-        before = pair(pad - skip * step for step, pad, skip in zip(conv.stride, padding, skipped, strict=True))
-        if other is None:
-            return self.forth.convolve(x, conv.bias, size, before, (0, 0), conv.low, conv.high)
-        return _clamped(conv, self.forth.convolve(x, conv.bias, size, before, (0, 0))[0], other)
+        padding, dropped = conv.margins(x.shape[2:])
+        axes = zip(x.shape[2:], conv.taps, conv.stride, padding, dropped, strict=True)
+        size = pair((side + 2 * pad - taps) // step + 1 - drop for side, taps, step, pad, drop in axes)
+        lead = pair(pad - drop * step for step, pad, drop in zip(conv.stride, padding, dropped, strict=True))
+        limits = (conv.low, conv.high)
+        return self.weights.convolve(
+            x, conv.bias, size, lead, limits=limits, addend=addend, tuning=conv.policy.tuning
+        )  # fmt: skip
 
-    def _back_through(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
-        axes = list(zip(self.conv.weight.shape[2:], self.conv.stride, *self.conv.margins(shape[2:]), strict=True))
-        before = pair(beyond(taps, step) - pad // step + skip for taps, step, pad, skip in axes)
-        left_out = pair(pad % step for _, step, pad, _ in axes)
-        x, _ = self.back.convolve(y, self.nothing, shape[2:], before, left_out, passed=mask)
-        return x
+    def _back_through(self, grad: Grad, mask: Tensor | None, shape: torch.Size) -> Tensor:
+        conv = self.conv
+        axes = list(zip(conv.taps, conv.stride, *conv.margins(shape[2:]), strict=True))
+        lead = pair(adjoint_lookback(taps, step) - pad // step + drop for taps, step, pad, drop in axes)
+        crop = pair(pad % step for _, step, pad, _ in axes)
+        size, tuning = pair(shape[2:]), conv.policy.tuning
+        return self.weights_back.convolve(grad.tensor, self.no_bias, size, lead, crop, mask=mask, tuning=tuning)[0]
 
 
-class Stem(Larger):
-    """A kernel of few channels, such as an image's. On the way back the pixels of a stride are channels, of which there
-    are more then, and the stride is 1.
+class SubpixelStem(Spatial):
+    """A kernel of few channels with a stride, such as an image's.
 
-    PyTorch's convolution may round a crop differently there.
+    On the way back the pixels of a stride are channels, of which there are more then, and the stride is 1: a subpixel
+    convolution (Shi et al. 2016, arXiv:1609.05158). PyTorch's convolution may round a crop differently there.
     """
 
+    @classmethod
+    def fits(cls, conv: Convolution) -> bool:
+        """Where each pixel is read."""
+        covers = all(step <= taps for step, taps in zip(conv.stride, conv.taps, strict=True))
+        return conv.is_plain and conv.weight.shape[1] < FEWEST and max(conv.stride) > 1 and covers
+
     def __init__(self, conv: Convolution) -> None:
         super().__init__(conv)
-        self.kernel = _by_phases(conv.weight, conv.stride)
+        self.kernel = _subpixel_kernel(conv.weight, conv.stride)
 
-    def _forth(self, x: Tensor) -> Tensor:
+    def _convolve(self, x: Tensor) -> Tensor:
         conv = self.conv
         padding, (down, across) = conv.margins(x.shape[2:])
         if not down and not across:
-            return super()._forth(x)
+            return super()._convolve(x)
         top, left = padding[0] - down * conv.stride[0], padding[1] - across * conv.stride[1]
-        padded = F.pad(x, (left, left + across, top, top + down))  # fewer numbers than to leave results out
+        padded = F.pad(x, (left, left + across, top, top + down))  # fewer numbers than to drop outputs
         return F.conv2d(padded, conv.weight, conv.bias, conv.stride)
 
-    def _back_through(self, y: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
+    def _back_through(self, grad: Grad, mask: Tensor | None, shape: torch.Size) -> Tensor:
         conv, (_, channels, height, width) = self.conv, shape
-        axes = list(zip(shape[2:], conv.weight.shape[2:], conv.stride, *conv.margins(shape[2:]), strict=True))
+        axes = list(zip(shape[2:], conv.taps, conv.stride, *conv.margins(shape[2:]), strict=True))
         size = pair((side - 1 + pad) // step - pad // step + 1 for side, _, step, pad, _ in axes)
-        before = pair(beyond(taps, step) - pad // step + skip for _, taps, step, pad, skip in axes)
+        lead = pair(adjoint_lookback(taps, step) - pad // step + drop for _, taps, step, pad, drop in axes)
         top, left = (pad % step for _, _, step, pad, _ in axes)
         (down, across), (rows, columns) = conv.stride, size
-        phases = self._convolve(y, mask, size, before).view(-1, channels, down, across, rows, columns)
+        phases = self._phases(grad, mask, size, lead).view(-1, channels, down, across, rows, columns)
         pixels = phases.new_empty(len(phases), channels, rows * down, columns * across)
         for i, j in product(range(down), range(across)):
             pixels[:, :, i::down, j::across] = phases[:, :, i, j]
         return pixels[:, :, top : top + height, left : left + width]
 
-    def _convolve(self, y: Tensor, mask: Tensor | None, size: Pair, before: Pair) -> Tensor:
-        """Convolve what `mask` lets through with the kernel, `before` rows and columns in front of the first."""
-        axes = zip(size, before, self.kernel.shape[2:], y.shape[2:], strict=True)
-        padding = pair(max(0, front, rows + taps - 1 - front - side) for rows, front, taps, side in axes)
-        phases = F.conv2d(_unclamped(self.conv, y, mask), self.kernel, padding=padding)
-        top, left = (pad - front for pad, front in zip(padding, before, strict=True))
+    def _phases(self, grad: Grad, mask: Tensor | None, size: Pair, lead: Pair) -> Tensor:
+        """Convolve what `mask` lets through with the kernel, from `lead` rows and columns in front of the first."""
+        taps = self.kernel.shape[2:]
+        axes = zip(size, lead, taps, grad.tensor.shape[2:], strict=True)
+        padding = pair(max(0, front, rows + own - 1 - front - side) for rows, front, own, side in axes)
+        phases = F.conv2d(self._unclamped(grad, mask), self.kernel, padding=padding)
+        top, left = (pad - front for pad, front in zip(padding, lead, strict=True))
         return phases[:, :, top : top + size[0], left : left + size[1]]
 
 
-class FilteredStem(Stem):
-    """The same, by filtering."""
+class WinogradStem(SubpixelStem):
+    """The same, by Winograd's filtering."""
+
+    @classmethod
+    def fits(cls, conv: Convolution) -> bool:
+        """With any stride."""
+        return conv.policy.compiled and is_filtered(conv)
 
     def __init__(self, conv: Convolution) -> None:
-        from phosphene.engine.cpu import winograd
+        from phosphene.engine.cpu.winograd import transformed
 
         super().__init__(conv)
-        self.grid = max(places_of(taps, 1) for taps in self.kernel.shape[2:])
-        self.back = winograd.spectrum_of(self.kernel, (1, 1), back=False)
-        self.nothing = conv.bias.new_zeros(max(FEWEST, len(self.kernel)))
+        self.grid = max(outputs_per_tile(taps, 1) for taps in self.kernel.shape[2:])
+        self.weights_back = transformed(self.kernel, (1, 1), back=False)
+        self.no_bias = conv.bias.new_zeros(max(FEWEST, len(self.kernel)))
 
-    def _convolve(self, y: Tensor, mask: Tensor | None, size: Pair, before: Pair) -> Tensor:
-        return self.back.convolve(y, self.nothing, size, before, (0, 0), passed=mask)[0]
+    def _phases(self, grad: Grad, mask: Tensor | None, size: Pair, lead: Pair) -> Tensor:
+        tuning = self.conv.policy.tuning
+        return self.weights_back.convolve(grad.tensor, self.no_bias, size, lead, mask=mask, tuning=tuning)[0]
 
 
-def _by_phases(weight: Tensor, stride: Pair) -> Tensor:
+ALGORITHMS: tuple[type[Algorithm], ...] = (FusedGemm, TorchGemm, Winograd, WinogradStem, SubpixelStem, Direct)
+"""The fastest first (docs/performance.md)."""
+
+
+def is_filtered(conv: Convolution) -> bool:
+    """Whether filtering is the fastest way for a convolution, on the way back at least."""
+    filterable = conv.is_plain and can_filter(conv.taps, conv.stride)
+    return filterable and len(conv.weight) >= FEWEST and multiplies_vectors()
+
+
+def multiplies_vectors() -> bool:
+    """Whether the processor adds products with one rounding, without which the compiled kernels would be slow."""
+    return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or platform.machine() in ("arm64", "aarch64")
+
+
+def _subpixel_kernel(weight: Tensor, stride: Pair) -> Tensor:
     """Return the adjoint of a kernel [filters, channels, rows, columns] as one with stride 1, whose results are the
     pixels of a stride: [channels x stride x stride, filters, every stride-th row, column]."""
     filters, channels, *taps = weight.shape
@@ -290,37 +380,6 @@ def _by_phases(weight: Tensor, stride: Pair) -> Tensor:
     return phases.permute(1, 3, 5, 0, 2, 4).reshape(channels * down * across, filters, rows, columns)
 
 
-def every(x: Tensor, stride: Pair) -> Tensor:
-    """Return every stride-th place."""
-    return x if stride == (1, 1) else x[:, :, :: stride[0], :: stride[1]]
-
-
-def _spread(seen: Tensor, shape: torch.Size, stride: Pair) -> Tensor:
-    """Return the adjoint of `every`: zeros but for every stride-th place."""
-    if stride == (1, 1):
-        return seen
-    x = unread(seen, shape).zero_()
-    every(x, stride).copy_(seen)
-    return x
-
-
-def _added(x: Tensor, beside: Tensor | None) -> Tensor:
+def _added(x: Tensor, addend: Tensor | None) -> Tensor:
     """Add to a tensor that nobody else holds."""
-    return x if beside is None else x.add_(beside)
-
-
-def pair(sides: Iterable[int | str]) -> Pair:
-    """Return two whole numbers, of rows and columns."""
-    rows, columns = map(int, sides)
-    return rows, columns
-
-
-def _clamped(conv: Convolution, y: Tensor, other: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    if other is not None and conv.clamps:
-        return clamped_sum(y, other, conv.low, conv.high)
-    return clamp_(y, conv.low, conv.high) if conv.clamps else (_added(y, other), None)
-
-
-def _unclamped(conv: Convolution, y: Tensor, mask: Tensor | None) -> Tensor:
-    """The gradient in front of the clamp, given the one behind it."""
-    return y if mask is None else masked(y, mask, conv.read_once)
+    return x if addend is None else x.add_(addend)

@@ -1,81 +1,84 @@
 """Clamps (ReLU, ReLU6) of which only the gradient is wanted: a mask of what they let through is all that is kept."""
 
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from phosphene.engine.layout import in_order, is_for_kernels
+from phosphene.engine import reference
+from phosphene.engine.layout import channels_last
+from phosphene.engine.tuning import Policy
 
 UNCLAMPED = (-inf, inf)
+
+
+class Grad(NamedTuple):
+    """A gradient, and whether nobody else holds it, so that it may be overwritten."""
+
+    tensor: Tensor
+    owned: bool
 
 
 class FrozenClamp(nn.Module):
     """A clamp to `low`..`high`, of a tensor or of the sum of two."""
 
-    def __init__(self, low: float, high: float) -> None:
+    def __init__(self, low: float, high: float, policy: Policy) -> None:
         super().__init__()
-        self.low, self.high = low, high
+        self.low, self.high, self.policy = low, high, policy
 
-    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
-        """Clamp `x`, or `x + other`, of any shape; one of the two may be a number."""
-        if other is not None and not (isinstance(x, Tensor) and isinstance(other, Tensor) and x.shape == other.shape):
-            x, other = x + other, None
-        y: Tensor = _Clamped.apply(x, other, self.low, self.high)
+    def forward(self, x: Tensor, addend: Tensor | None = None) -> Tensor:
+        """Clamp `x`, or `x + addend`, of any shape; one of the two may be a number."""
+        are_alike = isinstance(x, Tensor) and isinstance(addend, Tensor) and x.shape == addend.shape
+        if addend is not None and not are_alike:
+            x, addend = x + addend, None
+        y: Tensor = _Clamped.apply(x, addend, self)
         return y
 
 
 class _Clamped(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, other: Tensor | None, low: float, high: float) -> Tensor:
-        ctx.both = other is not None
-        y, mask = clamp_(x.clone(), low, high) if other is None else clamped_sum(x, other, low, high)
+    def forward(ctx: Any, x: Tensor, addend: Tensor | None, clamp: FrozenClamp) -> Tensor:
+        ctx.is_sum, ctx.policy, limits = addend is not None, clamp.policy, (clamp.low, clamp.high)
+        if addend is None:
+            y, mask = clamp_(x.clone(), *limits, clamp.policy)
+        else:
+            y, mask = clamped_sum(x, addend, *limits, clamp.policy)
         ctx.save_for_backward(mask)
         return y
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
         (mask,) = ctx.saved_tensors
-        found = masked(slope, mask, False)
-        return found, found if ctx.both else None, None, None
+        found = masked(Grad(grad, owned=False), mask, ctx.policy)
+        return found, found if ctx.is_sum else None, None
 
 
-def clamp_(y: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
-    """Clamp `y` where it lies. Returns it and a mask of what was let through, one byte an element."""
-    if not is_for_kernels(y):
-        mask = (y > low) & (y < high)
-        return y.clamp_(low, high), mask
-    from phosphene.engine.cpu import loops as kernels
+def clamp_(y: Tensor, low: float, high: float, policy: Policy) -> tuple[Tensor, Tensor]:
+    """Clamp `y` in place. Returns it and a mask of what was let through, one byte an element."""
+    if not policy.compiles(y):
+        return reference.clamp_(y, low, high)
+    from phosphene.engine.cpu import loops
 
-    places = in_order(y)
-    mask = torch.empty_like(places, dtype=torch.bool)
-    kernels.clamp(places, mask, low, high)
-    return places, mask
+    return loops.clamp_(channels_last(y), low, high)
 
 
-def clamped_sum(x: Tensor, other: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
+def clamped_sum(x: Tensor, addend: Tensor, low: float, high: float, policy: Policy) -> tuple[Tensor, Tensor]:
     """Clamp the sum of two tensors, and return it and the mask."""
-    if not (is_for_kernels(x) and is_for_kernels(other)):
-        return clamp_(x + other, low, high)
-    from phosphene.engine.cpu import loops as kernels
+    if not (policy.compiles(x) and policy.compiles(addend)):
+        return clamp_(x + addend, low, high, policy)
+    from phosphene.engine.cpu import loops
 
-    x, other = in_order(x), in_order(other)
-    total, mask = torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
-    kernels.clamp_sum(x, other, total, mask, low, high)
-    return total, mask
+    return loops.clamp_sum(channels_last(x), channels_last(addend), low, high)
 
 
-def masked(slope: Tensor, mask: Tensor, overwrite: bool) -> Tensor:
-    """Return `slope` with zeros where `mask` is false; it may be overwritten if nobody else reads it."""
-    if not is_for_kernels(slope):
-        return slope * mask
-    from phosphene.engine.cpu import loops as kernels
+def masked(grad: Grad, mask: Tensor, policy: Policy) -> Tensor:
+    """Return a gradient with zeros where `mask` is false; it is overwritten if it may be."""
+    if not policy.compiles(grad.tensor):
+        return reference.masked(grad.tensor, mask)
+    from phosphene.engine.cpu import loops
 
-    places, through = in_order(slope), in_order(mask)
-    if overwrite or places is not slope:
-        kernels.leave(places, through)
-        return places
-    left = torch.empty_like(places)
-    kernels.let_through(places, through, left)
-    return left
+    values, mask = channels_last(grad.tensor), channels_last(mask)
+    if grad.owned or values is not grad.tensor:
+        return loops.mask_inplace(values, mask)
+    return loops.masked_copy(values, mask)

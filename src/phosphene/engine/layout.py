@@ -1,9 +1,6 @@
-"""How tensors lie in memory where a network is only asked for the gradient of its image, and which of them the compiled
-kernels take.
-"""
+"""How tensors lie in memory: channels last, which is NHWC, though their shape is [batch, channels, rows, columns]."""
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,43 +8,27 @@ from torch import Tensor
 Pair = tuple[int, int]
 """Of rows and columns."""
 
-LARGE = 2**20
-"""Elements from which the compiled kernels are worth loading Numba for, which takes half a second."""
-
-NOTHING, NO_MASK = (torch.empty(0, dtype=dtype, device="cpu") for dtype in (torch.float32, torch.bool))
+NO_TENSOR, NO_MASK = (torch.empty(0, dtype=dtype, device="cpu") for dtype in (torch.float32, torch.bool))
 """What a kernel is given in place of a tensor or a mask that there is none of."""
 
-KERNELS = "phosphene.engine.cpu.kernel"
-"""The module that loads Numba; it is not imported for its name."""
+
+def pair(sides: Iterable[int | str]) -> Pair:
+    """Return two whole numbers, of rows and columns."""
+    rows, columns = map(int, sides)
+    return rows, columns
 
 
-def is_for_kernels(x: Tensor) -> bool:
-    """Whether a kernel is the faster way: always, once the kernels are loaded.
-
-    The kernels put channels last, and PyTorch's passes leave them where they are. Smaller tensors are given to kernels
-    only where that is the same, or else what a process did before could decide in which order numbers are added later.
-    """
-    if x.ndim != 4 or needs_pytorch(x):
-        return False
-    return x.numel() >= LARGE or (KERNELS in sys.modules and x.stride(1) == 1)
-
-
-def needs_pytorch(x: Tensor) -> bool:
-    """Whether none of our own kernels can be used: on a GPU, or in another precision."""
-    return x.dtype != torch.float32 or x.device.type != "cpu"
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """Return `x` [batch, channels, rows, columns] as [batch, rows, columns, channels], in that order in memory."""
+def as_nhwc(x: Tensor) -> Tensor:
+    """Return `x` [batch, channels, rows, columns] as [batch, rows, columns, channels], contiguous."""
     return x.permute(0, 2, 3, 1).contiguous()
 
 
-def in_order(x: Tensor) -> Tensor:
+def channels_last(x: Tensor) -> Tensor:
     """Return `x` [batch, channels, rows, columns] with channels last in memory; it is copied if they are not."""
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def new_in_order(x: Tensor, channels: int, size: Sequence[int]) -> Tensor:
+def new_channels_last(x: Tensor, channels: int, size: Sequence[int]) -> Tensor:
     """Return a new tensor of the batch and the type of `x`, with channels last in memory."""
     rows, columns = size
     strides = (rows * columns * channels, 1, columns * channels, channels)
@@ -56,7 +37,7 @@ def new_in_order(x: Tensor, channels: int, size: Sequence[int]) -> Tensor:
 
 def pixels(x: Tensor) -> tuple[Tensor, int]:
     """Return a tensor whose numbers are the pixels of `x` [batch, channels, rows, columns] one behind the other, and
-    how far one lies from the next.
+    their pitch: how far one lies from the next.
 
     Channels of a larger tensor are not copied if they lie in that order.
     """
@@ -66,11 +47,26 @@ def pixels(x: Tensor) -> tuple[Tensor, int]:
     pitch = x.stride(3)
     order = (rows * columns * pitch, 1, columns * pitch, pitch)
     if pitch < channels or any(side > 1 and a != b for side, a, b in zip(x.shape, x.stride(), order, strict=True)):
-        return in_order(x), channels
+        return channels_last(x), channels
     return x.as_strided(((batch * rows * columns - 1) * pitch + channels,), (1,)), pitch
 
 
-def unread(slope: Tensor, shape: torch.Size) -> Tensor:
-    """Stand for an operation's input of `shape`, where PyTorch wants one to know its layout and does not read it."""
+def every(x: Tensor, stride: Pair) -> Tensor:
+    """Return every stride-th place."""
+    return x if stride == (1, 1) else x[:, :, :: stride[0], :: stride[1]]
+
+
+def spread(y: Tensor, shape: torch.Size, stride: Pair) -> Tensor:
+    """Return the adjoint of `every`: zeros but for every stride-th place."""
+    if stride == (1, 1):
+        return y
+    x = empty_of_shape(y, shape).zero_()
+    every(x, stride).copy_(y)
+    return x
+
+
+def empty_of_shape(like: Tensor, shape: torch.Size) -> Tensor:
+    """Return an unset tensor, channels last, of the type of another; also where PyTorch wants an input of `shape` to
+    know its layout, and does not read it."""
     layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
-    return torch.empty(shape, dtype=slope.dtype, device=slope.device, memory_format=layout)
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)

@@ -11,48 +11,51 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from phosphene.engine.clamp import UNCLAMPED, clamp_, masked
-from phosphene.engine.layout import channels_last, is_for_kernels, needs_pytorch, unread
+from phosphene.engine import reference
+from phosphene.engine.clamp import UNCLAMPED, Grad, clamp_, masked
+from phosphene.engine.layout import empty_of_shape
+from phosphene.engine.reference import Window
+from phosphene.engine.tuning import Policy, needs_pytorch
 
 MOST_SPOTS = 256
 """Places of a window that can be numbered in a byte."""
 
 
-class FrozenMaximum(nn.Module):
+class FrozenMaxPool(nn.Module):
     """A maximum pool."""
 
-    def __init__(self, pool: nn.MaxPool2d) -> None:
+    def __init__(self, pool: nn.MaxPool2d, policy: Policy) -> None:
         super().__init__()
-        window = (_pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding), _pair(pool.dilation))
-        self.settings = (*window, pool.ceil_mode)
+        sides = (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
+        self.window, self.ceil_mode, self.policy = Window(*map(_pair, sides)), pool.ceil_mode, policy
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool `[batch, channels, rows, columns]`."""
-        y: Tensor = _Largest.apply(x, self.settings)
+        y: Tensor = _MaxPool.apply(x, self)
         return y
 
 
-class FrozenMean(nn.Module):
-    """An average pool, the `shift` [channels] that is added behind it, and the clamp behind both.
+class FrozenMeanPool(nn.Module):
+    """An average pool, the `bias` [channels] that is added behind it, and the clamp behind both.
 
-    `compiled`: whether our own kernel may compute it, where each place has a window and divides by the same.
+    Our own kernel may compute it where each place has a window and divides by the same.
     """
 
-    shift: Tensor | None
+    bias: Tensor | None
 
-    def __init__(self, pool: nn.AvgPool2d, shift: Tensor | None, low: float, high: float, compiled: bool) -> None:
+    def __init__(self, pool: nn.AvgPool2d, bias: Tensor | None, low: float, high: float, policy: Policy) -> None:
         super().__init__()
-        self.low, self.high = low, high
+        self.low, self.high, self.policy = low, high, policy
         self.size, self.padding = _pair(pool.kernel_size), _pair(pool.padding)
         window = (self.size, _pair(pool.stride), self.padding)
         self.settings = (*window, pool.ceil_mode, pool.count_include_pad, pool.divisor_override)
         is_plain = _pair(pool.stride) == (1, 1) and pool.count_include_pad and not pool.divisor_override
-        self.compiled = compiled and is_plain
-        self.register_buffer("shift", shift)
+        self.compiled = policy.compiled and is_plain
+        self.register_buffer("bias", bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool `[batch, channels, rows, columns]`."""
-        y: Tensor = _Mean.apply(x, self)
+        y: Tensor = _MeanPool.apply(x, self)
         return y
 
     @property
@@ -60,39 +63,33 @@ class FrozenMean(nn.Module):
         """Whether anything is clamped."""
         return (self.low, self.high) != UNCLAMPED
 
-    def takes_kernel(self, x: Tensor) -> bool:
+    def compiles(self, x: Tensor) -> bool:
         """Whether our own kernel computes it for `x`, or for a gradient."""
         return self.compiled and x.ndim == 4 and not needs_pytorch(x)
 
 
-class _Largest(torch.autograd.Function):
+class _MaxPool(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, settings: Any) -> Tensor:
-        ctx.settings, ctx.shape = settings, x.shape
-        *window, _ = settings
-        if is_for_kernels(x) and prod(window[0]) <= MOST_SPOTS:
-            from phosphene.engine.cpu import loops as kernels
+    def forward(ctx: Any, x: Tensor, pool: FrozenMaxPool) -> Tensor:
+        ctx.pool, ctx.shape = pool, x.shape
+        if pool.policy.compiles(x) and prod(pool.window.size) <= MOST_SPOTS:
+            from phosphene.engine.cpu import loops
 
-            y = unread(x, _pooled(F.max_pool2d, x.shape, settings))
-            spots = torch.empty_like(y, dtype=torch.uint8)
-            kernels.largest(channels_last(x), kernels.Window(*window), channels_last(y), channels_last(spots))
+            shape = _pooled(F.max_pool2d, x.shape, (*pool.window, pool.ceil_mode))
+            y, spots = loops.max_pool(x, pool.window, shape)
         else:
-            y, places = torch.ops.aten.max_pool2d_with_indices(x, *settings)
-            spots = places.int()
+            y, spots = reference.max_pool(x, pool.window, pool.ceil_mode)
         ctx.save_for_backward(spots)
         return y
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
-        (spots,) = ctx.saved_tensors
-        x = unread(slope, ctx.shape)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (spots,), pool = ctx.saved_tensors, ctx.pool
         if spots.dtype != torch.uint8:
-            return torch.ops.aten.max_pool2d_with_indices_backward(slope, x, *ctx.settings, spots.long()), None
-        from phosphene.engine.cpu import loops as kernels
+            return reference.max_pool_backward(grad, spots, ctx.shape, pool.window, pool.ceil_mode), None
+        from phosphene.engine.cpu import loops
 
-        *window, _ = ctx.settings
-        kernels.largest_back(channels_last(slope), channels_last(spots), kernels.Window(*window), channels_last(x))
-        return x, None
+        return loops.max_pool_backward(grad, spots, ctx.shape, pool.window), None
 
 
 @cache
@@ -101,33 +98,33 @@ def _pooled(pool: Callable[..., Tensor], shape: torch.Size, settings: Any) -> to
     return pool(torch.empty(shape, device="meta"), *settings).shape
 
 
-class _Mean(torch.autograd.Function):
+class _MeanPool(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, pool: FrozenMean) -> Tensor:
+    def forward(ctx: Any, x: Tensor, pool: FrozenMeanPool) -> Tensor:
         ctx.pool, ctx.shape, mask = pool, x.shape, None
-        if pool.takes_kernel(x):
-            from phosphene.engine.cpu import loops as kernels
+        if pool.compiles(x):
+            from phosphene.engine.cpu import loops
 
-            y = unread(x, _pooled(F.avg_pool2d, x.shape, pool.settings))
+            y = empty_of_shape(x, _pooled(F.avg_pool2d, x.shape, pool.settings))
             mask = torch.empty_like(y, dtype=torch.bool) if pool.clamps else None
-            kernels.mean(x, None, pool.size, pool.padding, pool.shift, pool.low, pool.high, y, mask)
+            loops.mean_pool(x, None, pool.size, pool.padding, pool.bias, pool.low, pool.high, y, mask)
         else:
             y = F.avg_pool2d(x, *pool.settings)
-            y = y if pool.shift is None else y.add_(pool.shift[:, None, None])
+            y = y if pool.bias is None else y.add_(pool.bias[:, None, None])
             if pool.clamps:
-                y, mask = clamp_(y, pool.low, pool.high)
+                y, mask = clamp_(y, pool.low, pool.high, pool.policy)
         ctx.save_for_backward(mask)
         return y
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         pool, (mask,) = ctx.pool, ctx.saved_tensors
-        x = unread(slope, ctx.shape)
-        if pool.takes_kernel(slope):
-            from phosphene.engine.cpu import loops as kernels
+        x = empty_of_shape(grad, ctx.shape)
+        if pool.compiles(grad):
+            from phosphene.engine.cpu import loops
 
             rest = tuple(taps - 1 - pad for taps, pad in zip(pool.size, pool.padding, strict=True))
-            kernels.mean(slope, mask, pool.size, rest, None, *UNCLAMPED, x, None)
+            loops.mean_pool(grad, mask, pool.size, rest, None, *UNCLAMPED, x, None)
             return x, None
-        slope = slope if mask is None else masked(slope, mask, overwrite=False)
-        return torch.ops.aten.avg_pool2d_backward(slope, x, *pool.settings), None
+        grad = grad if mask is None else masked(Grad(grad, owned=False), mask, pool.policy)
+        return torch.ops.aten.avg_pool2d_backward(grad, x, *pool.settings), None

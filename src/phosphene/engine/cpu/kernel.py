@@ -1,8 +1,23 @@
 """Kernels: functions that Numba compiles, and that all threads run at once, each on parts of the work.
 
+    class Scale(NamedTuple):                # what a kernel is given, declared once, for Python and for Numba
+        values: Floats
+        factor: float
+
+    @kernel(Scale)
+    def scale(thread, threads, block):
+        a = unpack(block, Scale)
+        first, last = share(thread, threads, a.values.size)
+        ...
+
+    run(scale, Scale(tensor, 2.0))
+
 A kernel is compiled as it is, without a loop over threads around it, for which Numba would optimise and generate it
 twice. It gets all that it works on from here, by address, and allocates nothing: an error in it would be printed, and
-the result be wrong.
+the result be wrong. Its arguments lie in a block of 64-bit slots:
+
+    block -> [ &taken | slot of argument 1 | slot of argument 2 | ... ]       an array's slots: address, shape
+    taken -> [ parts taken of thread 0's share | of thread 1's | ... ]        see `next_part`
 
 No kernel is compiled with `fastmath`: how it is then contracted depends on whether it was compiled in this process or
 came from Numba's cache, and a recipe must give the same bytes in both.
@@ -10,16 +25,15 @@ came from Numba's cache, and a recipe must give the same bytes in both.
 
 import ctypes
 import logging
-import re
 import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property, partial
 from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple, no_type_check
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints, no_type_check
 
 import numba
 import torch
@@ -35,22 +49,39 @@ logger = logging.getLogger(__name__)
 PATIENCE = 2.0
 """Seconds that a kernel may take to be compiled or read until the user is told what it is."""
 
-TURN = threading.Lock()
+POOL_LOCK = threading.Lock()
 """Held while a kernel runs: not each of Numba's thread pools may be used from two threads at once."""
 
 
+class Array(NamedTuple):
+    """An array that a kernel is given. One of one dimension may have any shape, and channels last."""
+
+    dtype: str
+    dimensions: int
+
+
+Floats = Annotated[Tensor, Array("float32", 1)]
+Bools = Annotated[Tensor, Array("bool", 1)]
+Images = Annotated[Tensor, Array("float32", 4)]
+Bytes = Annotated[Tensor, Array("uint8", 4)]
+Scratch = Annotated[Tensor | int, Array("float32", 2)]
+"""What each thread keeps on the way: Python says how many numbers, and the kernel gets a row of as many a thread."""
+
+
 def _version() -> str:
-    """Hash all files of this folder: any of them may be compiled into the kernels of another."""
-    sources = (file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
+    """Hash all files of the engine: any of them may be compiled into a kernel."""
+    sources = (file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py")))
     return sha256(b"".join(sources)).hexdigest()[:16]
 
 
-ENTRY = types.void(types.intp, types.intp, types.RawPointer(f"block_{_version()}"))
-"""What a kernel is called with: the number of its thread, how many there are, and the block of what it works on, behind
-the address of a count for each thread of the parts that were taken from its share.
+VERSION = types.RawPointer(f"block_{_version()}")
+"""A pointer whose type names the version of the engine.
 
-Numba keeps a compiled kernel until its own file changes, or its signature, which names the version of the others.
+Numba keeps a compiled function until its own file changes, or its signature; so this is part of each.
 """
+
+ENTRY = types.void(types.intp, types.intp, VERSION)
+"""What a kernel is called with: the number of its thread, how many there are, and the block of its arguments."""
 
 
 def _start_threads() -> int:
@@ -64,15 +95,123 @@ def _start_threads() -> int:
 MOST_THREADS = _start_threads()
 
 
-class Kind(NamedTuple):
-    """What a kernel is given in one place: an array, as `float32[4]` of four dimensions, or numbers, as `int[2]`, `int`
-    or `float`."""
+class Slots(NamedTuple):
+    """How an argument lies in a block."""
 
     type: types.Type
     format: str
-    """As `struct` writes it: of an array its address and its shape."""
-    numbers_of: Callable[[Any], Iterable[Any]]
+    """As `struct` writes it."""
+    encode: Callable[[Any], Iterable[Any]]
     """What is written of an argument."""
+    parts: tuple["Slots", ...] = ()
+    """Of an argument that has some."""
+
+
+class Kernel:
+    """A function `(thread, threads, block)` that is compiled when it is first run."""
+
+    def __init__(self, function: Callable[..., None], arguments: type) -> None:
+        self.function, self.slots = function, _slots_of(arguments)
+        self.layout = struct.Struct("q" + self.slots.format)
+        self.block = ctypes.create_string_buffer(self.layout.size)
+
+    @cached_property
+    def compiled(self) -> Any:
+        """It in the processor's language, or as it was kept by an earlier process."""
+        return compiled(partial(numba.cfunc, ENTRY, error_model="numpy"), self.function)
+
+    def run(self, threads: int, arguments: Any) -> None:
+        """Run it on as many threads."""
+        taken = (ctypes.c_int64 * threads)()
+        self.layout.pack_into(self.block, 0, ctypes.addressof(taken), *self.slots.encode(arguments))
+        numba.set_num_threads(threads)
+        _launcher()(self.compiled.address, ctypes.addressof(self.block), threads)
+
+
+def kernel(arguments: type) -> Callable[[Callable[..., None]], Kernel]:
+    """Make a kernel of a function. `arguments` is a `NamedTuple` of what it is given, and `unpack` hands it out."""
+    return partial(Kernel, arguments=arguments)
+
+
+def run(kernel: Kernel, arguments: Any, threads: int | None = None) -> None:
+    """Run a kernel on PyTorch's threads, or on as many as are given.
+
+    Nothing is run if the first argument is a fake tensor, which only has a shape.
+    """
+    if isinstance(_first(arguments), FakeTensor):
+        return
+    threads = min(torch.get_num_threads(), MOST_THREADS) if threads is None else threads
+    numbers = getattr(arguments, "scratch", None)
+    if numbers is not None:
+        rows = torch.empty(threads, numbers, dtype=torch.float32, device="cpu")
+        arguments = arguments._replace(scratch=rows)
+    with POOL_LOCK:
+        kernel.run(threads, arguments)
+
+
+def _first(arguments: Any) -> Any:
+    return _first(arguments[0]) if isinstance(arguments, tuple) else arguments
+
+
+@intrinsic
+@no_type_check
+def unpack(typing_context, block, arguments):
+    """Return what a kernel is given, as the `NamedTuple` that it was made with."""
+    slots = _slots_of(arguments.instance_class)
+
+    def generate(context, builder, signature, values):
+        numbers = builder.bitcast(values[0], ir.IntType(64).as_pointer())
+        places = (ir.Constant(ir.IntType(64), at) for at in range(1, len(slots.format) + 1))
+        read = [builder.load(builder.gep(numbers, [place])) for place in places]
+        return _decoded(context, builder, slots, read)
+
+    return slots.type(block, arguments), generate
+
+
+@no_type_check
+def _decoded(context, builder, slots, numbers):
+    """Make an argument of the 64 bits in each of its slots."""
+    if slots.parts:
+        ends = list(accumulate(len(part.format) for part in slots.parts))
+        pieces = [numbers[end - len(part.format) : end] for part, end in zip(slots.parts, ends, strict=True)]
+        made = [_decoded(context, builder, part, piece) for part, piece in zip(slots.parts, pieces, strict=True)]
+        return context.make_tuple(builder, slots.type, made)
+    if slots.type == types.float32:
+        return builder.fptrunc(builder.bitcast(numbers[0], ir.DoubleType()), ir.FloatType())
+    if slots.type == types.intp:
+        return numbers[0]
+    made = context.make_array(slots.type)(context, builder)
+    address, *shape = numbers
+    size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(slots.type.dtype)))
+    steps = list(accumulate(reversed(shape[1:]), builder.mul, initial=size))[::-1]
+    data = builder.inttoptr(address, made.data.type)
+    populate_array(made, data=data, shape=shape, strides=steps, itemsize=size, meminfo=None)
+    return made._getvalue()
+
+
+@cache
+def _slots_of(kind: Any) -> Slots:
+    """Return how an argument lies in a block, given its type hint."""
+    if kind is int:
+        return Slots(types.intp, "q", _alone)
+    if kind is float:
+        return Slots(types.float32, "d", _alone)
+    if get_origin(kind) is Annotated:
+        array = get_args(kind)[1]
+        dtype = types.boolean if array.dtype == "bool" else getattr(types, array.dtype)
+        made = types.Array(dtype, array.dimensions, "C")
+        encode = partial(_flat if array.dimensions == 1 else _shaped, getattr(torch, array.dtype))
+        return Slots(made, "q" * (1 + array.dimensions), encode)
+    is_named = hasattr(kind, "_fields")
+    hints = get_type_hints(kind, include_extras=True).values() if is_named else get_args(kind)
+    parts = tuple(map(_slots_of, hints))
+    made = types.BaseTuple.from_types([part.type for part in parts], kind if is_named else None)
+    return Slots(made, "".join(part.format for part in parts), partial(_encoded, parts), parts)
+
+
+def _encoded(parts: tuple[Slots, ...], values: Iterable[Any]) -> Iterator[Any]:
+    for part, value in zip(parts, values, strict=True):
+        yield from part.encode(value)
 
 
 def _alone(number: float) -> tuple[float]:
@@ -98,107 +237,6 @@ def _misread(dtype: torch.dtype, tensor: Tensor) -> ValueError:
     return ValueError(f"{tensor.dtype} on {tensor.device} is read as {dtype}, contiguous, on the CPU")
 
 
-class Kernel:
-    """A function `(thread, threads, block)` that is compiled when it is first run."""
-
-    def __init__(self, function: Callable[..., None], kinds: str) -> None:
-        self.function, self.kinds = function, _kinds_of(kinds)
-        self.layout = struct.Struct("q" + "".join(kind.format for kind in self.kinds))
-        self.block = ctypes.create_string_buffer(self.layout.size)
-
-    @cached_property
-    def compiled(self) -> Any:
-        """It in the processor's language, or as it was kept by an earlier process."""
-        with _telling():
-            return _kept(partial(numba.cfunc, ENTRY, error_model="numpy"), self.function)
-
-    def run(self, threads: int, arguments: Iterable[Any]) -> None:
-        """Run it on as many threads."""
-        taken = (ctypes.c_int64 * threads)()
-        numbers = [ctypes.addressof(taken)]
-        for kind, argument in zip(self.kinds, arguments, strict=True):
-            numbers += kind.numbers_of(argument)
-        self.layout.pack_into(self.block, 0, *numbers)
-        numba.set_num_threads(threads)
-        _launcher()(self.compiled.address, ctypes.addressof(self.block), threads)
-
-
-def compiled(kinds: str) -> Callable[[Callable[..., None]], Kernel]:
-    """Make a kernel of a function. `kinds` says what it is given, and `given` hands it out."""
-    return partial(Kernel, kinds=kinds)
-
-
-def run(kernel: Kernel, *arguments: object, own: int = 0) -> None:
-    """Run a kernel on tensors, the first of which says whether only shapes are asked for: then nothing is run.
-
-    Tensors are on the CPU, and what is an array of one dimension there may have any shape, and channels last. With
-    `own`, the last that the kernel is given is a `float32[2]` of as many numbers for each thread.
-    """
-    if isinstance(arguments[0], FakeTensor):
-        return
-    threads = min(torch.get_num_threads(), MOST_THREADS)
-    rows = [torch.empty(threads, own, dtype=torch.float32, device="cpu")] if own else []
-    with TURN:
-        kernel.run(threads, (*arguments, *rows))
-
-
-@intrinsic(prefer_literal=True)
-@no_type_check
-def given(typing_context, block, kinds):
-    """Return what a kernel is given, for the constant `kinds` that it was made with."""
-    found = _kinds_of(kinds.literal_value)
-    starts = list(accumulate((len(kind.format) for kind in found), initial=1))
-
-    def generate(context, builder, signature, values):
-        numbers = builder.bitcast(values[0], ir.IntType(64).as_pointer())
-
-        def number(at):
-            return builder.load(builder.gep(numbers, [ir.Constant(ir.IntType(64), at)]))
-
-        made = [
-            _argument(context, builder, kind, [number(start + k) for k in range(len(kind.format))])
-            for kind, start in zip(found, starts, strict=False)
-        ]
-        return context.make_tuple(builder, signature.return_type, made)
-
-    return types.Tuple([kind.type for kind in found])(block, kinds), generate
-
-
-@no_type_check
-def _argument(context, builder, kind, numbers):
-    """Make one argument of the 64 bits at each of its places."""
-    if kind.type == types.float32:
-        return builder.fptrunc(builder.bitcast(numbers[0], ir.DoubleType()), ir.FloatType())
-    if kind.type == types.intp:
-        return numbers[0]
-    if isinstance(kind.type, types.UniTuple):
-        return context.make_tuple(builder, kind.type, numbers)
-    made = context.make_array(kind.type)(context, builder)
-    address, *shape = numbers
-    size = context.get_constant(types.intp, context.get_abi_sizeof(made.data.type.pointee))
-    steps = list(accumulate(reversed(shape[1:]), builder.mul, initial=size))[::-1]
-    data = builder.inttoptr(address, made.data.type)
-    populate_array(made, data=data, shape=shape, strides=steps, itemsize=size, meminfo=None)
-    return made._getvalue()
-
-
-@cache
-def _kinds_of(kinds: str) -> tuple[Kind, ...]:
-    return tuple(map(_kind_of, kinds.split()))
-
-
-def _kind_of(name: str) -> Kind:
-    kind, count = re.findall(r"^(\w+?)(?:\[(\d+)\])?$", name)[0]
-    if kind == "float" and not count:
-        return Kind(types.float32, "d", _alone)
-    if kind == "int":
-        many = types.UniTuple(types.intp, int(count)) if count else types.intp
-        return Kind(many, "q" * int(count or 1), tuple if count else _alone)
-    dtype = types.boolean if kind == "bool" else getattr(types, kind)
-    numbers_of = partial(_flat if count == "1" else _shaped, getattr(torch, kind))
-    return Kind(types.Array(dtype, int(count), "C"), "q" * (1 + int(count)), numbers_of)
-
-
 @numba.njit(inline="always")
 @no_type_check
 def share(thread, threads, count):
@@ -206,7 +244,7 @@ def share(thread, threads, count):
     return thread * count // threads, (thread + 1) * count // threads
 
 
-@numba.njit(inline="always")
+@numba.njit
 @no_type_check
 def next_part(thread, threads, block, parts):
     """Return which of `parts` things a thread works on next: one of its own share, then one of another's; -1 if all
@@ -240,14 +278,16 @@ def _call(typing_context, address, thread, threads, block):
     """Call the kernel at an address."""
 
     def generate(context, builder, signature, values):
-        address, thread, threads, block = values
-        number = ir.IntType(64)
-        kind = ir.FunctionType(ir.VoidType(), [number, number, number.as_pointer()])
-        function = builder.inttoptr(address, kind.as_pointer())
-        builder.call(function, [thread, threads, builder.inttoptr(block, number.as_pointer())])
+        call_address(builder, values[0], values[1:])
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 4), generate
+
+
+def call_address(builder: ir.IRBuilder, address: ir.Value, numbers: Sequence[ir.Value]) -> None:
+    """Call a function that takes whole numbers, or addresses, and returns nothing."""
+    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * len(numbers))
+    builder.call(builder.inttoptr(address, kind.as_pointer()), numbers)
 
 
 @no_type_check
@@ -260,21 +300,23 @@ def _call_in_all_threads(address, block, threads):
 def _launcher() -> Any:
     """Return the function that calls a kernel in all threads."""
     signature = types.void(*[types.intp] * 3)
+    return compiled(partial(numba.njit, signature, parallel=True, nogil=True), _call_in_all_threads)
+
+
+def compiled(compile_with: Callable[..., Any], function: Callable[..., None]) -> Any:
+    """Compile a function, or take it from where an earlier process kept it, if there is a folder to keep it in.
+
+    The user is told what is waited for, if it takes long.
+    """
     with _telling():
-        return _kept(partial(numba.njit, signature, parallel=True, nogil=True), _call_in_all_threads)
-
-
-def _kept(compile_with: Callable[..., Any], function: Callable[..., None]) -> Any:
-    """Compile a function, or take it from where an earlier process kept it, if there is a folder to keep it in."""
-    try:
-        return compile_with(cache=True)(function)
-    except RuntimeError:  # as Numba raises where neither the package's folder nor the user's can be written
-        return compile_with()(function)
+        try:
+            return compile_with(cache=True)(function)
+        except RuntimeError:  # as Numba raises where neither the package's folder nor the user's can be written
+            return compile_with()(function)
 
 
 @contextmanager
 def _telling() -> Iterator[None]:
-    """Tell the user what is waited for, if it takes long."""
     telling = threading.Timer(PATIENCE, _tell_of_compiling)
     telling.start()
     try:

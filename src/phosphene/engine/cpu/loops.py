@@ -1,4 +1,7 @@
-"""Loops over tensors that PyTorch would take many passes for, compiled by Numba, on the CPU in float32."""
+"""Loops over tensors that PyTorch would take many passes for, compiled by Numba, on the CPU in float32.
+
+`phosphene.engine.reference` has the same in PyTorch.
+"""
 
 from typing import NamedTuple, no_type_check
 
@@ -7,92 +10,159 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phosphene.engine.cpu.kernel import compiled, given, run, share
-from phosphene.engine.layout import NO_MASK, NOTHING, Pair, pixels
+from phosphene.engine.cpu.kernel import Bools, Bytes, Floats, Images, Scratch, kernel, run, share, unpack
+from phosphene.engine.layout import NO_MASK, NO_TENSOR, Pair, as_nhwc, empty_of_shape, pixels
+from phosphene.engine.reference import Window
 
 
-def clamp(values: Tensor, mask: Tensor, low: float, high: float) -> None:
-    """Clamp `values`, which lie next to each other, and note in `mask` which were let through."""
-    run(_clamp, values, mask, low, high)
+class Clamp(NamedTuple):
+    """A tensor to be clamped in place, and its mask."""
+
+    values: Floats
+    mask: Bools
+    low: float
+    high: float
 
 
-def clamp_sum(x: Tensor, other: Tensor, total: Tensor, mask: Tensor, low: float, high: float) -> None:
-    """Set `total` to the clamped sum of two tensors, and note in `mask` what was let through; all lie alike."""
-    run(_clamp_sum, x, other, total, mask, low, high)
+class ClampSum(NamedTuple):
+    """Two tensors, their clamped sum, and its mask."""
+
+    x: Floats
+    addend: Floats
+    total: Floats
+    mask: Bools
+    low: float
+    high: float
 
 
-def leave(values: Tensor, mask: Tensor) -> None:
-    """Set `values` to zero where `mask` is false; both lie next to each other."""
-    run(_leave, values, mask)
+class Mask(NamedTuple):
+    """A tensor to be masked in place, and its mask."""
+
+    values: Floats
+    mask: Bools
 
 
-def let_through(values: Tensor, mask: Tensor, left: Tensor) -> None:
-    """Set `left` to `values` where `mask` is true, or else to zero; all lie alike."""
-    run(_let_through, values, mask, left)
+class MaskedCopy(NamedTuple):
+    """A tensor, its mask, and where the result is put."""
+
+    values: Floats
+    mask: Bools
+    into: Floats
 
 
-class Window(NamedTuple):
-    """What a place of a pool sees, each of rows and columns."""
+class MaxPool(NamedTuple):
+    """An input or its gradient, the windows, the maxima or their gradient, and where in its window each lies."""
 
+    x: Images
+    window: Window
+    y: Images
+    spots: Bytes
+
+
+class MeanPool(NamedTuple):
+    """What `mean_pool` is given."""
+
+    y: Floats
+    shape: tuple[int, int, int, int]
+    x: Floats
+    pitch: int
+    height: int
+    width: int
+    through: Bools
     size: Pair
-    stride: Pair
     padding: Pair
-    dilation: Pair
+    bias: Floats
+    low: float
+    high: float
+    mask: Bools
+    scratch: Scratch
 
 
-def largest(x: Tensor, window: Window, y: Tensor, spots: Tensor) -> None:
-    """Set `y` [batch, rows, columns, channels] to the maxima of windows of `x`, and note in `spots` where in its window
-    each lies, as a byte: the first of several, and the last NaN before all.
+def clamp_(values: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
+    """Clamp a dense tensor in place; return it, and a mask of what was let through."""
+    mask = torch.empty_like(values, dtype=torch.bool)
+    run(_clamp, Clamp(values, mask, low, high))
+    return values, mask
+
+
+def clamp_sum(x: Tensor, addend: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
+    """Return the clamped sum of two dense tensors that lie alike, and a mask of what was let through."""
+    total, mask = torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
+    run(_clamp_sum, ClampSum(x, addend, total, mask, low, high))
+    return total, mask
+
+
+def mask_inplace(values: Tensor, mask: Tensor) -> Tensor:
+    """Set a dense tensor to zero where `mask` is false, and return it."""
+    run(_mask, Mask(values, mask))
+    return values
+
+
+def masked_copy(values: Tensor, mask: Tensor) -> Tensor:
+    """Return `values` where `mask` is true, or else zeros."""
+    into = torch.empty_like(values)
+    run(_masked_copy, MaskedCopy(values, mask, into))
+    return into
+
+
+def max_pool(x: Tensor, window: Window, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """Return the maxima, of `shape`, of windows of `x` [batch, channels, rows, columns], and where in its window each
+    lies, as a byte: the first of several, and the last NaN before all.
     """
-    run(_largest, x, *window, y, spots)
+    y = empty_of_shape(x, shape)
+    spots = torch.empty_like(y, dtype=torch.uint8)
+    run(_max_pool, MaxPool(as_nhwc(x), window, as_nhwc(y), as_nhwc(spots)))
+    return y, spots
 
 
-def largest_back(slope: Tensor, spots: Tensor, window: Window, x: Tensor) -> None:
-    """Set `x` to the gradient of `largest`, given the one of its maxima."""
-    run(_largest_back, slope, spots, *window, x)
+def max_pool_backward(grad: Tensor, spots: Tensor, shape: torch.Size, window: Window) -> Tensor:
+    """Return the gradient of `max_pool` with respect to an input of `shape`."""
+    x = empty_of_shape(grad, shape)
+    run(_max_pool_backward, MaxPool(as_nhwc(x), window, as_nhwc(grad), as_nhwc(spots)))
+    return x
 
 
-def mean(
-    x: Tensor, passed: Tensor | None, size: Pair, padding: Pair, shift: Tensor | None, low: float, high: float,
+def mean_pool(
+    x: Tensor, through: Tensor | None, size: Pair, padding: Pair, bias: Tensor | None, low: float, high: float,
     y: Tensor, mask: Tensor | None,
 ) -> None:  # fmt: skip
-    """Set `y` to the means of windows of `size`, one at each place, of what `passed` lets through of `x`, which zeros
-    surround, plus `shift` [channels]; clamped if there is a `mask`, which notes what was let through.
+    """Set `y` to the means of windows of `size`, one at each pixel, of what the mask `through` lets through of `x`,
+    which zeros surround, plus `bias` [channels]; clamped if there is a `mask`, which notes what was let through.
 
-    All else is [batch, channels, rows, columns]; `passed`, `y` and `mask` have channels last. The adjoint of such means
-    is such means, with the rest of a window as padding.
+    All else is [batch, channels, rows, columns]; `through`, `y` and `mask` have channels last. The adjoint of such
+    means is such means, with the rest of a window as padding.
     """
     values, pitch = pixels(x)
-    masks = (NO_MASK if part is None else part for part in (passed, mask))
-    added = NOTHING if shift is None else shift
+    seen, noted = (NO_MASK if part is None else part for part in (through, mask))
+    added, (_, channels, height, width) = NO_TENSOR if bias is None else bias, x.shape
+    shape = (*y.shape,)
     run(
-        _mean, y, y.shape, values, pitch, x.shape[2:], *masks, size, padding, added, low, high,
-        own=x.shape[1] * x.shape[3],
+        _mean_pool,
+        MeanPool(
+            y, shape, values, pitch, height, width, seen, size, padding, added, low, high, noted, channels * width,
+        ),
     )  # fmt: skip
 
 
 def load_all() -> None:
     """Compile the kernels of this module, or load what was kept of them."""
-    places, spots = torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1, dtype=torch.uint8)
+    x, spots = torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1, dtype=torch.uint8)
     mask, window = spots.bool(), Window((1, 1), (1, 1), (0, 0), (1, 1))
-    clamp(places, mask, 0.0, 1.0)
-    clamp_sum(places, places, places.clone(), mask, 0.0, 1.0)
-    leave(places, mask)
-    let_through(places, mask, places.clone())
-    largest(places, window, places.clone(), spots)
-    largest_back(places, spots, window, places.clone())
-    mean(places, mask, (1, 1), (0, 0), torch.zeros(1), 0.0, 1.0, places.clone(), mask)
+    clamp_(x, 0.0, 1.0)
+    clamp_sum(x, x, 0.0, 1.0)
+    mask_inplace(x, mask)
+    masked_copy(x, mask)
+    max_pool(x, window, x.shape)
+    max_pool_backward(x, spots, x.shape, window)
+    mean_pool(x, mask, (1, 1), (0, 0), torch.zeros(1), 0.0, 1.0, x.clone(), mask)
 
 
-CLAMP = "float32[1] bool[1] float float"
-
-
-@compiled(CLAMP)
+@kernel(Clamp)
 @no_type_check
 def _clamp(thread, threads, block):
-    y, mask, low, high = given(block, CLAMP)
-    first, last = share(thread, threads, y.size)
-    _clamp_part(y[first:last], mask[first:last], low, high)
+    a = unpack(block, Clamp)
+    first, last = share(thread, threads, a.values.size)
+    _clamp_part(a.values[first:last], a.mask[first:last], a.low, a.high)
 
 
 @numba.njit(inline="always")
@@ -104,61 +174,51 @@ def _clamp_part(values, through, low, high):
         through[i] = (value > low) & (value < high)
 
 
-CLAMP_SUM = "float32[1] float32[1] float32[1] bool[1] float float"
-
-
-@compiled(CLAMP_SUM)
+@kernel(ClampSum)
 @no_type_check
 def _clamp_sum(thread, threads, block):
-    x, other, y, mask, low, high = given(block, CLAMP_SUM)
-    first, last = share(thread, threads, y.size)
-    one, two, values, through = x[first:last], other[first:last], y[first:last], mask[first:last]
+    a = unpack(block, ClampSum)
+    first, last = share(thread, threads, a.total.size)
+    one, two, values, through = a.x[first:last], a.addend[first:last], a.total[first:last], a.mask[first:last]
+    low, high = a.low, a.high
     for i in range(values.size):
         value = one[i] + two[i]
         values[i] = min(max(value, low), high)
         through[i] = (value > low) & (value < high)
 
 
-LEAVE = "float32[1] bool[1]"
-
-
-@compiled(LEAVE)
+@kernel(Mask)
 @no_type_check
-def _leave(thread, threads, block):
-    y, mask = given(block, LEAVE)
-    first, last = share(thread, threads, y.size)
-    values, through = y[first:last], mask[first:last]
+def _mask(thread, threads, block):
+    a = unpack(block, Mask)
+    first, last = share(thread, threads, a.values.size)
+    values, through = a.values[first:last], a.mask[first:last]
     for i in range(values.size):
         values[i] *= through[i]
 
 
-LET_THROUGH = "float32[1] bool[1] float32[1]"
-
-
-@compiled(LET_THROUGH)
+@kernel(MaskedCopy)
 @no_type_check
-def _let_through(thread, threads, block):
-    y, mask, left = given(block, LET_THROUGH)
-    first, last = share(thread, threads, y.size)
-    values, through, into = y[first:last], mask[first:last], left[first:last]
+def _masked_copy(thread, threads, block):
+    a = unpack(block, MaskedCopy)
+    first, last = share(thread, threads, a.into.size)
+    values, through, into = a.values[first:last], a.mask[first:last], a.into[first:last]
     for i in range(values.size):
         into[i] = values[i] * through[i]
 
 
-LARGEST = "float32[4] int[2] int[2] int[2] int[2] float32[4] uint8[4]"
-
-
-@compiled(LARGEST)
+@kernel(MaxPool)
 @no_type_check
-def _largest(thread, threads, block):
-    x, size, stride, padding, dilation, y, spots = given(block, LARGEST)
+def _max_pool(thread, threads, block):
+    a = unpack(block, MaxPool)
+    x, (size, stride, padding, dilation) = a.x, a.window
     images, height, width, channels = x.shape
-    _, rows, columns, _ = y.shape
+    _, rows, columns, _ = a.y.shape
     first_line, last_line = share(thread, threads, images * rows)
     for line in range(first_line, last_line):
         image, i = line // rows, line % rows
         for j in range(columns):
-            most, at = y[image, i, j], spots[image, i, j]
+            most, at = a.y[image, i, j], a.spots[image, i, j]
             most[:] = -np.inf
             first = True
             for k in range(size[0]):
@@ -179,15 +239,13 @@ def _largest(thread, threads, block):
                         at[c] = spot if more else at[c]
 
 
-LARGEST_BACK = "float32[4] uint8[4] int[2] int[2] int[2] int[2] float32[4]"
-
-
-@compiled(LARGEST_BACK)
+@kernel(MaxPool)
 @no_type_check
-def _largest_back(thread, threads, block):
-    slope, spots, size, stride, padding, dilation, x = given(block, LARGEST_BACK)
+def _max_pool_backward(thread, threads, block):
+    a = unpack(block, MaxPool)
+    x, (size, stride, padding, dilation) = a.x, a.window
     images, height, width, channels = x.shape
-    _, rows, columns, _ = slope.shape
+    _, rows, columns, _ = a.y.shape
     first_line, last_line = share(thread, threads, images * height)
     for line in range(first_line, last_line):
         image, row = line // height, line % height
@@ -202,36 +260,33 @@ def _largest_back(thread, threads, block):
                     column = j * stride[1] - padding[1] + m * dilation[1]
                     if column < 0 or column >= width:
                         continue
-                    values, at, spot = slope[image, i, j], spots[image, i, j], np.uint8(k * size[1] + m)
+                    values, at, spot = a.y[image, i, j], a.spots[image, i, j], np.uint8(k * size[1] + m)
                     into = x[image, row, column]
                     for c in range(channels):
                         into[c] += values[c] if at[c] == spot else np.float32(0)
 
 
-MEAN = "float32[1] int[4] float32[1] int int[2] bool[1] bool[1] int[2] int[2] float32[1] float float float32[2]"
-
-
-@compiled(MEAN)
+@kernel(MeanPool)
 @no_type_check
-def _mean(thread, threads, block):
-    y, shape, x, pitch, (height, width), passed, mask, size, padding, shift, low, high, own = given(block, MEAN)
-    images, channels, rows, columns = shape
-    seen, share_of_each = own[thread], np.float32(1 / (size[0] * size[1]))
+def _mean_pool(thread, threads, block):
+    a = unpack(block, MeanPool)
+    images, channels, rows, columns = a.shape
+    seen, share_of_each = a.scratch[thread], np.float32(1 / (a.size[0] * a.size[1]))
     first_line, last_line = share(thread, threads, images * rows)
     for line in range(first_line, last_line):
-        image, top = line // rows, line % rows - padding[0]
+        image, top = line // rows, line % rows - a.padding[0]
         seen[:] = 0
-        for row in range(max(top, 0), min(top + size[0], height)):
-            _add_row(x, pitch, passed, (image * height + row) * width, width, channels, seen)
+        for row in range(max(top, 0), min(top + a.size[0], a.height)):
+            _add_row(a.x, a.pitch, a.through, (image * a.height + row) * a.width, a.width, channels, seen)
         begin, end = line * columns * channels, (line + 1) * columns * channels
-        result = y[begin:end]
-        _add_neighbours(seen, width, columns, channels, size[1], padding[1], result)
+        result = a.y[begin:end]
+        _add_neighbours(seen, a.width, columns, channels, a.size[1], a.padding[1], result)
         for k in range(result.size):
             result[k] *= share_of_each
-        if shift.size:
-            _add_to_each(shift, columns, result)
-        if mask.size:
-            _clamp_part(result, mask[begin:end], low, high)
+        if a.bias.size:
+            _add_to_each(a.bias, columns, result)
+        if a.mask.size:
+            _clamp_part(result, a.mask[begin:end], a.low, a.high)
 
 
 @numba.njit(inline="always")

@@ -1,12 +1,14 @@
-"""Kernels of one pixel, on the CPU in float32: a matrix product over all places, and what stands before and behind it.
+"""Kernels of one pixel, on the CPU in float32: a GEMM over all pixels, with what stands before and behind it.
 
 Clamps, masks and sums of what a network holds at one place take longer to read and write than to compute, so they are
 done while the numbers are in a thread's cache.
+
+    pixels -> [mask, copy, note zeros] -> GEMM -> epilogue [+ bias, + addend, clamp, note mask] -> results
 """
 
 from itertools import accumulate
 from math import inf
-from typing import no_type_check
+from typing import NamedTuple, no_type_check
 
 import numba
 import numpy as np
@@ -14,118 +16,140 @@ import torch
 from torch import Tensor
 
 from phosphene.engine.clamp import UNCLAMPED
-from phosphene.engine.cpu.gemm import HALF, PANEL, ROWS, WIDTHS, WORD, multiply, multiply_and_clamp, multiply_nonzero
-from phosphene.engine.cpu.kernel import compiled, given, next_part, run, share
-from phosphene.engine.cpu.vectors import LANES, load, load_where, nonzero, ones, store, wait_for_stores
-from phosphene.engine.layout import NO_MASK, NOTHING, in_order, new_in_order, pixels
+from phosphene.engine.cpu.gemm import (
+    HALF_ROWS,
+    PANEL,
+    ROWS,
+    WIDTHS,
+    WORD,
+    Rows,
+    gemm,
+    gemm_skip_zeros,
+    gemm_with_epilogue,
+)
+from phosphene.engine.cpu.kernel import Bools, Floats, Scratch, kernel, next_part, run, share, unpack
+from phosphene.engine.cpu.vectors import (
+    LANES,
+    Epilogue,
+    count_ones,
+    load,
+    load_masked,
+    nonzero,
+    store,
+    store_result,
+    wait_for_stores,
+)
+from phosphene.engine.layout import NO_MASK, NO_TENSOR, channels_last, new_channels_last, pixels
+from phosphene.engine.tuning import Tuning
 
-TOGETHER = 8 * ROWS
-"""Places that a thread takes together: what it reads of them stays in its cache while it reads all of the kernel."""
 
-FEW = 0.7
-"""Share of numbers that are not zero below which it is quicker to pass over those that are.
+class Pixels(NamedTuple):
+    """What the kernel is given."""
 
-A clamp leaves about half. The result is the same, since the sums are added in the same order.
-"""
+    values: Floats
+    pitch: int
+    mask: Bools
+    masked: Floats
+    """Where to put what the mask lets through, if that is asked for."""
+    channels: int
+    weights: Floats
+    filters: int
+    epilogue: Epilogue
+    skip_zeros_below: float
+    together: int
+    ends: tuple[int, int, int, int]
+    scratch: Scratch
 
 
-def convolve(
+def convolve_1x1(
     x: Tensor,
     packed: Tensor,
-    shift: Tensor,
-    low: float = -inf,
-    high: float = inf,
-    passed: Tensor | None = None,
-    seen: Tensor | None = None,
-    other: Tensor | None = None,
+    bias: Tensor,
+    limits: tuple[float, float] = (-inf, inf),
+    *,
+    mask: Tensor | None = None,
+    masked: Tensor | None = None,
+    addend: Tensor | None = None,
+    tuning: Tuning = Tuning(),
 ) -> tuple[Tensor, Tensor | None]:
-    """Multiply `x` [batch, channels, rows, columns] at each place, add `shift` [filters] and `other`, and clamp.
+    """Multiply `x` [batch, channels, rows, columns] at each pixel, add `bias` [filters] and `addend`, and clamp.
 
-    Channels and filters are multiples of LANES. `packed` is the kernel [1, channels, filters], laid out by
-    `products.pack`. `passed`, a mask of `x`, sets to zero where it is false; `seen`, which may be `x`, is set to what
-    is left, and has channels last. `other` has the result's shape. Returns the result and, where there is a clamp, a
-    mask of what it let through.
+    Channels and filters are multiples of LANES. `packed` are the weights [1, channels, filters], laid out by
+    `gemm.pack`. `mask`, of `x`, sets to zero where it is false; `masked`, which may be `x`, is set to what is left, and
+    has channels last. `addend` has the result's shape. Returns the result and, where there is a clamp, a mask of what
+    it let through.
     """
-    channels, filters = x.shape[1], shift.shape[0]
+    channels, filters = x.shape[1], len(bias)
     values, pitch = pixels(x)
-    out = new_in_order(x, filters, x.shape[2:])
-    clamps = (low, high) != UNCLAMPED
-    through = torch.empty_like(out, dtype=torch.bool) if clamps else NO_MASK
-    mask = NO_MASK if passed is None else in_order(passed)
-    into, added = (NOTHING if part is None else in_order(part) for part in (seen, other))
-    ends = _ends(channels)
+    out = new_channels_last(x, filters, x.shape[2:])
+    through = torch.empty_like(out, dtype=torch.bool) if limits != UNCLAMPED else NO_MASK
+    into, added = (NO_TENSOR if part is None else channels_last(part) for part in (masked, addend))
+    together = tuning.pixel_blocks * ROWS
+    ends = _ends(channels, together)
     run(
-        _multiply_places, values, pitch, mask, into, packed, shift, low, high, added,
-        out, through, channels, filters, FEW, TOGETHER, ends, own=ends[-1],
+        _multiply_pixels,
+        Pixels(
+            values, pitch, NO_MASK if mask is None else channels_last(mask), into, channels, packed, filters,
+            Epilogue(bias, added, *limits, out, through), tuning.skip_zeros_below, together, ends, ends[-1],
+        ),
     )  # fmt: skip
-    return out, through if clamps else None
+    return out, through if limits != UNCLAMPED else None
 
 
-def _ends(channels: int) -> tuple[int, int, int, int]:
-    """Return where in a thread's own numbers end: rows of the input, marks of 64 bits, sums, and a block of them."""
+def _ends(channels: int, together: int) -> tuple[int, int, int, int]:
+    """Return where in a thread's scratch end: rows of the input, their bits, sums, and a block of sums."""
     words = -(-channels // WORD)
-    sizes = TOGETHER * (channels + LANES), TOGETHER * 2 * words, TOGETHER * WIDTHS[0] * LANES, ROWS * PANEL
-    rows, marks, sums, rest = accumulate(sizes)
-    return rows, marks, sums, rest
+    sizes = together * (channels + LANES), together * 2 * words, together * WIDTHS[0] * LANES, ROWS * PANEL
+    rows, bits, sums, rest = accumulate(sizes)
+    return rows, bits, sums, rest
 
 
-PLACES = """
-    float32[1] int bool[1] float32[1] float32[1] float32[1] float float float32[1]
-    float32[1] bool[1] int int float int int[4] float32[2]
-"""
-
-
-@compiled(PLACES)
+@kernel(Pixels)
 @no_type_check
-def _multiply_places(thread, threads, block):
-    (
-        x, pitch, mask, seen, packed, shift, low, high, other,
-        out, through, channels, filters, few, together, ends, own,
-    ) = given(block, PLACES)  # fmt: skip
-    places, deep, words = out.size // filters, channels + LANES, -(-channels // WORD)
-    rows, marks = own[thread, : ends[0]], own[thread, ends[0] : ends[1]].view(np.uint64)
-    sums, rest = own[thread, ends[1] : ends[2]], own[thread, ends[2] :]
-    units = -(-places // ROWS)
-    parts = -(-units * ROWS // (together * threads)) * threads
+def _multiply_pixels(thread, threads, block):
+    a = unpack(block, Pixels)
+    own, pixels = a.scratch[thread], a.epilogue.out.size // a.filters
+    rows, bits = own[: a.ends[0]], own[a.ends[0] : a.ends[1]].view(np.uint64)
+    sums, rest = own[a.ends[1] : a.ends[2]], own[a.ends[2] :]
+    units, deep, words = -(-pixels // ROWS), a.channels + LANES, -(-a.channels // WORD)
+    parts = -(-units * ROWS // (a.together * threads)) * threads
     part = next_part(thread, threads, block, parts)
     while part >= 0:
         start, stop = share(part, parts, units)
-        first, marked = start * ROWS, 0
-        count = min(stop * ROWS, places) - first
+        first, some = start * ROWS, 0
+        count = min(stop * ROWS, pixels) - first
         for t in range(count):
-            marked += _gather(x, pitch, mask, seen, first + t, rows, t * deep, channels, marks, t * words)
+            some += _gather(a, first + t, rows, t * deep, bits, t * words)
         done = 0
-        while marked < few * count * channels and filters - done >= WIDTHS[-1] * LANES:
-            width = _widest(filters - done)
-            multiply_nonzero(
-                count, rows, deep, marks, channels, packed, done * channels, sums, shift, done,
-                other, low, high, out, through, first * filters + done, filters, width,
+        while some < a.skip_zeros_below * count * a.channels and a.filters - done >= WIDTHS[-1] * LANES:
+            width = _widest(a.filters - done)
+            gemm_skip_zeros(
+                count, Rows(rows, 0, deep), bits, Rows(a.weights, done * a.channels, 0), a.channels, sums,
+                a.epilogue, done, first * a.filters + done, a.filters, width,
             )  # fmt: skip
             done += width * LANES
-        for column in range(done, filters, PANEL):
-            _multiply_panel(
-                count, rows, deep, packed, channels, shift, column,
-                other, low, high, out, through, first * filters, filters, rest,
-            )  # fmt: skip
+        for column in range(done, a.filters, PANEL):
+            _multiply_panel(a, first, count, column, rows, deep, rest)
         part = next_part(thread, threads, block, parts)
     wait_for_stores()
 
 
 @numba.njit(inline="always")
 @no_type_check
-def _gather(x, pitch, mask, seen, place, rows, row, channels, marks, word):
-    """Copy what `mask` lets through of a place to `rows`, and to `seen`, and mark what is not zero; return how much."""
-    at, own, count = place * pitch, place * channels, 0
-    for begin in range(0, channels, WORD):
-        bits = np.uint64(0)
-        for c in range(begin, min(begin + WORD, channels), LANES):
-            values = load_where(x, at + c, 0, mask, own + c, 0, 1) if mask.size else load(x, at + c, 0, 1)
-            store(rows, row + c, 0, values)
-            if seen.size:
-                store(seen, own + c, 0, values)
-            bits |= nonzero(values) << np.uint64(c - begin)
-        marks[word + begin // WORD] = bits
-        count += ones(bits)
+def _gather(a, pixel, rows, row, bits, word):
+    """Copy what the mask lets through of a pixel to `rows`, and to `masked`, and note what is not zero; return how
+    much."""
+    at, own, count = pixel * a.pitch, pixel * a.channels, 0
+    for begin in range(0, a.channels, WORD):
+        found = np.uint64(0)
+        for c in range(begin, min(begin + WORD, a.channels), LANES):
+            values = load_masked(a.values, at + c, a.mask, own + c)
+            store(rows, row + c, values)
+            if a.masked.size:
+                store(a.masked, own + c, values)
+            found |= nonzero(values) << np.uint64(c - begin)
+        bits[word + begin // WORD] = found
+        count += count_ones(found)
     return count
 
 
@@ -141,31 +165,14 @@ def _widest(filters):
 
 @numba.njit(inline="always")
 @no_type_check
-def _multiply_panel(
-    count, rows, deep, packed, channels, shift, column, other, low, high, out, through, at, filters, rest
-):  # fmt: skip
+def _multiply_panel(a, first, count, column, rows, deep, rest):
     """Multiply `count` rows by a panel. What is less than a block of them is multiplied with what lies behind it."""
-    blocks, left, width = count // ROWS, count % ROWS, min(2, (filters - column) // LANES)
-    factors, to, last = column * channels, at + column, blocks * ROWS
-    multiply_and_clamp(
-        blocks, rows, deep, packed, factors, channels, shift, column,
-        other, low, high, out, through, to, filters, width,
-    )  # fmt: skip
+    blocks, left, width = count // ROWS, count % ROWS, min(2, (a.filters - column) // LANES)
+    weights, at, last = Rows(a.weights, column * a.channels, 0), first * a.filters + column, blocks * ROWS
+    gemm_with_epilogue(blocks, Rows(rows, 0, deep), weights, a.channels, a.epilogue, column, at, a.filters, width)
     if left:
-        multiply(ROWS // HALF, rows, last * deep, deep, packed, factors, channels, rest, 0, PANEL, width)
-    _finish(rest, left, width * LANES, shift, column, other, low, high, out, through, to + last * filters, filters)
-
-
-@numba.njit(inline="always")
-@no_type_check
-def _finish(block, left, width, shift, column, other, low, high, out, through, at, filters):
-    """As `multiply_and_clamp` does it, for the `left` rows of a block that is not whole."""
+        gemm(ROWS // HALF_ROWS, Rows(rows, last * deep, deep), weights, a.channels, Rows(rest, 0, PANEL), width)
     for r in range(left):
         for c in range(width):
-            value, to = block[r * PANEL + c] + shift[column + c], at + r * filters + c
-            if other.size:
-                value += other[to]
-            if through.size:
-                through[to] = (value > low) & (value < high)
-                value = min(max(value, low), high)
-            out[to] = value
+            values = load(rest, r * PANEL + c * LANES)
+            store_result(values, a.epilogue, column + c * LANES, at + (last + r) * a.filters + c * LANES)

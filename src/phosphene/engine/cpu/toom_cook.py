@@ -1,5 +1,7 @@
-"""Minimal filtering: how few multiplications give several outputs of a filter (Winograd 1980, "Arithmetic Complexity of
-Computations", chapter V; the algorithm of Toom and Cook, as Lavin and Gray 2016, arXiv:1509.09308, use it).
+"""The matrices of Winograd's minimal filtering: how few multiplications give several outputs of a filter.
+
+Winograd 1980, "Arithmetic Complexity of Computations", chapter V; made by the algorithm of Toom and Cook, as Lavin and
+Gray 2016, arXiv:1509.09308, use it.
 
 A filter of r taps and m places is a polynomial product: both are evaluated at m + r - 1 points, multiplied there, and
 the product's coefficients found again. A filter with a stride s is s filters, of every s-th tap, and their sum; its
@@ -29,21 +31,21 @@ def can_filter(taps: tuple[int, int], stride: tuple[int, int]) -> bool:
     return max(taps) > 1 and longer <= (MOST_TAPS if shorter == 1 else MOST_SQUARE)
 
 
-def places_of(taps: int, stride: int) -> int:
+def outputs_per_tile(taps: int, stride: int) -> int:
     """How many outputs of a filter are computed together; more would be fewer multiplications, but larger kernels."""
     if taps == 1:
         return 1
     return 4 if stride == 1 else 2
 
 
-def beyond(taps: int, stride: int) -> int:
-    """How many inputs in front of its own an output of the adjoint sees."""
+def adjoint_lookback(taps: int, stride: int) -> int:
+    """How many inputs in front of its own an output of the adjoint sees: in units of the stride, all taps but one."""
     return -(-taps // stride) - 1
 
 
 @dataclass(frozen=True)
 class Filtering:
-    """Outputs of a window are `synthesis @ ((kernel @ taps) * (analysis @ inputs))`: B transposed, G and A transposed
+    """Outputs of a tile are `synthesis @ ((kernel @ taps) * (analysis @ inputs))`: B transposed, G and A transposed
     of Lavin and Gray, where the stride is 1.
     """
 
@@ -52,15 +54,15 @@ class Filtering:
     kernel: Matrix
     """[points, taps]"""
     synthesis: Matrix
-    """[places, points]"""
+    """[outputs, points]"""
     step: int
-    """Inputs from one window to the next; the outputs follow each other."""
+    """Inputs from one tile to the next; the outputs follow each other."""
 
 
 @cache
 def filtering(taps: int, stride: int) -> Filtering:
     """Return how to filter: an output sees `taps` inputs from `stride` times its place."""
-    places = places_of(taps, stride)
+    places = outputs_per_tile(taps, stride)
     phases = _phases(taps, stride)
     inputs = max(phase + stride * (len(part.analysis) - 1) + 1 for phase, part in enumerate(phases))
     points = sum(len(part.analysis) for part in phases)
@@ -75,10 +77,10 @@ def filtering(taps: int, stride: int) -> Filtering:
 
 @cache
 def adjoint(taps: int, stride: int) -> Filtering:
-    """Return how to apply the adjoint of `filtering`. The first window begins `beyond` in front of its input."""
-    places = places_of(taps, stride)
+    """Return how to apply the adjoint of `filtering`. The first tile begins `adjoint_lookback` before its input."""
+    places = outputs_per_tile(taps, stride)
     phases = _phases(taps, stride)
-    before = beyond(taps, stride)
+    before = adjoint_lookback(taps, stride)
     points = sum(len(part.analysis) for part in phases)
     analysis, kernel = np.zeros((points, places + before)), np.zeros((points, taps))
     synthesis = np.zeros((places * stride, points))
@@ -92,7 +94,7 @@ def adjoint(taps: int, stride: int) -> Filtering:
 
 def _phases(taps: int, stride: int) -> list[Filtering]:
     """Return the filters of every `stride`-th tap."""
-    places = places_of(taps, stride)
+    places = outputs_per_tile(taps, stride)
     return [_minimal(places, len(range(phase, taps, stride))) for phase in range(min(taps, stride))]
 
 
