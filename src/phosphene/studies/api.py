@@ -22,7 +22,8 @@ from phosphene.studies.plans import sweep as sweeping
 from phosphene.studies.run.cell import Result, check_recipe
 from phosphene.studies.run.folder import Folder, Progress, Workers, check_folder, run_cells
 from phosphene.studies.run.workers import on_cluster, one_by_one, side_by_side
-from phosphene.studies.study import Study
+from phosphene.studies.study import Absent, Study
+from phosphene.types import Image
 
 MODELS = ("inception_v3", "vgg19", "resnet50", "efficientnet_lite0")
 """The report's three networks, and the one whose trained weights are always here."""
@@ -71,6 +72,20 @@ class Finished:
         write_atomically(path, page.encode())
         return path
 
+    @property
+    def absent(self) -> tuple[Absent, ...]:
+        """Models whose trained weights could not be had."""
+        return self.study.absent
+
+    @property
+    def page(self) -> Path:
+        """Where `write` puts the page."""
+        return self.folder.path / "report.html"
+
+    def picture(self, row: table.Row) -> Image:
+        """The dream of a row of measures."""
+        return self.folder.dream(row["cell"])
+
     def write(self) -> None:
         """Write the page, the contact sheet, and the tables into the study's folder."""
         path = self.folder.path
@@ -79,7 +94,7 @@ class Finished:
         write_atomically(
             path / "contact-sheet.png", sheet.contact_sheet(self.study, self.photo, self.folder, self.results)
         )
-        self.report(path / "report.html")
+        self.report(self.page)
 
 
 def compare(

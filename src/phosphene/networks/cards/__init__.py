@@ -11,6 +11,8 @@ from phosphene.errors import UsageError
 from phosphene.networks.card import ModelCard
 from phosphene.networks.cards import (
     efficientnet_lite0,
+    efficientnet_lite1,
+    efficientnet_lite2,
     inception_v3,
     keras_inception_v3,
     keras_resnet50,
@@ -24,7 +26,8 @@ DEFAULT_MODEL = "efficientnet_lite0"
 NAMED: tuple[ModelCard, ...] = tuple(
     module.CARD
     for module in (
-        efficientnet_lite0, inception_v3, resnet50, vgg19, keras_inception_v3, keras_resnet50, keras_vgg19,
+        efficientnet_lite0, efficientnet_lite1, efficientnet_lite2,
+        inception_v3, resnet50, vgg19, keras_inception_v3, keras_resnet50, keras_vgg19,
     )
 )  # fmt: skip
 

@@ -8,6 +8,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -29,14 +30,14 @@ MEASURE_COLUMNS = (
     "score_before", "score_after", "score_gain", "uniqueness_features", "uniqueness_pixels",
 )  # fmt: skip
 COLUMNS = (
-    "grid", "row", "column", "seed", "cell", "model", "weights", "layers",
+    "photograph", "grid", "row", "column", "seed", "cell", "model", "weights", "layers",
     "octaves", "steps", "step_size", "drive", "wanted_change", *MEASURE_COLUMNS, "failure",
 )  # fmt: skip
 
 
 def measure(study: Study, photo: Photo, folder: Folder, results: Mapping[str, Result]) -> list[Row]:
     """Measure a study's pictures; a failed cell's row has its reason, and None for what could not be measured."""
-    threads = torch.get_num_threads()
+    threads, photograph = torch.get_num_threads(), PurePath(study.source).name
     torch.set_num_threads(1)  # as in a cell: the last bits depend on it
     try:
         of_cell = {name: _of_cell(r, folder.dream(name), photo) for name, r in results.items() if r.failure is None}
@@ -44,7 +45,11 @@ def measure(study: Study, photo: Photo, folder: Folder, results: Mapping[str, Re
             {column: row.get(column) for column in COLUMNS}
             for grid in study.grids
             for place, apart in _distances(grid.places, folder, results)
-            for row in [_placed(grid.name, place, results[place.cell]) | of_cell.get(place.cell, {}) | apart]
+            for row in [
+                {"photograph": photograph, **_placed(grid.name, place, results[place.cell])}
+                | of_cell.get(place.cell, {})
+                | apart
+            ]
         ]
     finally:
         torch.set_num_threads(threads)

@@ -53,35 +53,44 @@ def page(
     costs: Mapping[str, Cost],
 ) -> str:
     """Return the page of a study that was run and measured."""
-    environment = Environment(
+    pictures = _pictures(study, folder, results, rows)
+    sizes = sorted({result.made.size for result in results.values() if result.made})
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            study=study,
+            photograph=data_of(resize(photo.image, fit_within(sizes[-1] if sizes else photo.size, EMBEDDED_SIDE))),
+            source_name=Path(study.source).name,
+            sizes=sizes,
+            pictures=pictures,
+            captions={p.key: {"label": p.label, "command": p.command} for ps in pictures.values() for p in ps},
+            failures=[result for result in results.values() if result.failure],
+            results=results,
+            charts=charts(study, rows, results),
+            summaries={grid.name: summaries(grid, rows) for grid in study.grids},
+            findings=findings(rows) if _is_report(study) else [],
+            facts=[facts_of(model) for model in study.models],
+            costs=costs,
+            measures=MEASURES,
+            farthest=_farthest(rows),
+            hero=_hero(pictures),
+            seeds=sorted({place.seed for grid in study.grids for place in grid.places}),
+            change=next((cell.change for cell in study.cells), None),
+            made=next((result.made for result in results.values() if result.made), None),
+            versions=versions(),
+        )
+    )
+
+
+def environment() -> Environment:
+    """The templates of this folder, with our ways of spelling numbers."""
+    made = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"number": number, "large": large, "svg": Markup, "counted": counted}
-    pictures = _pictures(study, folder, results, rows)
-    sizes = sorted({result.made.size for result in results.values() if result.made})
-    return environment.get_template("report.html").render(
-        study=study,
-        photograph=_data(resize(photo.image, fit_within(sizes[-1] if sizes else photo.size, EMBEDDED_SIDE))),
-        source_name=Path(study.source).name,
-        sizes=sizes,
-        pictures=pictures,
-        captions={p.key: {"label": p.label, "command": p.command} for ps in pictures.values() for p in ps},
-        failures=[result for result in results.values() if result.failure],
-        results=results,
-        charts=charts(study, rows, results),
-        summaries={grid.name: summaries(grid, rows) for grid in study.grids},
-        findings={w: findings(study, rows, w) for w in ("pretrained", "untrained")} if _is_report(study) else {},
-        facts=[facts_of(model) for model in study.models],
-        costs=costs,
-        measures=MEASURES,
-        farthest=_farthest(rows),
-        hero=_hero(pictures),
-        seeds=sorted({place.seed for grid in study.grids for place in grid.places}),
-        change=next((cell.change for cell in study.cells), None),
-        made=next((result.made for result in results.values() if result.made), None),
-        versions=versions(),
-    )
+    made.filters |= {"number": number, "large": large, "svg": Markup, "counted": counted}
+    return made
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -119,7 +128,7 @@ def _pictures(
                     place=place,
                     label=" · ".join(part for part in (place.row, place.column, f"seed {place.seed}") if part),
                     layers=str(recipe.objective),
-                    source="" if result.failure else _data(_read(folder, place.cell)),
+                    source="" if result.failure else data_of(_read(folder, place.cell)),
                     command=command(
                         recipe, "PHOTO" if study.source == "array" else study.source, folder.picture(place.cell).name
                     ),
@@ -154,7 +163,7 @@ def _read(folder: Folder, cell: str) -> Image:
     return resize(image, fit_within((image.shape[1], image.shape[2]), EMBEDDED_SIDE))
 
 
-def _data(image: Image) -> str:
-    """A picture as the address of its own data."""
+def data_of(image: Image) -> str:
+    """Return a picture as the address of its own data."""
     data = encode_as(quantise(image, None, WEBP, 8), WEBP, "")
     return f"data:image/webp;base64,{b64encode(data).decode()}"

@@ -1,0 +1,65 @@
+"""The same comparison of several photographs, in one page."""
+
+import csv
+
+import pytest
+
+import phosphene
+from phosphene.cli import run
+from phosphene.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def surveyed(tmp_path_factory):
+    return phosphene.survey(
+        ["sample:coffee", "sample:chelsea"],
+        tmp_path_factory.mktemp("survey"),
+        models=("efficientnet_lite0",),
+        modes=("octaves",),
+        depths=0,
+        weights="both",
+        seeds=1,
+        size=64,
+        octaves=1,
+        steps=1,
+    )
+
+
+def test_each_photograph_has_its_folder_and_all_have_one_table(surveyed):
+    assert {path.name for path in surveyed.folder.iterdir()} == {"coffee", "chelsea", "measures.csv", "report.html"}
+    rows = list(csv.DictReader((surveyed.folder / "measures.csv").read_text().splitlines()))
+    assert [row["photograph"] for row in rows] == ["sample:coffee"] * 2 + ["sample:chelsea"] * 2
+    assert not surveyed.failures
+
+
+def test_the_page_opens_with_three_sentences_and_one_picture_and_asks_for_nothing(surveyed):
+    page = surveyed.page.read_text()
+    opening = page[page.index("<h1>") : page.index('id="how"')]
+    assert opening.count('class="lede"') == 3
+    assert opening.count("<img") == 1
+    assert page.count("<img") == 1 + 2 * 3
+    assert 'src="http' not in page
+    assert "<script" not in page
+
+
+def test_photographs_of_one_name_are_told_apart_before_the_first_step(tmp_path):
+    with pytest.raises(UsageError, match="coffee, coffee will not do"):
+        phosphene.survey(["sample:coffee", "coffee.png"], tmp_path)
+
+
+def test_the_command_line_takes_several_photographs(surveyed, capsys):
+    flags = [
+        "--models",
+        "efficientnet_lite0",
+        "--modes",
+        "octaves",
+        "--depths",
+        "0",
+        "--weights",
+        "both",
+        "--seeds",
+        "1",
+    ]
+    small = ["--size", "64", "--octaves", "1", "--steps", "1", "--workers", "1"]
+    assert run(["compare", "sample:coffee", "sample:chelsea", "-o", str(surveyed.folder), *flags, *small]) == 0
+    assert capsys.readouterr().out.strip() == str(surveyed.page)
