@@ -16,9 +16,9 @@ dream: $(VENV)/installed ## Set up, and dream a photograph
 	@echo "The dream is in $(abspath $(DREAM))"
 
 .PHONY: study
-study: $(VENV)/installed ## Compare four networks on a sample photograph, into docs/study
-	$(BIN)/phosphene compare sample:coffee -o docs/study --weights both --size 208 --octaves 2 --octave-scale 1.3 \
-		--steps 8 --tile 144
+study: $(VENV)/installed-dev ## Compare six networks on three sample photographs, into docs/study; hours, and it goes on where it stopped
+	$(BIN)/phosphene compare sample:chelsea sample:coffee sample:rocket -o docs/study --weights both --modes octaves --size 480 \
+		--models keras/inception_v3,keras/vgg19,keras/resnet50,efficientnet_lite0,efficientnet_lite1,efficientnet_lite2
 
 .PHONY: test
 test: $(VENV)/installed-dev lint ## Set up, then lint, check types and run all tests

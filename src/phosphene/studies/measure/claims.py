@@ -56,18 +56,19 @@ def findings(rows: Sequence[Row]) -> list[Finding]:
     good = [row for row in rows if row["failure"] is None]
     first = _first_experiment([row for row in good if row["grid"] == "experiments"])
     return [
-        *(_of_training(sentence, column, first) for sentence, column in TRAINING),
+        *(_of_training(*claim, first) for claim in TRAINING),
         _of_depth([row for row in good if row["grid"] == "depth"]),
         *(_of_report(*claim, first) for claim in REPORTED),
     ]
 
 
 TRAINING = (
-    ("Training makes patterns stronger at equal change", "strength"),
-    ("Training makes networks’ dreams more unlike each other", "uniqueness_features"),
-    ("Training keeps more of the photograph’s structure", "ssim"),
-    ("Training shifts colours more", "colour_shift"),
+    ("Training makes patterns stronger at equal change", "strength", 1),
+    ("Training makes networks’ dreams more unlike each other", "uniqueness_features", 1),
+    ("Training leaves less of the photograph’s structure", "ssim", -1),
+    ("Training shifts colours more", "colour_shift", 1),
 )
+"""Sentences, what can tell, and whether more or less of it speaks for them."""
 
 
 def judged(sentence: str, unit: str, differences: Sequence[float]) -> Finding:
@@ -100,9 +101,10 @@ def _first_experiment(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["column"] == wanted]
 
 
-def _of_training(sentence: str, column: str, rows: Sequence[Row]) -> Finding:
+def _of_training(sentence: str, column: str, sign: int, rows: Sequence[Row]) -> Finding:
     trained, untrained = (_values(rows, column, weights) for weights in ("pretrained", "untrained"))
-    return judged(sentence, _unit(column), [trained[key] - untrained[key] for key in trained if key in untrained])
+    differences = [sign * (trained[key] - untrained[key]) for key in trained if key in untrained]
+    return judged(sentence, _unit(column), differences)
 
 
 def _values(rows: Sequence[Row], column: str, weights: str) -> Mapping[Key, float]:

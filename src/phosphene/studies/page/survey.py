@@ -42,7 +42,7 @@ def answer(found: Sequence[Finding], models: Sequence[str]) -> list[str]:
     open_ones = [each for each in found if each.p is not None and each not in (*holding, *opposite)]
     untested = [each for each in found if each.p is None]
     said = [f"{each.sentence} (in {each.agreeing} of {each.pairs} pairs)" for each in holding]
-    said += [f"the opposite of “{each.sentence}” holds" for each in opposite]
+    said += [f"not so: {each.sentence} (in {each.agreeing} of {each.pairs} pairs)" for each in opposite]
     return [
         f"{_listed(said) or 'Nothing can be said with certainty'}.",
         f"{_listed([f'“{each.sentence}”' for each in open_ones]) or 'Nothing that was tested'} "
@@ -53,7 +53,8 @@ def answer(found: Sequence[Finding], models: Sequence[str]) -> list[str]:
 
 
 def _listed(parts: Sequence[str]) -> str:
-    return "; ".join(parts)
+    """Parts of a sentence, of which only the first begins with a capital."""
+    return "; ".join([*parts[:1], *(f"{part[:1].lower()}{part[1:]}" for part in parts[1:])])
 
 
 def _hero(studies: Mapping[str, Any]) -> dict[str, str]:
