@@ -46,6 +46,10 @@ format: $(VENV)/installed-dev ## Put the code into its style
 gallery: $(VENV)/installed ## Make the documentation's pictures
 	$(BIN)/python scripts/gallery.py docs/pictures
 
+.PHONY: loop
+loop: $(VENV)/installed-dev ## Make the loop at the top of the README
+	$(BIN)/python scripts/loop.py docs/pictures
+
 .PHONY: thumbnails
 thumbnails: $(VENV)/installed-dev ## Dream the thumbnails of the studio's looks again
 	$(BIN)/python -m phosphene.studio.thumbnails
