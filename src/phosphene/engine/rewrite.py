@@ -18,6 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from phosphene.engine.algorithms import FEWEST, Convolution, FusedGemm, is_filtered
 from phosphene.engine.clamp import UNCLAMPED, FrozenClamp
 from phosphene.engine.conv import FrozenConv
+from phosphene.engine.depthwise import FrozenDepthwise, can_be_fused
 from phosphene.engine.pool import FrozenMaxPool, FrozenMeanPool
 from phosphene.engine.tuning import Policy, Tuning, policy_of
 from phosphene.libraries import Conv2dSame
@@ -230,6 +231,26 @@ def find_owned_grads(network: fx.GraphModule, policy: Policy) -> fx.GraphModule:
     return network
 
 
+def fuse_depthwise(network: fx.GraphModule, policy: Policy) -> fx.GraphModule:
+    """Compute a depthwise convolution together with the clamped 1x1 convolution in front, if nobody else reads that.
+
+    x -> 1x1, clamp -> depthwise, clamp -> y
+    x -> FrozenDepthwise ----------------> y
+    """
+    strides: dict[fx.Node, int] = {}
+    for node in list(network.graph.nodes) if policy.fast else ():
+        conv = _module_of(network, node)
+        before = max((strides[source] for source in node.all_input_nodes), default=1)
+        strides[node] = before * max(_pair(getattr(conv, "stride", 1)))
+        if isinstance(conv, FrozenConv) and can_be_fused(conv):
+            (source,) = node.all_input_nodes
+            widen = _widening(network, source)
+            _call(network, node, FrozenDepthwise(conv, widen, before), node.args if widen is None else source.args)
+            if widen:
+                network.graph.erase_node(source)
+    return network
+
+
 PASSES: tuple[Pass, ...] = (
     swap_pool_and_1x1,
     freeze_convolutions,
@@ -238,6 +259,7 @@ PASSES: tuple[Pass, ...] = (
     merge_1x1_siblings,
     fuse_grad_accumulation,
     find_owned_grads,
+    fuse_depthwise,
 )
 
 
@@ -328,6 +350,14 @@ def _fused_gemm_of(network: fx.GraphModule, node: fx.Node) -> FrozenConv | None:
     """Return a node's convolution if it is a GEMM of our own, which can add what stands around it."""
     conv = _module_of(network, node)
     return conv if isinstance(conv, FrozenConv) and isinstance(conv.algorithm, FusedGemm) else None
+
+
+def _widening(network: fx.GraphModule, node: fx.Node) -> FrozenConv | None:
+    """Return a node's clamped 1x1 convolution if it has one reader and one input, and sees each place."""
+    conv = _module_of(network, node)
+    if not isinstance(conv, FrozenConv) or not conv.is_pointwise or conv.stride != (1, 1) or not conv.clamps:
+        return None
+    return conv if len(node.users) == 1 and len(node.args) == 1 else None
 
 
 def _grad_is_fresh(network: fx.GraphModule, node: fx.Node) -> bool:

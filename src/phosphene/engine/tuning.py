@@ -37,6 +37,8 @@ class Policy:
     compiled: bool = True
     """Whether the network has layers that are worth loading the compiler for."""
     tuning: Tuning = Tuning()
+    fast: bool = True
+    """Whether large images may be computed by kernels that round otherwise, in any network."""
 
     def compiles(self, x: Tensor) -> bool:
         """Whether kernels clamp or pool `x`: if it is large, or if they are there and leave its layout as it is."""
@@ -45,7 +47,7 @@ class Policy:
         return x.numel() >= self.tuning.large_tensor or (self.compiled and x.stride(1) == 1)
 
 
-PYTORCH_ONLY = Policy(compiled=False, tuning=Tuning(large_tensor=inf))
+PYTORCH_ONLY = Policy(compiled=False, tuning=Tuning(large_tensor=inf), fast=False)
 """No kernels of our own."""
 
 
@@ -53,7 +55,7 @@ def policy_of(fast: bool, has_filtered: bool, tuning: Tuning) -> Policy:
     """Return the policy of a network. With `PHOSPHENE_ENGINE=reference` in the environment PyTorch computes it all."""
     if os.environ.get("PHOSPHENE_ENGINE") == "reference":
         return PYTORCH_ONLY
-    return Policy(fast and has_filtered, tuning)
+    return Policy(fast and has_filtered, tuning, fast)
 
 
 def needs_pytorch(x: Tensor) -> bool:

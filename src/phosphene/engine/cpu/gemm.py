@@ -194,7 +194,7 @@ def _skipping_function(module: ir.Module, width: int) -> ir.Function:
     """
     floats, bits_ = FLOAT.as_pointer(), INDEX.as_pointer()
     kinds = [INDEX, floats, INDEX, bits_, INDEX, *[floats] * 3, INDEX, *FINISHING]
-    function, is_new = _function(module, f"gemm_skip_zeros_{width}", kinds)
+    function, is_new = function_in(module, f"gemm_skip_zeros_{width}", kinds)
     if not is_new:
         return function
     builder = IRBuilder(function.append_basic_block())
@@ -226,7 +226,7 @@ def _skipping_function(module: ir.Module, width: int) -> ir.Function:
     return function
 
 
-def _function(module: ir.Module, name: str, kinds: list[ir.Type]) -> tuple[ir.Function, bool]:
+def function_in(module: ir.Module, name: str, kinds: list[ir.Type]) -> tuple[ir.Function, bool]:
     """Return a function of a module, and whether it is new and has to be written.
 
     Inlined, the addresses that the caller's loops go through would take the registers that it needs; and were it called
@@ -272,7 +272,7 @@ def _gemm_function(module: ir.Module, rows: int, width: int, finishes: bool = Fa
     """Return the function behind `gemm` or `gemm_with_epilogue`."""
     floats = FLOAT.as_pointer()
     kinds = [INDEX, floats, INDEX, floats, INDEX, floats, INDEX, *(FINISHING if finishes else [])]
-    function, is_new = _function(module, f"gemm_{rows}_{width}_{finishes}", kinds)
+    function, is_new = function_in(module, f"gemm_{rows}_{width}_{finishes}", kinds)
     if not is_new:
         return function
     builder = IRBuilder(function.append_basic_block())
