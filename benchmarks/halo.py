@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 
 from phosphene import imagefile
-from phosphene.dreaming.gradient import whole_image_gradient
 from phosphene.dreaming.objective import Energy, Scoring
 from phosphene.dreaming.resample import resize
+from phosphene.dreaming.stages import Held, Pass, whole_image_gradient
 from phosphene.networks.registry import named
 from phosphene.recipe.settings import Eye, Recipe
-from phosphene.setup.builders import reach_of, tiling_of
+from phosphene.setup.builders import reach_of, stages_of
 from phosphene.setup.session import load_network
 
 TILE, ENLARGED, MIRRORED, LIMIT = 128, (1152, 1152), 256, 0.01
@@ -44,17 +44,17 @@ def errors(network, layer: str, image: torch.Tensor) -> dict[int, float]:
 
 
 def error_at(network, scoring, image, whole, halo: int) -> float:
-    tiling = tiling_of(network, scoring, Recipe(halo=halo), TILE)
+    stages = stages_of(network, scoring, Recipe(tile=TILE, halo=halo))
+    found = torch.zeros_like(image)
+    seen = Pass(stages, SIZE, 0, SIZE, Held(image), Held(found))
     square = deviation = 0.0
-    for tile in tiling.tiles(SIZE):
+    for tile in seen.stage.tiles(SIZE):
         at_edge = 0 in (tile.down.window_start, tile.across.window_start)
         if (tile.down.start // TILE, tile.across.start // TILE) not in PLACES or at_edge:
             continue
-        rows = slice(tile.down.window_start, tile.down.window_stop)
-        columns = slice(tile.across.window_start, tile.across.window_stop)
-        ((_, gradients),) = tiling.look([image[:, rows, columns]], [tile], SIZE, (0, 0))
-        right = tile.own(whole[:, rows, columns])
-        deviation += (gradients[0] - right).square().sum().item()
+        seen.back([tile])
+        right, own = (picture[:, tile.down.own, tile.across.own] for picture in (whole, found))
+        deviation += (own - right).square().sum().item()
         square += right.square().sum().item()
     return (deviation / square) ** 0.5
 

@@ -28,8 +28,8 @@ def measure(model: str, layer: str, side: int) -> None:
     begin_again()
     import torch
 
-    from phosphene.dreaming.gradient import whole_image_gradient
     from phosphene.dreaming.objective import Energy, Scoring
+    from phosphene.dreaming.stages import whole_image_gradient
     from phosphene.recipe.settings import Eye
     from phosphene.setup.memory import gradient_bytes
     from phosphene.setup.session import load_network

@@ -16,9 +16,9 @@ from speed_step import LAYERS, plain
 from torch import Tensor
 
 from phosphene import imagefile
-from phosphene.dreaming.gradient import whole_image_gradient
 from phosphene.dreaming.objective import Energy, Scoring
 from phosphene.dreaming.resample import resize
+from phosphene.dreaming.stages import whole_image_gradient
 from phosphene.networks.network import Network
 from phosphene.recipe.settings import Eye
 from phosphene.setup.session import load_network

@@ -8,8 +8,9 @@ import scipy.stats
 import torch
 
 from phosphene.dreaming.ascent import ascend, draw_shift
-from phosphene.dreaming.gradient import check_finite, whole_image_gradient
+from phosphene.dreaming.gradient import check_finite
 from phosphene.dreaming.objective import Mean, Scoring
+from phosphene.dreaming.stages import whole_image_gradient
 from phosphene.errors import NonFiniteGradientError
 from phosphene.recipe.settings import Ascent
 

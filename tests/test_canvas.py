@@ -18,7 +18,7 @@ from phosphene.dreaming.resample import resize, roll
 from phosphene.errors import StoreError
 from phosphene.networks.network import Network
 from phosphene.recipe.settings import Recipe
-from phosphene.setup.builders import gradient_fn, tiling_of
+from phosphene.setup.builders import gradient_fn, stages_of
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +44,11 @@ def dreams(network, scoring, image, recipe, folder, mask=None):
         render(image, gradient_fn(network, scoring, recipe), recipe, torch.Generator().manual_seed(1), mask=mask)
     )
     surface = Surface(folder, recipe)
-    tiling = tiling_of(network, scoring, recipe, recipe.tile)
+    stages = stages_of(network, scoring, recipe)
     disk = list(
         render(
             on_disk(folder, image),
-            surface.gradient_fn(lambda: tiling, "cpu"),
+            surface.gradient_fn(stages, "cpu"),
             recipe,
             torch.Generator().manual_seed(1),
             mask=None if mask is None else on_disk(folder, mask, "mask"),
@@ -69,6 +69,8 @@ CASES = {
     "batches": {"batch": 4, "norm": "mean_abs", "tile": 32},
     "rough halo": {"halo": 4},
     "wide": {"octaves": 2, "blur": 1.0},
+    "stages": {"cuts": ("act:64",)},
+    "stages, the deep one at once, balanced": {"tile": 64, "cuts": ("act",), "balanced": True, "batch": 2},
 }
 
 
@@ -98,12 +100,12 @@ def test_nothing_is_read_whole(network, photo, tmp_path, monkeypatch, size):
     recipe = Recipe(octaves=2, steps=1, tile=96, jitter=0, colour="original")
     scoring = Scoring((Energy("deep"),))
     picture = on_disk(tmp_path, photo(*size, torch.float32))
-    surface, tiling = Surface(tmp_path, recipe), tiling_of(network, scoring, recipe, 96)
+    surface, stages = Surface(tmp_path, recipe), stages_of(network, scoring, recipe)
     monkeypatch.setattr(Raster, "read", counting)
     monkeypatch.setattr(strips, "RESIZED", most)
     steps = render(
         picture,
-        surface.gradient_fn(lambda: tiling, "cpu"),
+        surface.gradient_fn(stages, "cpu"),
         recipe,
         torch.Generator().manual_seed(1),
         medium=surface,

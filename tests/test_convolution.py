@@ -13,8 +13,8 @@ from timm.layers import Conv2dSame
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from phosphene.dreaming.gradient import whole_image_gradient
 from phosphene.dreaming.objective import Energy, Scoring
+from phosphene.dreaming.stages import whole_image_gradient
 from phosphene.engine.algorithms import Direct, FusedGemm, SubpixelStem, TorchGemm, Winograd, WinogradStem
 from phosphene.engine.clamp import Grad
 from phosphene.engine.conv import FrozenConv
@@ -22,7 +22,7 @@ from phosphene.engine.layout import pixels
 from phosphene.engine.tuning import Policy, Tuning
 from phosphene.networks.network import Network
 from phosphene.recipe.settings import Eye, Recipe
-from phosphene.setup.builders import tiling_of
+from phosphene.setup.builders import stages_of
 from phosphene.setup.session import load_network
 
 torch.manual_seed(0)
@@ -400,9 +400,9 @@ def test_only_a_gradient_that_nobody_else_reads_is_overwritten(card, randomise, 
 def test_tiles_begin_on_the_grid(fast):
     network = load_network(Eye(model="resnet50", weights="untrained", fast=fast))
     scoring = Scoring((Energy(*network.resolve("layer2.3")),))
-    tiling = tiling_of(network, scoring, Recipe(), 256)
-    assert tiling.layer_strides == dict.fromkeys(scoring.layers, 8)
-    assert tiling.stride == (4 * 8 if fast else 8)
+    (stage,) = stages_of(network, scoring, Recipe(tile=256))((900, 900))
+    assert stage.strides == dict.fromkeys(scoring.layers, 8)
+    assert stage.stride == (4 * 8 if fast else 8)
 
 
 STEPS = {

@@ -5,14 +5,14 @@ import copy
 import pytest
 import torch
 
-from phosphene.dreaming.gradient import whole_image_gradient
 from phosphene.dreaming.objective import Energy, Scoring
-from phosphene.dreaming.tiling import round_up, tiled_gradient
+from phosphene.dreaming.stages import whole_image_gradient
+from phosphene.dreaming.tiling import round_up
 from phosphene.networks.cards import CARDS
 from phosphene.networks.network import Network
 from phosphene.networks.registry import named
 from phosphene.recipe.settings import Eye, Recipe
-from phosphene.setup.builders import reach_of, tiling_of
+from phosphene.setup.builders import gradient_fn, reach_of, stages_of
 from phosphene.setup.session import load_network
 
 LAYERS = [(card, layer) for card in named() if card.source != "keras" for layer in card.layers] + [
@@ -36,13 +36,14 @@ def test_every_layer_tiled_is_whole(photo, card, layer):
     scoring = Scoring((Energy(*network.resolve(layer)),))
     (reach,) = reach_of(network, scoring.layers).values()
     halo = reach.exact_halo()
-    tiling = tiling_of(network, scoring, Recipe(batch=2), TILE)
-    rows = 2 * round_up(halo, tiling.stride) + 3 * round_up(TILE, tiling.stride) + 37
+    tiles = Recipe(tile=TILE, batch=2)
+    (stage,) = stages_of(network, scoring, tiles)((9999, 9999))
+    rows = 2 * round_up(halo, stage.stride) + 3 * round_up(TILE, stage.stride) + 37
     image = photo(rows, card.min_side + 6, torch.float64)
-    assert tiling.halo == halo
-    windows = [tile.window_size[0] for tile in tiling.tiles((image.shape[1], image.shape[2]))]
+    assert stage.halo == halo
+    windows = [tile.window_size[0] for tile in stage.tiles((image.shape[1], image.shape[2]))]
     assert min(windows) < image.shape[1] - halo
     score, whole = whole_image_gradient(network.features(scoring.layers), scoring, card.min_side)(image, (11, -23))
-    tiled_score, tiled = tiled_gradient(tiling)(image, (11, -23))
+    tiled_score, tiled = gradient_fn(network, scoring, tiles)(image, (11, -23))
     assert tiled_score == pytest.approx(score, rel=1e-11)
     assert (tiled - whole).norm() < 1e-11 * whole.norm()

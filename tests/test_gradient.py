@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from phosphene.dreaming.gradient import repeat_up_to, whole_image_gradient
+from phosphene.dreaming.gradient import repeat_up_to
 from phosphene.dreaming.objective import ChannelMatch, Energy, Match, Mean, Scoring
+from phosphene.dreaming.stages import whole_image_gradient
 from phosphene.recipe.settings import Target, Tiles
 from phosphene.recipe.terms import channel, layer
 from phosphene.setup.builders import bind, gradient_fn

@@ -43,7 +43,7 @@ def is_accepted(network, size, allowed):
         return False
 
 
-@hypothesis.settings(deadline=None, max_examples=60, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.settings(deadline=None, max_examples=15, suppress_health_check=list(hypothesis.HealthCheck))
 @hypothesis.given(
     larger=st.tuples(st.integers(1, 6000), st.integers(1, 6000)),
     shares=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)),
@@ -55,11 +55,11 @@ def test_no_picture_is_refused_for_its_size_that_a_larger_one_is_not(network, la
 
 
 def test_six_megapixels_are_dreamed_where_24_are():
-    """What `--memory 2GB` leaves once the network is there: a tile of the default look needs 855 MB beside pictures."""
+    """What `--memory 2GB` leaves once the network is there."""
     network, allowed = load_network(Eye()), 1_280_000_000
     recipe = Recipe(**looks.look("efficientnet_lite0", "creatures"))
     ways = [forecast(network, recipe, size, allowed).way for size in ((600, 400), (2000, 3000), (4000, 6000))]
-    assert ways == ["memory", "disk", "disk"]
+    assert ways == ["memory", "memory", "disk"]
 
 
 def test_the_ways_in_their_order(network):
@@ -78,7 +78,7 @@ def test_a_tile_that_is_asked_for_is_not_refused(network):
     ways = {"memory": image_bytes(size)}
     whole = complete(recipe.but(tile="none"), network, None, size, ways, 1)
     assert "and 0 MB are allowed" in whole.notes[0]
-    with pytest.raises(UsageError, match=r"a tile of 64 px with its halo needs .* MB; allow more --memory"):
+    with pytest.raises(UsageError, match=r"the least that would do is .* MB: allow .* MB more --memory"):
         forecast(network, recipe, size, 1)
 
 

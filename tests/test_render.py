@@ -8,11 +8,11 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from phosphene.dreaming.gradient import whole_image_gradient
 from phosphene.dreaming.objective import Energy, Scoring
 from phosphene.dreaming.pyramid import octave_sizes
 from phosphene.dreaming.render import render, with_chroma_of
 from phosphene.dreaming.resample import resize
+from phosphene.dreaming.stages import whole_image_gradient
 from phosphene.recipe.settings import Ascent, Octaves, Recipe
 
 

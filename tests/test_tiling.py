@@ -12,9 +12,9 @@ from timm.layers import BatchNormAct2d, Conv2dSame
 from timm.layers.pool2d_same import MaxPool2dSame
 from torch import nn
 
-from phosphene.dreaming.gradient import whole_image_gradient
 from phosphene.dreaming.objective import ChannelMatch, Energy, Match, Mean, Scoring
-from phosphene.dreaming.tiling import Reach, Tiling, round_up, spans, tiled_gradient
+from phosphene.dreaming.stages import Stage, gradient_in_stages, whole_image_gradient
+from phosphene.dreaming.tiling import Reach, round_up, spans
 from phosphene.errors import UsageError
 from phosphene.networks.layers import layer_sizes
 from phosphene.networks.network import Network, load
@@ -106,17 +106,18 @@ def scorings(deep: str) -> dict[str, Scoring]:
 def tiled(network: Network, scoring: Scoring, tile: int, halo: int | None = None, min_side: int = 1):
     """The tiled gradient with the exact halo, or another one."""
     reaches = reach_of(network, scoring.layers)
-    tiling = Tiling(
+    stage = Stage(
         features=network.features(scoring.layers),
         scoring=scoring,
+        gradients=tuple(range(scoring.gradients)),
         tile=tile,
         halo=max(reach.exact_halo() for reach in reaches.values()) if halo is None else halo,
         stride=lcm(*(reach.stride for reach in reaches.values())),
-        layer_sizes=lambda size: layer_sizes(network, scoring.layers, size),
-        layer_strides={name: reach.stride for name, reach in reaches.items()},
+        sizes=lambda size: layer_sizes(network, scoring.layers, size),
+        strides={name: reach.stride for name, reach in reaches.items()},
         min_side=min_side,
     )
-    return tiled_gradient(tiling)
+    return gradient_in_stages(lambda _: (stage,))
 
 
 def deviation(network, scoring, image, shift, tile, halo=None, min_side=1) -> tuple[float, float]:

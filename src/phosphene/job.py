@@ -28,7 +28,7 @@ from phosphene.recipe import provenance
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe
 from phosphene.setup.memory import budget, image_bytes, spell_bytes
-from phosphene.setup.preflight import Forecast, Way, complete, patient_gradient_fn
+from phosphene.setup.preflight import Forecast, Way, complete, describe_stages, patient_gradient_fn
 from phosphene.setup.session import choose_device, describe_device, load_network, needs_top, seen_guide, versions
 from phosphene.types import GradientFn, Image, Map, Plane, Size, Step, Trace
 from phosphene.verbs import LOOKED_AT, Dream, Job
@@ -300,7 +300,7 @@ def _on_disk(
     scratch = begin(plan)
     way = (
         f"streamed by way of {scratch.path}: up to {spell_bytes(disk_bytes(recipe, found.source_size, found.size))} on "
-        f"disk, and about {spell_bytes(forecast.needed)} of memory for a tile of {recipe.tile} px"
+        f"disk, and about {spell_bytes(forecast.needed)} of memory, {describe_stages(recipe)}"
     )
     notes = (way, *_octave_notes(recipe, found.size, network.card.min_side))
     return DiskJob(recipe, plan.made, notes, plan, scratch, found.rng, found.photo, _workers(cluster, device))

@@ -2,6 +2,7 @@
 
 import shutil
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,11 +14,12 @@ from pydantic import ValidationError
 
 from phosphene import imagefile
 from phosphene.disk import journal, raster
-from phosphene.dreaming.tiling import Tiling, round_up
+from phosphene.dreaming.stages import Stage, Stages
+from phosphene.dreaming.tiling import round_up
 from phosphene.errors import StoreError, UsageError
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe, Settings
-from phosphene.setup.builders import bind, tiling_of
+from phosphene.setup.builders import bind, stages_of
 from phosphene.setup.memory import PIXEL, spell_bytes
 from phosphene.setup.session import load_network, needs_top, seen_guide
 from phosphene.types import Size
@@ -106,13 +108,17 @@ def disk_bytes(recipe: Recipe, source: Size, size: Size) -> int:
     return PIXEL * (pixels * (rasters + gradients) + source[0] * source[1]) + 4 * pixels
 
 
+def stages_in(recipe: Recipe, device: str, size: Size) -> Sequence[Stage]:
+    """Return the stages of a recipe for a picture of a size; whoever asks has them from its own process."""
+    return _bound(recipe, device)(size)
+
+
 @lru_cache(maxsize=2)
-def bound_tiling(recipe: Recipe, device: str) -> Tiling:
-    """Load the network of a recipe with tiles and bind it; kept, so that a process does it once."""
+def _bound(recipe: Recipe, device: str) -> Stages:
+    """Load the network of a recipe and bind it; kept, so that a process does it once."""
     network = load_network(recipe.eye, recipe.seed, device, needs_top(recipe))
     guide = seen_guide(recipe, torch.device(device))
-    assert isinstance(recipe.tile, int)
-    return tiling_of(network, bind(recipe, network, guide), recipe, recipe.tile)
+    return stages_of(network, bind(recipe, network, guide), recipe)
 
 
 def _check_room(plan: Plan, folder: Path) -> None:

@@ -60,6 +60,22 @@ class Raster:
         return torch.cat(bands, dim=1)
 
 
+@dataclass(frozen=True)
+class Rolled:
+    """A raster as it is when it is rolled by `shift`; it is not moved."""
+
+    raster: Raster
+    shift: Shift
+
+    def read(self, rows: slice, columns: slice) -> Part:
+        """Read a part."""
+        return self.raster.read_rolled(rows, columns, self.shift)
+
+    def write(self, numbers: Part, rows: slice, columns: slice) -> None:
+        """Refuse: the picture that is looked at stays as it is."""
+        raise StoreError(f"{self.raster.path} is only read")
+
+
 def create(path: Path, shape: tuple[int, int, int], chunk: Size = (STRIP, CHUNK_COLUMNS)) -> Raster:
     """Make an empty raster, in place of any that is there.
 

@@ -11,7 +11,7 @@ import torch
 
 from phosphene import imagefile
 from phosphene.disk import files, journal, raster, strips
-from phosphene.disk.plan import Plan, Scratch, bound_tiling
+from phosphene.disk.plan import Plan, Scratch, stages_in
 from phosphene.disk.raster import Part, Raster
 from phosphene.disk.strips import ALL, Block
 from phosphene.disk.surface import Surface
@@ -22,7 +22,9 @@ from phosphene.imagefile import Photo, streaming
 from phosphene.imagefile.formats import format_of
 from phosphene.imagefile.streaming import Streamed
 from phosphene.recipe import provenance
+from phosphene.recipe.settings import Recipe
 from phosphene.setup.memory import halving_gradient
+from phosphene.setup.preflight import longest, within
 from phosphene.types import Image, Map, Size, Step, Trace
 from phosphene.verbs import LOOKED_AT, Dream, Job
 
@@ -70,7 +72,7 @@ class DiskJob(Job):
             self.recipe,
             rng,
             mask=_stored(folder, "mask"),
-            min_side=bound_tiling(self.recipe, self.plan.device).min_side,
+            min_side=stages_in(self.recipe, self.plan.device, self.made.size)[0].min_side,
             medium=surface,
             reached=reached,
         ):
@@ -171,13 +173,12 @@ def _commit(folder: Path, step: Step, dream: Raster, rng: torch.Generator, trace
 
 def _gradient_fn(plan: Plan, surface: Surface) -> Callable[[Raster, tuple[int, int]], tuple[float, Any]]:
     """Build the gradient, which halves its tiles if memory runs out."""
-    recipe = plan.recipe
 
-    def build(side: int) -> Callable[..., tuple[float, Any]]:
-        return surface.gradient_fn(partial(bound_tiling, recipe.but(tile=side), plan.device), plan.device)
+    def build(recipe: Recipe) -> Callable[..., tuple[float, Any]]:
+        return surface.gradient_fn(partial(stages_in, recipe, plan.device), plan.device)
 
-    assert isinstance(recipe.tile, int)
-    return halving_gradient(build, build(recipe.tile), recipe.tile)
+    side = longest(plan.recipe, plan.made.size)
+    return halving_gradient(lambda smaller: build(within(plan.recipe, smaller)), build(plan.recipe), side)
 
 
 def _decode(plan: Plan, surface: Surface, photo: Photo | Streamed) -> None:

@@ -14,12 +14,11 @@ from typing import Any
 import torch
 
 from phosphene.disk import raster, strips
-from phosphene.disk.raster import CHUNK_COLUMNS, STRIP, Raster
+from phosphene.disk.raster import CHUNK_COLUMNS, STRIP, Raster, Rolled
 from phosphene.disk.strips import Slope, blocks, cut
-from phosphene.disk.tiles import differentiate_tiles
 from phosphene.dreaming.exact_sums import total
 from phosphene.dreaming.norms import NORMS
-from phosphene.dreaming.tiling import Tiling, round_up
+from phosphene.dreaming.stages import Pass, Stages, look, roll_of
 from phosphene.recipe.settings import Ascent, Recipe
 from phosphene.types import Image, Map, Shift, Size
 
@@ -80,28 +79,25 @@ class Surface:
             seen[:, top : top + part.shape[1], left : left + part.shape[2]] = part
         return seen
 
-    def gradient_fn(self, bound: Callable[[], Tiling], device: str) -> Callable[[Raster, Shift], tuple[float, Slope]]:
+    def gradient_fn(self, stages_of: Stages, device: str) -> Callable[[Raster, Shift], tuple[float, Slope]]:
         """Build the gradient of pictures on disk."""
-        tiling = bound()
 
         def gradient_on_disk(image: Raster, shift: Shift) -> tuple[float, Slope]:
-            gradient = self._gradient_raster(tiling, image.size)
-            work = partial(differentiate_tiles, bound=bound, image=image, gradient=gradient, shift=shift, device=device)
-            scores = torch.zeros(len(tiling.scoring.scores))
-            for found in self.map(work, tiling.batches(image.size)):
-                for tile_scores in found:
-                    scores += tile_scores
-            slope = Slope(gradient, shift, tiling.scoring, self.settings)
+            size, first = image.size, stages_of(image.size)[0]
+            room = partial(self._room, size)
+            gradient = room("gradient", (3 * first.scoring.gradients, *size), first.side)
+            seen, roll, where = Rolled(image, shift), roll_of(shift, size), torch.device(device)
+            scores = look(Pass(stages_of, size, 0, size, seen, gradient, None, roll, where), room, self.map)
+            slope = Slope(gradient, shift, first.scoring, self.settings)
             return float(scores.sum()), self._weighed(slope)
 
         return gradient_on_disk
 
-    def _gradient_raster(self, tiling: Tiling, size: Size) -> Raster:
-        """Make room for a gradient, in chunks that do not cross tiles."""
-        side = round_up(max(tiling.tile, 1), tiling.stride)
-        rows = next(rows for rows in range(min(STRIP, side), 0, -1) if side % rows == 0)
-        channels = 3 * tiling.scoring.gradients
-        return raster.create(self.folder / f"gradient-{size[0]}x{size[1]}-{side}", (channels, *size), (rows, side))
+    def _room(self, size: Size, name: str, shape: tuple[int, int, int], side: int | None) -> Raster:
+        """Make room for a gradient or what is known at a cut, of a picture of `size`, in chunks that cross no tiles."""
+        columns = side or CHUNK_COLUMNS
+        rows = next(rows for rows in range(min(STRIP, columns), 0, -1) if columns % rows == 0)
+        return raster.create(self.folder / f"{name}-{size[0]}x{size[1]}-{columns}", shape, (rows, columns))
 
     def _weighed(self, slope: Slope) -> Slope:
         if not slope.scoring.balanced:

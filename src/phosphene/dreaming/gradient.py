@@ -1,4 +1,4 @@
-"""Features and a scoring to the gradient of a whole image; the one autograd call of the program."""
+"""Features and a scoring to the gradient of an image; the one autograd call of the program."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,41 +7,29 @@ from jaxtyping import Float
 from torch import Tensor
 
 from phosphene.dreaming.objective import Scoring, View
-from phosphene.dreaming.resample import roll
 from phosphene.errors import NonFiniteGradientError
 from phosphene.modes import undisturbed
-from phosphene.types import Activation, FeaturesFn, GradientFn, Image, Shift
+from phosphene.types import Activation, FeaturesFn
 
-
-def whole_image_gradient(features: FeaturesFn, scoring: Scoring, min_side: int = 1) -> GradientFn:
-    """Build the `GradientFn` that looks at the whole image at once.
-
-    An image with a side below `min_side` px, too small for the network, is repeated up to it: with the jitter, an image
-    wraps around anyway.
-    """
-
-    def whole_gradient(image: Image, shift: Shift) -> tuple[float, Image]:
-        fraction = (shift[0] / image.shape[1], shift[1] / image.shape[2])
-        ((scores, gradients),) = differentiate(features, scoring, [roll(image, shift)], [fraction], min_side)
-        gradient = scoring.combine(gradients)
-        check_finite(scoring, scores, gradient)
-        return float(scores.sum()), roll(gradient, (-shift[0], -shift[1]))
-
-    return whole_gradient
+Planes = Float[Tensor, "planes height width"]
 
 
 @undisturbed()
 def differentiate(
     features: FeaturesFn,
     scoring: Scoring,
-    images: Sequence[Image],
+    images: Sequence[Planes],
     views: Sequence[Mapping[str, View] | tuple[float, float]],
     min_side: int = 1,
-) -> list[tuple[Float[Tensor, " terms"], Float[Tensor, "gradients 3 height width"]]]:
+    cut: str | None = None,
+    slopes: Mapping[int, Float[Tensor, "images cut_channels _ _"]] | None = None,
+) -> list[tuple[Float[Tensor, " terms"], Float[Tensor, "gradients planes height width"]]]:
     """Return for each image of a batch its terms' scores, and the gradients that the scoring asks for.
 
     They are one gradient, or one a term when balanced. `views` are the layers' views of what each image is a window of;
-    for a whole image, its roll as a fraction is enough. The images have one size.
+    for a whole image, its roll as a fraction is enough. The images have one size; they may be activations too. `slopes`
+    are gradients with respect to the activation `cut`, from what lies behind it, by the number of the scoring's
+    gradient. Gradients to which neither a layer nor a slope adds are left out.
     """
     stacked = _stacked(images)
     pixels = (stacked.clone() if stacked.is_inference() else stacked).requires_grad_(True)
@@ -50,10 +38,16 @@ def differentiate(
     scored = [
         _score(scoring, {name: part[index] for name, part in parts.items()}, view) for index, view in enumerate(views)
     ]
-    targets = [torch.stack(target).sum() for target in zip(*(targets for targets, _ in scored), strict=True)]
+    ways = []
+    for number, found in enumerate(zip(*(targets for targets, _ in scored), strict=True)):
+        known: list[tuple[Tensor, Tensor | None]] = [(target, None) for target in found if target is not None]
+        if cut is not None and slopes and number in slopes:
+            known.append((activations[cut], slopes[number]))
+        if known:
+            ways.append(zip(*known, strict=True))
     gradients = [
-        torch.autograd.grad(target, pixels, retain_graph=index < len(targets) - 1)[0]
-        for index, target in enumerate(targets)
+        torch.autograd.grad(outputs, pixels, given, retain_graph=index < len(ways) - 1)[0]
+        for index, (outputs, given) in enumerate(ways)
     ]
     return [
         (torch.stack(scores), _stacked([gradient[index] for gradient in gradients]))
@@ -61,22 +55,22 @@ def differentiate(
     ]
 
 
-def _stacked(images: Sequence[Image]) -> Float[Tensor, "images 3 height width"]:
+def _stacked(images: Sequence[Planes]) -> Float[Tensor, "images planes height width"]:
     """Put images of one size together; a single one is not copied."""
     return images[0][None] if len(images) == 1 else torch.stack(list(images))
 
 
 def _score(
     scoring: Scoring, activations: Mapping[str, Activation], views: Mapping[str, View] | tuple[float, float]
-) -> tuple[list[Tensor], list[Tensor]]:
+) -> tuple[list[Tensor | None], list[Tensor]]:
     if isinstance(views, tuple):
         views = {name: View((a.shape[2], a.shape[3]), shift=views) for name, a in activations.items()}
     return scoring(activations, views)
 
 
 def repeat_up_to(
-    images: Float[Tensor, "*batch 3 height width"], side: int
-) -> Float[Tensor, "*batch 3 larger_height larger_width"]:
+    images: Float[Tensor, "*batch planes height width"], side: int
+) -> Float[Tensor, "*batch planes larger_height larger_width"]:
     """Repeat images whose height or width is below `side` px until it is not."""
     height, width = images.shape[-2:]
     if min(height, width) >= side:
@@ -86,7 +80,7 @@ def repeat_up_to(
     return images.repeat(times)[..., :rows, :columns]
 
 
-def check_finite(scoring: Scoring, scores: Tensor, gradient: Image) -> None:
+def check_finite(scoring: Scoring, scores: Tensor, gradient: Tensor) -> None:
     """Raise `NonFiniteGradientError` that names the layer, unless all is finite."""
     if gradient.sum().isfinite() or torch.isfinite(gradient).all():  # the sum is quick, but may be too large
         return

@@ -6,7 +6,7 @@ views of a partition say adds up to what the whole says, which is what makes exa
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any
@@ -232,14 +232,27 @@ class Scoring:
         """How many gradients are needed: one, or one for each term when they are balanced."""
         return len(self.scores) if self.balanced else 1
 
+    def gradients_of(self, layers: Collection[str]) -> tuple[int, ...]:
+        """The numbers of the gradients that some layers have a say in."""
+        terms = tuple(number for number, score in enumerate(self.scores) if {*score.layers} & {*layers})
+        return terms if self.balanced else terms[:1] and (0,)
+
     def __call__(
         self, activations: Mapping[str, Activation], views: Mapping[str, View]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Return what to differentiate, one scalar for each of `gradients`, and the scores of the terms, weighted."""
-        pairs = [score.of(activations, views) for score in self.scores]
-        weighted = [score.weight * everything for score, (everything, _) in zip(self.scores, pairs, strict=True)]
-        own = [score.weight * mine.detach() for score, (_, mine) in zip(self.scores, pairs, strict=True)]
-        return (weighted if self.balanced else [torch.stack(weighted).sum()]), own
+    ) -> tuple[list[Tensor | None], list[Tensor]]:
+        """Return what to differentiate, one scalar for each of `gradients`, and the scores of the terms, weighted.
+
+        Layers may be missing: terms of those score zero, and where only they count there is nothing to differentiate.
+        """
+        none = next(iter(activations.values())).new_zeros(())
+        targets: list[Tensor | None] = []
+        own = []
+        for score in self.scores:
+            here = activations.keys() >= set(score.layers)
+            everything, mine = score.of(activations, views) if here else (none, none)
+            targets.append(score.weight * everything if here else None)
+            own.append(score.weight * mine.detach())
+        return (targets if self.balanced else [_sum(targets)]), own
 
     def combine(self, gradients: Float[Tensor, "terms 3 height width"]) -> Float[Tensor, "3 height width"]:
         """Add up the terms' gradients; balanced, each is first scaled to the norm of its weight."""
@@ -257,6 +270,11 @@ class Scoring:
         for factor, gradient in zip(factors[1:], gradients[1:], strict=True):
             combined += factor * gradient
         return combined
+
+
+def _sum(targets: Sequence[Tensor | None]) -> Tensor | None:
+    known = [target for target in targets if target is not None]
+    return torch.stack(known).sum() if known else None
 
 
 def _unit_at(position: tuple[float, float], view: View) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Exact tiles: windows and halos, and the tiled `GradientFn`. No files, no network code.
+"""Exact tiles: how an image, or an activation, is cut into windows with halos. No files, no network code.
 
 A unit of a layer with receptive field r sees pixels at most r - 1 apart, so the units that see a tile's pixels lie
 within r - 1 px of it, and so does all that they see on the tile's side. A window that reaches as far beyond the tile,
@@ -9,18 +9,15 @@ Windows end where the rest of the image is a multiple of the stride too. Network
 padding between both sides by the size modulo the stride, and so pad a window as they would the image.
 
 Jitter rolls the image. The windows are cut from the image where they were before it was rolled, and it is never moved.
+
+What is cut may be an activation in place of an image: px are then its units.
 """
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from phosphene.dreaming.gradient import check_finite, differentiate
-from phosphene.dreaming.objective import Scoring, View
-from phosphene.dreaming.resample import wrapped
-from phosphene.types import FeaturesFn, GradientFn, Image, Shift, Size
+from phosphene.types import Size
 
 
 @dataclass(frozen=True)
@@ -55,10 +52,23 @@ class Span:
         """The pixels of the window."""
         return slice(self.window_start, self.window_stop)
 
+    @property
+    def own_in_window(self) -> slice:
+        """The tile's own pixels, counted from the window's first."""
+        return slice(self.start - self.window_start, self.stop - self.window_start)
+
     def own_units(self, stride: int) -> tuple[int, int | None]:
         """The units of a layer that this span counts: start and stop, as indices into the window's."""
         first = (self.start - self.window_start) // stride
         return first, None if self.last else first + (self.stop - self.start) // stride
+
+    def units(self, stride: int, total: int) -> slice:
+        """The places of those units among the layer's, of which there are `total`."""
+        return slice(min(self.start // stride, total), total if self.last else min(self.stop // stride, total))
+
+    def window_units(self, stride: int, length: int, total: int) -> slice:
+        """The places of all units of the window among the layer's, where the image has `length` px."""
+        return slice(self.window_start // stride, total - (length - self.window_stop) // stride)
 
 
 def spans(length: int, tile: int, halo: int, stride: int, min_window: int = 1) -> list[Span]:
@@ -91,6 +101,11 @@ class Tile:
     across: Span
 
     @property
+    def spans(self) -> tuple[Span, Span]:
+        """Both."""
+        return self.down, self.across
+
+    @property
     def window_size(self) -> Size:
         """Height and width of the window, in px."""
         return (
@@ -100,118 +115,14 @@ class Tile:
 
     def own(self, gradients: Tensor) -> Tensor:
         """The tile's part of what a window [..., height, width] gave."""
-        return gradients[..., _own_pixels(self.down), _own_pixels(self.across)]
+        return gradients[..., self.down.own_in_window, self.across.own_in_window]
 
 
-@dataclass(frozen=True)
-class Tiling:
-    """A network and a scoring, with all that it takes to look at an image tile by tile.
-
-    `tile` and `halo` are in px, `batch` is how many windows are looked at together, and `stride` is a common
-    multiple of the layers' strides, `layer_strides`. With a halo of `Reach.exact_halo` the gradient is the whole
-    image's up to rounding. `layer_sizes` says how many rows and columns of units each layer has for an image of a size.
-    `min_side` is as in `whole_image_gradient`.
-    """
-
-    features: FeaturesFn
-    scoring: Scoring
-    tile: int
-    halo: int
-    stride: int
-    layer_sizes: Callable[[Size], Mapping[str, tuple[int, int]]]
-    layer_strides: Mapping[str, int]
-    min_side: int = 1
-    batch: int = 1
-
-    def tiles(self, size: Size) -> list[Tile]:
-        """Cut an image into tiles; an axis shorter than the network can see is not cut."""
-        tile = self.tile if min(size) >= self.min_side else max(size)
-        rows, columns = (spans(length, tile, self.halo, self.stride, self.min_side) for length in size)
-        return [Tile(down, across) for down in rows for across in columns]
-
-    def batches(self, size: Size) -> list[list[Tile]]:
-        """Put tiles whose windows have one size together, at most `batch` of them."""
-        alike: dict[Size, list[Tile]] = {}
-        for tile in self.tiles(size):
-            alike.setdefault(tile.window_size, []).append(tile)
-        return [
-            tiles[start : start + self.batch] for tiles in alike.values() for start in range(0, len(tiles), self.batch)
-        ]
-
-    def look(
-        self, windows: Sequence[Image], tiles: Sequence[Tile], size: Size, shift: Shift
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Return each tile's scores [terms] and its own gradients [gradients, 3, height, width].
-
-        `windows` are the tiles' windows of an image of `size`, rolled by `shift`.
-        """
-        whole = self.layer_sizes((max(size[0], self.min_side), max(size[1], self.min_side)))
-        fraction = (shift[0] / size[0], shift[1] / size[1])
-        views = [
-            {name: _view(tile, self.layer_strides[name], whole[name], fraction) for name in self.scoring.layers}
-            for tile in tiles
-        ]
-        found = differentiate(self.features, self.scoring, windows, views, self.min_side)
-        return [(scores, tile.own(gradients)) for tile, (scores, gradients) in zip(tiles, found, strict=True)]
-
-
-def tiled_gradient(tiling: Tiling) -> GradientFn:
-    """Build the `GradientFn` that looks at the image tile by tile."""
-
-    def gradient_in_tiles(image: Image, shift: Shift) -> tuple[float, Image]:
-        size = (image.shape[1], image.shape[2])
-        scores = image.new_zeros(len(tiling.scoring.scores))
-        gradients = image.new_empty(tiling.scoring.gradients, *image.shape)
-        for tiles in tiling.batches(size):
-            for found in _look(tiling, tiles, image, shift, gradients):
-                scores += found
-        gradient = tiling.scoring.combine(gradients)
-        check_finite(tiling.scoring, scores, gradient)
-        return float(scores.sum()), gradient
-
-    return gradient_in_tiles
-
-
-def _look(tiling: Tiling, tiles: Sequence[Tile], image: Image, shift: Shift, gradients: Tensor) -> list[Tensor]:
-    """Put the gradients of a batch of tiles into their places of `gradients`, and return the scores of each."""
-    size = (image.shape[1], image.shape[2])
-    found = tiling.look([_window(image, tile, shift) for tile in tiles], tiles, size, shift)
-    for tile, (_, own) in zip(tiles, found, strict=True):
-        rows, columns = map(wrapped, (tile.down.own, tile.across.own), shift, size)
-        for down, band in zip(rows, _split(own, rows, 2), strict=True):
-            for across, part in zip(columns, _split(band, columns, 3), strict=True):
-                gradients[:, :, down, across] = part
-    return [scores for scores, _ in found]
+def whole(size: Size) -> Tile:
+    """Everything as one tile."""
+    return Tile(*(Span(0, length, 0, length, last=True) for length in size))
 
 
 def round_up(number: int, multiple: int) -> int:
     """Return the smallest multiple of `multiple` that is not below `number`."""
     return -(-number // multiple) * multiple
-
-
-def _window(image: Image, tile: Tile, shift: Shift) -> Tensor:
-    """The tile's window of the image rolled by `shift`; a view of it, where the window does not reach over its edge."""
-    rows, columns = map(wrapped, (tile.down.window, tile.across.window), shift, image.shape[1:])
-    return _joined([_joined([image[:, down, across] for across in columns], 2) for down in rows], 1)
-
-
-def _joined(parts: list[Tensor], dim: int) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
-
-
-def _split(part: Tensor, places: list[slice], dim: int) -> tuple[Tensor, ...]:
-    return torch.split(part, [place.stop - place.start for place in places], dim)
-
-
-def _own_pixels(span: Span) -> slice:
-    return slice(span.start - span.window_start, span.stop - span.window_start)
-
-
-def _view(tile: Tile, stride: int, whole: tuple[int, int], shift: tuple[float, float]) -> View:
-    return View(
-        whole=whole,
-        origin=(tile.down.window_start // stride, tile.across.window_start // stride),
-        rows=tile.down.own_units(stride),
-        columns=tile.across.own_units(stride),
-        shift=shift,
-    )

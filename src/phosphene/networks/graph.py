@@ -6,6 +6,7 @@ node, and a module's name, `Mixed_6a`, stands for the last node within it.
 
 import operator
 import threading
+from collections.abc import Iterable
 
 import torch
 from torch import fx, nn
@@ -99,16 +100,33 @@ def last_within(names: dict[str, fx.Node]) -> dict[str, str]:
     return {module: name for module, name in modules.items() if module not in names}
 
 
-def cut(module: nn.Module, graph: fx.Graph, nodes: dict[str, fx.Node]) -> fx.GraphModule:
-    """Return a module that maps an image to the named nodes' values, and computes nothing that they do not need."""
+def cut(module: nn.Module, graph: fx.Graph, nodes: dict[str, fx.Node], start: fx.Node | None = None) -> fx.GraphModule:
+    """Return a module that maps an image to the named nodes' values, and computes nothing that they do not need.
+
+    With a `start`, which all paths to the nodes pass through, it maps that node's value to theirs.
+    """
     copied = fx.Graph()
+    needed = ancestors(nodes.values(), start)
     twin: dict[fx.Node, fx.Node] = {}
-    copied.graph_copy(graph, twin)
+    for node in graph.nodes:
+        if start is not None and node is start:
+            twin[start] = copied.placeholder("start")
+        elif node in needed or (node.op == "placeholder" and start is None):
+            twin[node] = copied.node_copy(node, twin.__getitem__)
     copied.output({name: twin[node] for name, node in nodes.items()})
-    for node in reversed(list(copied.nodes)):
-        if node.op not in ("placeholder", "output") and not node.users:
-            copied.erase_node(node)
     for node in copied.nodes:
         if node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), Heard):
             node.args = (node.args[0], tuple(user.args[1] for user in node.users))
     return fx.GraphModule(module, copied)
+
+
+def ancestors(nodes: Iterable[fx.Node], start: fx.Node | None = None) -> set[fx.Node]:
+    """Return the nodes that some are computed through, themselves with them; none that `start` is computed through."""
+    found: set[fx.Node] = set()
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting.extend([] if node is start else node.all_input_nodes)
+    return found

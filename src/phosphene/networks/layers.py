@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from phosphene.networks.graph import ONE_AT_A_TIME
+from phosphene.networks.graph import ONE_AT_A_TIME, ancestors
 from phosphene.networks.network import Network
 from phosphene.types import Size
 
@@ -93,33 +93,48 @@ def describe(network: Network, size: Size) -> dict[str, Layer]:
     return layers
 
 
-def extents(network: Network) -> dict[str, Extent | None]:
-    """Return how far every node of the network sees, by name; nothing is computed."""
+def extents(network: Network, start: str | None = None) -> dict[str, Extent | None]:
+    """Return how far every node of the network sees, by name; nothing is computed.
+
+    With a `start`, how far the nodes behind it see of its units.
+    """
     if network.is_heard:
         return dict.fromkeys(network.nodes)
+    begin = None if start is None else network.nodes[start]
     found: dict[fx.Node, Extent | None] = {}
     for node in network.graph.nodes:
-        found[node] = _extent(node, network.module, found)
-    return {name: found[node] for name, node in network.nodes.items()}
+        if node is begin or (begin is None and node.op == "placeholder"):
+            found[node] = Extent()
+        elif begin is None or found.keys() & node.all_input_nodes:
+            found[node] = _extent(node, network.module, found)
+    return {name: found[node] for name, node in network.nodes.items() if node in found}
 
 
-def channels(network: Network, nodes: tuple[str, ...]) -> Mapping[str, int]:
-    """Return how many channels some layers have."""
-    side = network.card.min_side
+def channels(network: Network, nodes: tuple[str, ...], side: int = 1) -> Mapping[str, int]:
+    """Return how many channels some layers have, by looking at an image of `side` px, or as little as can be seen."""
+    side = max(side, network.card.min_side)
     return {name: activation.shape[1] for name, activation in _activations(network, nodes, (side, side)).items()}
 
 
-def layer_sizes(network: Network, nodes: tuple[str, ...], size: Size) -> Mapping[str, tuple[int, int]]:
-    """Return rows and columns of units of some layers, for an image of `size` px.
+def cut_channels(network: Network, cut: str) -> int:
+    """Return how many channels there are where the network is cut."""
+    sight = extents(network)[cut]
+    return channels(network, (cut,), max(sight.receptive_field) if sight else 1)[cut]
+
+
+def layer_sizes(
+    network: Network, nodes: tuple[str, ...], size: Size, start: str | None = None
+) -> Mapping[str, tuple[int, int]]:
+    """Return rows and columns of units of some layers, for an image of `size` px, or as many units of `start`.
 
     An image that is smaller by a multiple of their strides has as many units less, and is quickly looked at. Where a
     layer sees the whole image, only shapes are computed; for that PyTorch loads its compiler, which takes two seconds.
     """
-    sights = [extents(network)[name] for name in nodes]
+    sights = [extents(network, start)[name] for name in nodes]
     known = [sight for sight in sights if sight]
     if len(known) < len(nodes):
         with FakeTensorMode(allow_non_fake_inputs=True):
-            activations = _activations(network, nodes, size)
+            activations = _activations(network, nodes, size, start)
         return {name: (a.shape[2], a.shape[3]) for name, a in activations.items()}
     rows, columns = (
         _shortened(side, [(sight.stride[axis], sight.receptive_field[axis]) for sight in known])
@@ -127,15 +142,18 @@ def layer_sizes(network: Network, nodes: tuple[str, ...], size: Size) -> Mapping
     )
     return {
         name: (a.shape[2] + (size[0] - rows) // sight.stride[0], a.shape[3] + (size[1] - columns) // sight.stride[1])
-        for (name, a), sight in zip(_activations(network, nodes, (rows, columns)).items(), known, strict=True)
+        for (name, a), sight in zip(_activations(network, nodes, (rows, columns), start).items(), known, strict=True)
     }
 
 
 @torch.no_grad()
-def _activations(network: Network, nodes: tuple[str, ...], size: Size) -> Mapping[str, Tensor]:
-    """What some layers have of a black image."""
+def _activations(
+    network: Network, nodes: tuple[str, ...], size: Size, start: str | None = None
+) -> Mapping[str, Tensor]:
+    """What some layers have of a black image, or of zeros at `start`."""
     weights = next(network.module.parameters(), torch.empty(0, device=network.device))
-    return network.features(nodes)(torch.zeros(1, 3, *size, device=weights.device, dtype=weights.dtype))
+    given = 3 if start is None else cut_channels(network, start)
+    return network.features(nodes, start)(torch.zeros(1, given, *size, device=weights.device, dtype=weights.dtype))
 
 
 def _shortened(side: int, sights: list[tuple[int, int]]) -> int:
@@ -143,6 +161,56 @@ def _shortened(side: int, sights: list[tuple[int, int]]) -> int:
     strides; or `side`, if that is less."""
     seen = max(field for _, field in sights)
     return min(side, seen + (side - seen) % lcm(*(stride for stride, _ in sights)))
+
+
+def cut_points(network: Network, nodes: tuple[str, ...]) -> list[str]:
+    """Return the nodes where the way to some layers can be cut in stages, from the first to the last.
+
+    All later nodes on the way are computed through them, they see a part of the image, and no batch norm or activation
+    alone reads them, which would be computed together with what is in front of it.
+    """
+    behind = ancestors(network.nodes[name] for name in nodes)
+    names, sights = {node: name for name, node in network.nodes.items()}, extents(network)
+    points, open_until, order = [], 0, {node: index for index, node in enumerate(network.graph.nodes)}
+    for node in (node for node in network.graph.nodes if node in behind):
+        readers = [user for user in node.users if user in behind]
+        if order[node] >= open_until and node in names and sights[names[node]] and not _reads_each(readers, network):
+            points.append(names[node])
+        open_until = max([open_until, *(order[reader] for reader in readers)])
+    return points
+
+
+def _reads_each(readers: list[fx.Node], network: Network) -> bool:
+    """Whether all that is done with a value looks at one unit of it at a time."""
+    root = network.module
+    return all(
+        _window(reader, root) == ((1, 1), (1, 1)) and not isinstance(_module(reader, root), nn.Conv2d)
+        for reader in readers
+    )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done between two places of a network: multiply-adds, and how many numbers are given and written."""
+
+    multiplications: int
+    given: int
+    written: int
+
+
+def work_between(network: Network, nodes: tuple[str, ...], cuts: tuple[str, ...], size: Size) -> list[Work]:
+    """Return what leads to some layers, for an image of `size` px: as far as the first cut, to the next, and so on."""
+    shape = (len(network.card.mean), *size)
+    values = _shapes(fx.GraphModule(network.module, network.graph), shape, network.is_heard)
+    done: set[fx.Node] = set()
+    found, given = [], 3 * prod(size)
+    for ends in (*((cut,) for cut in cuts), nodes):
+        section = ancestors(network.nodes[name] for name in ends) - done
+        numbers = [values[node.name].numel() for node in section if isinstance(values.get(node.name), Tensor)]
+        work = sum(_multiplications(node, network.module, values) for node in section)
+        found.append(Work(work, given, sum(numbers)))
+        given, done = values[network.nodes[ends[0]].name].numel(), done | section
+    return found
 
 
 def narrow_nodes(network: Network) -> set[str]:
@@ -184,7 +252,7 @@ def _module(node: fx.Node, root: nn.Module) -> nn.Module:
 def _extent(node: fx.Node, root: nn.Module, extents: Mapping[fx.Node, Extent | None]) -> Extent | None:
     if node.op == "placeholder":
         return Extent()
-    sources = [extents[source] for source in node.all_input_nodes]
+    sources = [extents.get(source) for source in node.all_input_nodes]
     known = [source for source in sources if source is not None]
     if not known or len(known) < len(sources):
         return None

@@ -30,6 +30,8 @@ UNSEEN = (
 class Features(nn.Module):
     """Images `[batch, 3, height, width]`, pixels 0..1, to the activations of some layers, each by its node's name.
 
+    What is given may be activations at a cut in place of pixels; they are left as they are.
+
     Activations come as `[batch, channels, rows, columns]`; vectors, such as logits, have one row and one column, and
     the tokens of a transformer are rows of one column.
     """
@@ -37,9 +39,9 @@ class Features(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, body: Frozen, card: ModelCard) -> None:
+    def __init__(self, body: Frozen, card: ModelCard, has_pixels: bool = True) -> None:
         super().__init__()
-        self.body, self.model = body, card.name
+        self.body, self.model, self.has_pixels = body, card.name, has_pixels
         self.register_buffer("mean", torch.tensor(card.mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(card.std).view(-1, 1, 1))
 
@@ -57,13 +59,16 @@ class Features(nn.Module):
     def forward(self, images: Tensor) -> Mapping[str, Activation]:
         """Run the network as far as the deepest layer. UsageError for images of a size that it cannot see."""
         try:
-            named: Mapping[str, Tensor] = self.body((in_channels(images, len(self.mean)) - self.mean) / self.std)
+            given = images
+            if self.has_pixels:
+                given = (in_channels(images, len(self.mean)) - self.mean) / self.std
+            named: Mapping[str, Tensor] = self.body(given)
         except (RuntimeError, AssertionError) as error:
             if not any(words in str(error) for words in UNSEEN):
                 raise
-            given = f"{images.shape[3]} x {images.shape[2]} pixels"
+            size = f"{images.shape[3]} x {images.shape[2]} pixels"
             raise UsageError(
-                f"{self.model} cannot see {given} in the layer asked for: "
+                f"{self.model} cannot see {size} in the layer asked for: "
                 f"give a larger picture or another --tile, choose a layer less deep, or another model"
             ) from error
         return {name: _as_planes(value) for name, value in named.items()}
@@ -83,7 +88,7 @@ class Network:
     graph: fx.Graph = field(init=False, repr=False)
     nodes: dict[str, fx.Node] = field(init=False, repr=False)
     modules: dict[str, str] = field(init=False, repr=False)
-    _features: dict[tuple[str, ...], Features] = field(init=False, repr=False, default_factory=dict)
+    _features: dict[tuple[str | None, ...], Features] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.module, self.graph, self.nodes = self._traced()
@@ -133,13 +138,22 @@ class Network:
         )
 
     @undisturbed()
-    def features(self, nodes: Iterable[str]) -> Features:
-        """Return the network cut behind the deepest of `nodes`; the same one when asked again."""
-        key = tuple(dict.fromkeys(nodes))
-        if key not in self._features:
-            body = cut(self.module, self.graph, {name: self.nodes[name] for name in key})
-            self._features[key] = Features(freeze(body, fast=self.fast), self.card).to(self.device)
-        return self._features[key]
+    def features(self, nodes: Iterable[str], start: str | None = None) -> Features:
+        """Return the network cut behind the deepest of `nodes`; the same one when asked again.
+
+        With a `start`, a node that all paths to the others pass through, it is given that node's activations.
+        """
+        names = tuple(dict.fromkeys(nodes))
+        if (start, *names) not in self._features:
+            self._features[start, *names] = self.part(names, start)
+        return self._features[start, *names]
+
+    @undisturbed()
+    def part(self, nodes: Iterable[str], start: str | None = None) -> Features:
+        """Return what `features` does, made anew, and not kept."""
+        begin = None if start is None else self.nodes[start]
+        body = cut(self.module, self.graph, {name: self.nodes[name] for name in nodes}, begin)
+        return Features(freeze(body, fast=self.fast), self.card, has_pixels=start is None).to(self.device)
 
     def _node(self, name: str) -> str:
         name = self.card.aliases.get(name, name)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from phosphene.errors import UnknownNameError
-from phosphene.recipe.terms import KINDS, Objective
+from phosphene.recipe.terms import KINDS, Cut, Objective
 
 Norm = Literal["mean_abs", "std", "laplacian"]
 
@@ -113,7 +113,19 @@ class Tiles(Settings):
         Literal["auto", "exact"] | Annotated[int, Field(ge=0)],
         Field(description="Margin of a tile in px; exact gives the whole image's gradient, auto 99 % of it."),
     ] = "exact"
+    cuts: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Layers where the network is cut in stages, each NAME[:TILE], TILE px of the stage behind it; "
+            "with --tile auto they are planned."
+        ),
+    ] = ()
     batch: Annotated[int, Field(ge=1, le=1024, description="How many tiles the network looks at together.")] = 1
+
+    @field_validator("cuts")
+    @classmethod
+    def _spell_cuts(cls, cuts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(Cut.parse(text)) for text in cuts)
 
 
 class Picture(Settings):

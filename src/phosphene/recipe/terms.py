@@ -20,6 +20,7 @@ LAYER = re.compile(
     rf"(?P<layer>[^\s:@]+?)(?:\[(?P<channels>\d+(?:,\d+)*)\])?"
     rf"(?:@(?P<row>{NUMBER}),(?P<column>{NUMBER}))?(?::(?P<weight>{NUMBER}))?"
 )
+CUT = re.compile(r"(?P<layer>[^\s:@]+?)(?::(?P<tile>[1-9]\d*))?")
 CLASS = re.compile(rf"(?P<label>[^:]+?)(?::(?P<weight>{NUMBER}))?")
 
 
@@ -80,6 +81,28 @@ class ClassTerm:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """A layer at which a network is cut in stages, and the side in px of the tiles of the stage that begins there.
+
+    It is spelt `NAME` or `NAME:TILE`; without a tile, that stage looks at everything at once.
+    """
+
+    layer: str
+    tile: int | None = None
+
+    def __str__(self) -> str:
+        return self.layer if self.tile is None else f"{self.layer}:{self.tile}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Cut":
+        """Read the spelling that `str` writes; a `SettingsError` says what is wrong with it."""
+        found = CUT.fullmatch(text.strip())
+        if found is None:
+            raise SettingsError(f"{text!r} is not a cut; one is spelt NAME or NAME:TILE, as in blocks.2.1:1024")
+        return cls(found["layer"], int(found["tile"]) if found["tile"] else None)
+
+
+@dataclass(frozen=True)
 class OwnTerm:
     """An objective of one's own, by its name; see `term`."""
 
@@ -107,7 +130,7 @@ KINDS: dict[str, type[LayerTerm] | type[ClassTerm] | type[OwnTerm]] = {
 }
 """The kinds of terms, by the setting that holds them."""
 
-SINGULAR = {"layers": "layer", "classes": "class", "terms": "term"}
+SINGULAR = {"layers": "layer", "classes": "class", "terms": "term", "cuts": "cut"}
 """What a setting is called where one is given at a time: on the command line, and in a sweep."""
 
 

@@ -1,6 +1,7 @@
 """A recipe's words and a network, bound together: the scoring that the recipe means, and its gradient."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import lcm
 
@@ -8,16 +9,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from phosphene.dreaming.gradient import whole_image_gradient
 from phosphene.dreaming.objective import ChannelMatch, Energy, Match, Mean, Own, Score, Scoring, asked_for
-from phosphene.dreaming.tiling import Reach, Tiling, tiled_gradient
+from phosphene.dreaming.stages import Stage, Stages, gradient_in_stages
+from phosphene.dreaming.tiling import Reach
 from phosphene.errors import SettingsError, UsageError
-from phosphene.networks import layers as layer_facts
+from phosphene.networks.graph import ancestors
+from phosphene.networks.layers import channels, cut_channels, cut_points, describe, extents, layer_sizes, narrow_nodes
 from phosphene.networks.network import Network
 from phosphene.networks.registry import class_index
 from phosphene.recipe.settings import Recipe, Target, Tiles
-from phosphene.recipe.terms import ClassTerm, LayerTerm, OwnTerm, own_function
+from phosphene.recipe.terms import ClassTerm, Cut, LayerTerm, OwnTerm, own_function
 from phosphene.types import Activation, GradientFn, Image, Size
+
+LARGE: Size = (2**20, 2**20)
+"""The size of a picture that no window shows all of."""
 
 PROBE: Size = (512, 512)
 """The image size for which the arithmetic that leads to a layer is counted."""
@@ -31,9 +36,9 @@ def with_default_layer(recipe: Recipe, network: Network) -> Recipe:
     """
     if recipe.objective.terms:
         return recipe
-    facts = layer_facts.describe(network, PROBE)
+    facts = describe(network, PROBE)
     total = facts[network.logits].multiplications
-    ends = [facts[name] for name in layer_facts.narrow_nodes(network) if name in facts]
+    ends = [facts[name] for name in narrow_nodes(network) if name in facts]
     deep = min(ends, key=lambda layer: (abs(layer.multiplications - 2 / 3 * total), layer.name))
     return recipe.but(layers=(deep.name,))
 
@@ -60,39 +65,134 @@ def bind(target: Target, network: Network, guide: Image | None = None) -> Scorin
 
 
 def gradient_fn(network: Network, scoring: Scoring, tiles: Tiles) -> GradientFn:
-    """Build the gradient that a recipe asks for: of the whole image, or in tiles of a given side."""
-    if isinstance(tiles.tile, int):
-        return tiled_gradient(tiling_of(network, scoring, tiles, tiles.tile))
-    return whole_image_gradient(network.features(scoring.layers), scoring, network.card.min_side)
+    """Build the gradient that a recipe asks for: of the whole image, in tiles, or in stages."""
+    return gradient_in_stages(stages_of(network, scoring, tiles))
 
 
-def tiling_of(network: Network, scoring: Scoring, tiles: Tiles, tile: int) -> Tiling:
-    """Bind a network and a scoring to tiles of `tile` px; `UsageError` where a layer sees the whole image."""
-    if scoring.whole:
-        raise UsageError(
-            f"{scoring.whole[0]} sees whole activations, so no tile has its exact gradient; leave tiles out "
-            f"(--tile none), or dream smaller"
+def stages_of(network: Network, scoring: Scoring, tiles: Tiles) -> Stages:
+    """Bind a network and a scoring to the tiles and cuts of a recipe, for pictures of any size.
+
+    Stages of which one window shows all, as in small octaves, are one. `UsageError` where a layer of a stage in tiles
+    sees the whole image, or where the network cannot be cut.
+    """
+    steps = planned_steps(network, scoring, tiles)
+
+    @lru_cache(maxsize=64)
+    def stages_for(size: Size) -> tuple[Stage, ...]:
+        left = _joined(network, steps, size)
+        ends = [step.start for step in left[1:]]
+        return tuple(
+            _stage(network, scoring, tiles, step, end, is_alone=len(left) == 1)
+            for step, end in zip(left, [*ends, None], strict=True)
         )
-    reaches, features = reach_of(network, scoring.layers), network.features(scoring.layers)
-    return Tiling(
+
+    stages_for(LARGE)  # all that can be wrong is found before it is used
+    return stages_for
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage as a recipe says it: the node at which it begins (None: the pixels), and its tile in px, if any."""
+
+    start: str | None
+    tile: int | None
+
+
+def planned_steps(network: Network, scoring: Scoring, tiles: Tiles) -> list[Step]:
+    """Read the stages of a recipe, in the network's order."""
+    points = places_to_cut(network, scoring) if tiles.cuts else []
+    steps = {}
+    for cut in map(Cut.parse, tiles.cuts):
+        (node, *others) = network.resolve(cut.layer)
+        if others or node not in points:
+            raise UsageError(
+                f"{network.card.name} cannot be cut at {cut.layer}, for what is raised; "
+                f"it can be at {', '.join(points) or 'no layer'}"
+            )
+        steps[node] = Step(node, cut.tile)
+    first = Step(None, tiles.tile if isinstance(tiles.tile, int) else None)
+    return [first, *sorted(steps.values(), key=lambda step: points.index(str(step.start)))]
+
+
+def places_to_cut(network: Network, scoring: Scoring) -> list[str]:
+    """Return the nodes where a network can be cut: what sees whole activations must have them all in the last stage."""
+    whole = {layer for score in scoring.scores if score.layer in scoring.whole for layer in score.layers}
+    points = cut_points(network, scoring.layers)
+    return [point for point in points if whole <= {*layers_behind(network, scoring, point)}]
+
+
+def sees_whole(scoring: Scoring, nodes: Collection[str]) -> str | None:
+    """Return the name of a score that sees whole activations, of some layers."""
+    names = (score.layer for score in scoring.scores if score.layer in scoring.whole and {*score.layers} & {*nodes})
+    return next(names, None)
+
+
+def _joined(network: Network, steps: list[Step], size: Size) -> list[Step]:
+    """Leave tiles out where one window shows all, and make one stage of those without that follow each other."""
+    left: list[Step] = []
+    for step in steps:
+        shows_all = step.tile is None or step.tile >= max(size) or min(size) < network.card.min_side
+        if not (left and shows_all and left[-1].tile is None):
+            left.append(Step(step.start, None if shows_all else step.tile))
+    return left
+
+
+def _stage(network: Network, scoring: Scoring, tiles: Tiles, step: Step, end: str | None, is_alone: bool) -> Stage:
+    start, tile = step.start, step.tile
+    nodes = nodes_between(network, scoring, start, end)
+    if tile is not None and (name := sees_whole(scoring, nodes)):
+        raise UsageError(
+            f"{name} sees whole activations, so no tile has its exact gradient; leave tiles out (--tile none), "
+            f"--cut the network in front of it, or dream smaller"
+        )
+    features = network.features(nodes, start)
+    reaches = {} if tile is None else reach_of(network, nodes, start)
+    return Stage(
         features=features,
         scoring=scoring,
-        tile=tile,
-        halo=halo_of(network, scoring, tiles, reaches),
+        cut=end,
+        channels=cut_channels(network, end) if end else 0,
+        gradients=scoring.gradients_of(layers_behind(network, scoring, start)),
+        onward=scoring.gradients_of(layers_behind(network, scoring, end)) if end else (),
+        tile=None if tile is None else -(-tile // unit_side(network, start)),
+        halo=halo_of(network, tiles, reaches, is_alone),
         stride=features.grid * lcm(*(reach.stride for reach in reaches.values())),
-        layer_sizes=lru_cache(maxsize=64)(partial(layer_facts.layer_sizes, network, scoring.layers)),
-        layer_strides={name: reach.stride for name, reach in reaches.items()},
-        min_side=network.card.min_side,
+        sizes=lru_cache(maxsize=64)(partial(layer_sizes, network, nodes, start=start)),
+        strides={name: reach.stride for name, reach in reaches.items()},
+        min_side=network.card.min_side if start is None else 1,
         batch=tiles.batch,
     )
 
 
-def halo_of(network: Network, scoring: Scoring, tiles: Tiles, reaches: Mapping[str, Reach]) -> int:
-    """Return the margin in px; `auto` is the exact one for layers whose error was not measured."""
-    if isinstance(tiles.halo, int):
-        return tiles.halo
+def nodes_between(network: Network, scoring: Scoring, start: str | None, end: str | None) -> tuple[str, ...]:
+    """Return what a stage gives: the layers that are raised in it, and the cut where it ends."""
+    behind = () if end is None else layers_behind(network, scoring, end)
+    here = [layer for layer in layers_behind(network, scoring, start) if layer not in behind]
+    return tuple(dict.fromkeys([*here, *([end] if end else [])]))
+
+
+def layers_behind(network: Network, scoring: Scoring, start: str | None) -> tuple[str, ...]:
+    """Return the layers that are raised behind a cut."""
+    before = ancestors([] if start is None else [network.nodes[start]])
+    return tuple(name for name in scoring.layers if network.nodes[name] not in before)
+
+
+def unit_side(network: Network, start: str | None) -> int:
+    """Return the side, in px, of what one unit of a cut stands for."""
+    return 1 if start is None else reach_of(network, (start,))[start].stride
+
+
+def halo_of(network: Network, tiles: Tiles, reaches: Mapping[str, Reach], is_alone: bool = True) -> int:
+    """Return the margin in px; `auto` is the exact one for layers whose error was not measured.
+
+    That of a stage among others is the exact one always, which is short.
+    """
+    if not reaches:
+        return 0
     exact = {name: reach.exact_halo() for name, reach in reaches.items()}
-    measured = measured_halos(network) if tiles.halo == "auto" else {}
+    if is_alone and isinstance(tiles.halo, int):
+        return tiles.halo
+    measured = measured_halos(network) if is_alone and tiles.halo == "auto" else {}
     return max(min(measured.get(name, halo), halo) for name, halo in exact.items())
 
 
@@ -101,12 +201,11 @@ def measured_halos(network: Network) -> Mapping[str, int]:
     return {network.resolve(layer)[0]: halo for layer, halo in network.card.halos.items()}
 
 
-def reach_of(network: Network, nodes: tuple[str, ...]) -> dict[str, Reach]:
-    """Return stride and receptive field of some layers; `UsageError` where a layer sees the whole image."""
-    extents = layer_facts.extents(network)
-    reaches = {}
+def reach_of(network: Network, nodes: tuple[str, ...], start: str | None = None) -> dict[str, Reach]:
+    """Return stride and receptive field of some layers, in units of `start`; `UsageError` if one sees everything."""
+    reaches, sights = {}, extents(network, start)
     for name in nodes:
-        extent = extents[name]
+        extent = sights[name]
         if extent is None:
             if network.is_heard:
                 raise UsageError(
@@ -115,7 +214,7 @@ def reach_of(network: Network, nodes: tuple[str, ...]) -> dict[str, Reach]:
                 )
             raise UsageError(
                 f"{name} of {network.card.name} sees the whole image at once, so no tile has its exact gradient; "
-                f"leave tiles out (--tile none) or choose a layer in front of it"
+                f"leave --tile out, choose a layer in front of it, or --cut the network there"
             )
         reaches[name] = Reach(lcm(*extent.stride), max(extent.receptive_field))
     return reaches
@@ -169,11 +268,10 @@ def _guide_features(
 def _check_channels(scoring: Scoring, network: Network) -> None:
     if not any(score.channels for score in scoring.scores):
         return
-    counts = layer_facts.channels(network, scoring.layers)
+    counts = channels(network, scoring.layers)
     for score in scoring.scores:
-        channels = counts[score.layer]
-        if score.channels and max(score.channels) >= channels:
+        known = counts[score.layer]
+        if score.channels and max(score.channels) >= known:
             raise SettingsError(
-                f"{score.layer} of {network.card.name} has channels 0 to {channels - 1}; "
-                f"{max(score.channels)} is not one"
+                f"{score.layer} of {network.card.name} has channels 0 to {known - 1}; {max(score.channels)} is not one"
             )

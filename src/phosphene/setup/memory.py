@@ -3,10 +3,8 @@
 import logging
 import re
 import weakref
-from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from functools import cache
 from mmap import mmap
 from threading import Thread
 from typing import Any, TypeVar, cast
@@ -20,8 +18,7 @@ from torch.utils._pytree import tree_map_only
 
 from phosphene.dreaming.gradient import differentiate
 from phosphene.dreaming.objective import Scoring
-from phosphene.dreaming.tiling import Tiling
-from phosphene.errors import SettingsError, UsageError
+from phosphene.errors import SettingsError
 from phosphene.malloc import give_back, is_out_of_memory, keep_nothing
 from phosphene.types import FeaturesFn, Shift, Size
 
@@ -49,8 +46,8 @@ IMAGES = 12
 MOST, MOST_PIXEL = 10**9, 2000
 """Bytes that a step of our own networks takes at most without a guide: at all, and for a pixel and layer raised."""
 
-SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 64)
-"""The tiles to choose from, in px."""
+LEAST_TILE = 64
+"""The smallest tile, in px, that is tried."""
 
 RESERVE = 2**26
 """Bytes that are held, unused and so without memory of their own, for what it takes to go on when memory runs out."""
@@ -90,20 +87,10 @@ def budget(memory: str | None, device: torch.device) -> int:
 
 def gradient_bytes(features: FeaturesFn, scoring: Scoring, window: Size, batch: int = 1) -> int:
     """Foretell the bytes that the network and its gradient take for a batch of windows of `window` px."""
-    with FakeTensorMode(allow_non_fake_inputs=True), _LiveBytes() as live:
+    with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
         images = [torch.empty(3, *window) for _ in range(batch)]
         differentiate(features, scoring, images, [(0.0, 0.0)] * batch)
     return int(WORKSPACE * live.peak)
-
-
-def tile_bytes(tiling: Tiling, size: Size) -> int:
-    """Foretell the bytes that the largest window of an image of `size` takes."""
-    windows = [tile.window_size for tile in tiling.tiles(size)]
-    window = (
-        max(tiling.min_side, *(height for height, _ in windows)),
-        max(tiling.min_side, *(width for _, width in windows)),
-    )
-    return gradient_bytes(tiling.features, tiling.scoring, window, min(tiling.batch, len(windows)))
 
 
 def image_bytes(size: Size) -> int:
@@ -114,18 +101,6 @@ def image_bytes(size: Size) -> int:
 def most_bytes(size: Size, layers: int) -> int:
     """Return the bytes, images aside, within which a step of our own networks stays if no guide is given."""
     return MOST + MOST_PIXEL * layers * size[0] * size[1]
-
-
-def fitting_tile(tiling_of: Callable[[int], Tiling], size: Size, limit: int) -> int:
-    """Return the largest tile, in px, of which a step takes `limit` bytes at most; `UsageError` if none does."""
-    needed = cache(lambda side: tile_bytes(tiling_of(side), size))
-    first = bisect_left(SIDES, True, key=lambda side: needed(side) <= limit)
-    if first < len(SIDES):
-        return SIDES[first]
-    raise UsageError(
-        f"{spell_bytes(limit)} are left for the network, and a tile of {SIDES[-1]} px with its halo needs "
-        f"{spell_bytes(needed(SIDES[-1]))}; allow more --memory, a smaller --halo, or choose a layer less deep"
-    )
 
 
 def halving_gradient(build: Callable[[int], G], first: G, tile: int) -> G:
@@ -141,7 +116,7 @@ def halving_gradient(build: Callable[[int], G], first: G, tile: int) -> G:
             try:
                 return gradient(image, shift)
             except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error) or side // 2 < SIDES[-1]:
+                if not is_out_of_memory(error) or side // 2 < LEAST_TILE:
                     raise
             reserve.close()
             keep_nothing()
@@ -173,7 +148,7 @@ def _settle(found: Future[Any], compute: Callable[..., Any], *arguments: Any) ->
         found.set_exception(error)
 
 
-class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all tensors that live while it is on, and remembers the most."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What a dream will take, before its first step: in memory or by way of the disk, in which tiles."""
+"""What a dream will take, before its first step: in memory or by way of the disk, in which stages and tiles."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,15 +12,10 @@ from phosphene.errors import UsageError
 from phosphene.networks.cards import NAMED
 from phosphene.networks.network import Network
 from phosphene.recipe.settings import Recipe
-from phosphene.setup.builders import bind, gradient_fn, tiling_of, with_default_layer
-from phosphene.setup.memory import (
-    fitting_tile,
-    gradient_bytes,
-    halving_gradient,
-    most_bytes,
-    spell_bytes,
-    tile_bytes,
-)
+from phosphene.recipe.terms import Cut
+from phosphene.setup.builders import bind, gradient_fn, with_default_layer
+from phosphene.setup.memory import gradient_bytes, halving_gradient, most_bytes, spell_bytes
+from phosphene.setup.planning import Survey
 from phosphene.types import GradientFn, Image, Size
 
 Way = Literal["memory", "disk"]
@@ -42,15 +37,14 @@ class Forecast:
         """What a user should know."""
         if self.needed > self.allowed:
             return (f"a step takes about {spell_bytes(self.needed)}, and {spell_bytes(self.allowed)} are allowed",)
-        if self.recipe.tile == "none":
-            return ()
-        return (f"dreamed in tiles of {self.recipe.tile} px: a step takes about {spell_bytes(self.needed)}",)
+        said = describe_stages(self.recipe)
+        return (f"dreamed {said}: a step takes about {spell_bytes(self.needed)}",) if said else ()
 
 
 def complete(
     recipe: Recipe, network: Network, guide: Image | None, size: Size, ways: Mapping[Way, int], allowed: int
 ) -> Forecast:
-    """Fill in what a recipe leaves open, its layer and its tile, for a dream of `size` that may take `allowed` bytes.
+    """Fill in what a recipe leaves open, its layer and its stages, for a dream of `size` that may take `allowed` bytes.
 
     `ways` are those that are open, the better one first, each with the bytes that its pictures take. The first in
     which a step fits is taken. Where none does, a recipe with a tile of its own, or none, takes the last; for another
@@ -58,7 +52,7 @@ def complete(
     """
     recipe = with_default_layer(recipe, network)
     scoring = bind(recipe, network, guide)
-    foretell = partial(_foretell, network, scoring, recipe, size, allowed)
+    foretell = partial(_foretell, Survey(network, scoring, recipe, size), recipe, allowed)
     *others, last = ways
     for way in others:
         with suppress(UsageError):
@@ -68,19 +62,16 @@ def complete(
     return foretell(last, ways[last])
 
 
-def _foretell(
-    network: Network, scoring: Scoring, recipe: Recipe, size: Size, allowed: int, way: Way, pictures: int
-) -> Forecast:
-    """Choose the tile, if it is left open: none if the whole image fits in memory, or else the largest that does."""
-    tile, room = recipe.tile, allowed - pictures
-    bind_tile = partial(tiling_of, network, scoring, recipe)
-    if way == "memory" and not isinstance(tile, int):
-        whole = _whole_bytes(network, scoring, recipe, size, room)
-        tile = "none" if whole <= room or network.is_heard else tile
-    if tile == "auto":
-        tile = fitting_tile(bind_tile, size, room)
-    needed = tile_bytes(bind_tile(tile), size) if isinstance(tile, int) else whole
-    return Forecast(way, recipe.but(tile=tile), scoring, pictures + needed, allowed)
+def _foretell(survey: Survey, recipe: Recipe, allowed: int, way: Way, pictures: int) -> Forecast:
+    """Choose the stages, if they are left open: one without tiles if the whole image fits, or those that cost least."""
+    network, scoring, room = survey.network, survey.scoring, allowed - pictures
+    if way == "memory" and not isinstance(recipe.tile, int) and not recipe.cuts:
+        whole = _whole_bytes(network, scoring, recipe, survey.size, room)
+        if recipe.tile == "none" or network.is_heard or whole <= room:
+            return Forecast(way, recipe.but(tile="none"), scoring, pictures + whole, allowed)
+    in_memory = way == "memory"
+    choice = survey.best(room, in_memory) if recipe.tile == "auto" else survey.asked(in_memory)
+    return Forecast(way, choice.of(recipe), scoring, pictures + choice.needed, allowed)
 
 
 def _whole_bytes(network: Network, scoring: Scoring, recipe: Recipe, size: Size, room: int) -> int:
@@ -98,9 +89,34 @@ def patient_gradient_fn(network: Network, scoring: Scoring, recipe: Recipe, size
     """Build the gradient that a recipe asks for, and let it halve its tiles if memory runs out nevertheless."""
     prepare(size, network.device)
     first = gradient_fn(network, scoring, recipe)
-    tile = recipe.tile if isinstance(recipe.tile, int) else max(size)
 
     def smaller(side: int) -> GradientFn:
-        return gradient_fn(network, scoring, recipe.but(tile=side))
+        return gradient_fn(network, scoring, within(recipe, side))
 
-    return halving_gradient(smaller, first, tile)
+    return halving_gradient(smaller, first, longest(recipe, size))
+
+
+def describe_stages(recipe: Recipe) -> str:
+    """Say how a recipe looks at a picture; nothing, if at all of it at once."""
+    if not recipe.cuts:
+        return f"in tiles of {recipe.tile} px" if isinstance(recipe.tile, int) else ""
+    cuts = [Cut.parse(cut) for cut in recipe.cuts]
+    tiles = [recipe.tile, *(cut.tile for cut in cuts)]
+    looks = [f"in tiles of {tile} px" if isinstance(tile, int) else "at once" for tile in tiles]
+    parts = (f"from {cut.layer} on {look}" for cut, look in zip(cuts, looks[1:], strict=True))
+    return f"in {len(tiles)} stages ({', '.join([looks[0], *parts])})"
+
+
+def longest(recipe: Recipe, size: Size) -> int:
+    """Return the side of a recipe's largest tiles; that of the picture, where a stage has none."""
+    tiles = [recipe.tile, *(Cut.parse(cut).tile for cut in recipe.cuts)]
+    return max(tile if isinstance(tile, int) else max(size) for tile in tiles)
+
+
+def within(recipe: Recipe, side: int) -> Recipe:
+    """Return a recipe with tiles of `side` px at most in each stage."""
+    cuts = [Cut.parse(cut) for cut in recipe.cuts]
+    return recipe.but(
+        tile=min(side, recipe.tile) if isinstance(recipe.tile, int) else side,
+        cuts=tuple(str(Cut(cut.layer, min(side, cut.tile or side))) for cut in cuts),
+    )

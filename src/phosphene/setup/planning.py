@@ -1,0 +1,290 @@
+"""Where to cut a network in stages, and the tiles of each: by foretold cost, within the memory that is allowed.
+
+Nothing is computed but shapes. A network is surveyed once, on a small image of no content: what it costs and keeps
+between each two places where it can be cut. Cost and memory of all stages, from any cut to any other, follow from that.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
+from itertools import combinations, pairwise
+from math import inf, lcm
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from phosphene.dreaming.objective import Scoring, View
+from phosphene.dreaming.tiling import spans
+from phosphene.errors import UsageError
+from phosphene.networks.layers import Work, extents, work_between
+from phosphene.networks.network import Features, Network
+from phosphene.recipe.settings import Recipe, Tiles
+from phosphene.recipe.terms import Cut
+from phosphene.setup.builders import (
+    Step,
+    halo_of,
+    nodes_between,
+    places_to_cut,
+    planned_steps,
+    reach_of,
+    sees_whole,
+    unit_side,
+)
+from phosphene.setup.memory import LEAST_TILE, WORKSPACE, LiveBytes, spell_bytes
+from phosphene.types import Activation, Size
+
+SIDES = (8192, 6144, 4096, 3072, 2048, 1536, 1024, 768, 512, 384, 256, 192, 128, LEAST_TILE)
+"""The tiles to choose from, in px."""
+
+MOST_CUTS = 2
+
+SURVEYED = 256
+"""Side of the image that a network is surveyed on, in px, if the network can see so little."""
+
+WIDE = 1.4
+"""How many times as many numbers as the narrowest place in front of it a place to cut at may have."""
+
+MOVED = 50
+"""Multiply-adds that take as long as writing one number of an activation."""
+
+FORWARD, BOTH = 1, 2
+"""How many times a stage's work is done on the way forward, and on the way forward and back."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What lies between two neighbouring places to cut at, for each pixel of a picture.
+
+    `work` is in multiply-adds. In bytes: `forward` and `back` are what is held at most while it is passed in a whole
+    image, `kept` is what was held before it, and `given` is its input.
+    """
+
+    work: float
+    forward: float
+    back: float
+    kept: float
+    given: float
+
+
+@dataclass(frozen=True)
+class Margin:
+    """A stage's stride and the halo of its tiles, in px."""
+
+    stride: int
+    halo: int
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """A stage of a survey; it has no margin where a layer sees everything, and so no tiles."""
+
+    start: str | None
+    sections: Sequence[Section]
+    margin: Margin | None
+    is_last: bool
+
+    def windows(self, length: int, tile: int | None) -> tuple[int, int]:
+        """Return the length of the longest window and of all windows, along an axis of `length` px."""
+        if tile is None or self.margin is None:
+            return length, length
+        return _windows(length, tile, self.margin.halo, self.margin.stride)
+
+    def bytes(self, size: Size, tile: int | None, batch: int, gradients: int) -> float:
+        """Foretell what is held at most."""
+        rows, columns = (self.windows(length, tile)[0] for length in size)
+        together = 1 if tile is None else batch
+        return WORKSPACE * rows * columns * together * self._held(gradients)
+
+    def _held(self, gradients: int) -> float:
+        base = self.sections[0].kept
+        most = max(section.forward for section in self.sections)
+        if gradients == 1:
+            return max(most, *(section.back for section in self.sections)) - base
+        return most - base + max(section.back - section.kept for section in self.sections)
+
+    def cost(self, size: Size, tile: int | None) -> float:
+        """Foretell the work."""
+        rows, columns = (self.windows(length, tile)[1] for length in size)
+        times = BOTH if self.is_last else FORWARD + BOTH
+        return times * rows * columns * sum(section.work for section in self.sections)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Stages, with the bytes of memory that a step takes at most, those of the activations and gradients at the cuts,
+    and its cost as a multiple of the whole image's."""
+
+    steps: tuple[Step, ...]
+    needed: int
+    at_cuts: int
+    cost: float
+
+    def of(self, recipe: Recipe) -> Recipe:
+        """Write the stages into a recipe."""
+        first, *others = self.steps
+        cuts = tuple(str(Cut(str(step.start), step.tile)) for step in others)
+        return recipe.but(tile=first.tile or "none", cuts=cuts)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What it takes to look at a picture of `size` in stages.
+
+    What is known at cuts is held in memory where pictures are (`in_memory`), or else on disk.
+    """
+
+    network: Network
+    scoring: Scoring
+    tiles: Tiles
+    size: Size
+    _known: dict[tuple[str | None, str | None], Foretold] = field(init=False, repr=False, default_factory=dict)
+
+    def asked(self, in_memory: bool = True) -> Choice:
+        """Foretell the stages that the recipe asks for."""
+        steps = planned_steps(self.network, self.scoring, self.tiles)
+        stages = self._stages([step.start for step in steps])
+        return self._choice(stages, [step.tile for step in steps], in_memory)
+
+    def best(self, room: int, in_memory: bool = True) -> Choice:
+        """Return the stages that cost least of those that take `room` bytes at most; `UsageError` if none do."""
+        ways = [self._stages(starts) for starts in self._ways()]
+        fitting = [choice for stages in ways if (choice := self._fitted(stages, room, in_memory))]
+        if fitting:
+            return min(fitting, key=lambda choice: (choice.cost, len(choice.steps)))
+        smallest = [[None if stage.margin is None else SIDES[-1] for stage in stages] for stages in ways]
+        plans = (self._choice(*plan, in_memory) for plan in zip(ways, smallest, strict=True))
+        least = min(plan.needed for plan in plans)
+        raise UsageError(
+            f"{spell_bytes(room)} are left for the network, and the least that would do is {spell_bytes(least)}: "
+            f"allow {spell_bytes(least - room)} more --memory, or choose a layer less deep"
+        )
+
+    def _ways(self) -> Iterator[list[str | None]]:
+        """Where stages may begin."""
+        most = MOST_CUTS if not isinstance(self.tiles.halo, int) else 0
+        for count in range(most + 1):
+            for cuts in combinations(self._points, count):
+                yield [None, *cuts]
+
+    def _stages(self, starts: Sequence[str | None]) -> list[Foretold]:
+        return [self._stage(start, end, len(starts) == 1) for start, end in pairwise([*starts, None])]
+
+    def _stage(self, start: str | None, end: str | None, is_alone: bool) -> Foretold:
+        if (start, end) not in self._known:
+            places = [None, *self._points]
+            first, last = places.index(start), len(places) if end is None else places.index(end)
+            margin = self._margin(start, end, is_alone)
+            self._known[start, end] = Foretold(start, self._sections[first:last], margin, end is None)
+        return self._known[start, end]
+
+    def _fitted(self, stages: Sequence[Foretold], room: int, in_memory: bool) -> Choice | None:
+        """Give each stage the largest tile with which it fits; None where one has none."""
+        left = room - self._at_cuts(stages) * in_memory
+        tiles = []
+        for stage in stages:
+            fits = [tile for tile in (None, *SIDES) if self._bytes(stage, tile) <= left]
+            if not fits or (stage.margin is None and fits[0] is not None):
+                return None
+            tiles.append(fits[0])
+        return self._choice(stages, tiles, in_memory)
+
+    def _choice(self, stages: Sequence[Foretold], tiles: Sequence[int | None], in_memory: bool) -> Choice:
+        pairs = list(zip(stages, tiles, strict=True))
+        most = max(self._bytes(stage, tile) for stage, tile in pairs)
+        whole = BOTH * sum(section.work for section in self._sections) * self.size[0] * self.size[1]
+        return Choice(
+            steps=tuple(Step(stage.start, tile) for stage, tile in pairs),
+            needed=int(most + self._at_cuts(stages) * in_memory),
+            at_cuts=int(self._at_cuts(stages)),
+            cost=sum(stage.cost(self.size, tile) for stage, tile in pairs) / whole,
+        )
+
+    def _bytes(self, stage: Foretold, tile: int | None) -> float:
+        return stage.bytes(self.size, tile, self.tiles.batch, self.scoring.gradients)
+
+    def _at_cuts(self, stages: Sequence[Foretold]) -> float:
+        """The bytes of the activations and of the gradients at the cuts."""
+        given = sum(stage.sections[0].given for stage in stages if stage.start)
+        return given * (1 + self.scoring.gradients) * self.size[0] * self.size[1]
+
+    def _margin(self, start: str | None, end: str | None, is_alone: bool) -> Margin | None:
+        """A stage's stride and its halo, in px; None where a layer sees everything."""
+        nodes = nodes_between(self.network, self.scoring, start, end)
+        if sees_whole(self.scoring, nodes) or any(extents(self.network, start)[node] is None for node in nodes):
+            return None
+        unit, reaches = unit_side(self.network, start), reach_of(self.network, nodes, start)
+        halo = halo_of(self.network, self.tiles, reaches, is_alone)
+        return Margin(unit * lcm(*(reach.stride for reach in reaches.values())), unit * halo)
+
+    @cached_property
+    def _points(self) -> list[str]:
+        """The places where few numbers pass, and those where the recipe cuts."""
+        all_points = tuple(places_to_cut(self.network, self.scoring))
+        asked = {step.start for step in planned_steps(self.network, self.scoring, self.tiles)}
+        least, points = inf, []
+        for point, work in zip(all_points, self._work(all_points)[1:], strict=True):
+            if work.given <= WIDE * least or point in asked:
+                points.append(point)
+            least = min(least, work.given)
+        return points
+
+    def _work(self, points: tuple[str, ...]) -> list[Work]:
+        return work_between(self.network, self.scoring.layers, points, self._probe)
+
+    @property
+    def _probe(self) -> Size:
+        side = max(SURVEYED, self.network.card.min_side)
+        return side, side
+
+    @cached_property
+    def _sections(self) -> list[Section]:
+        """All that lies between two neighbouring places to cut at."""
+        pixels, points = self._probe[0] * self._probe[1], tuple(self._points)
+        return [
+            Section((work.multiplications + MOVED * work.written) / pixels, *(held / pixels for held in bytes_held))
+            for work, bytes_held in zip(self._work(points), self._held(points), strict=True)
+        ]
+
+    def _held(self, points: tuple[str, ...]) -> list[tuple[int, int, int, int]]:
+        """Return of each section what is held at most on the way forward and on the way back, what was held before it,
+        and its input: all in bytes of the probe."""
+        parts = [self._part(start, end) for start, end in pairwise((None, *points, None))]
+        forward, back, kept, given = ([0] * len(parts) for _ in range(4))
+        with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
+            x = images = torch.empty(1, 3, *self._probe, requires_grad=True)
+            activations: dict[str, Activation] = {}
+            for number, part in enumerate(parts):
+                kept[number], given[number], live.peak = live.live - x.nbytes, x.nbytes, live.live
+                found = part(x)
+                activations |= {name: found[name] for name in found if name in self.scoring.layers}
+                forward[number] = live.peak
+                if number < len(points):
+                    x = found[points[number]]
+                    x.register_hook(partial(_note, live, back, number + 1))  # type: ignore[no-untyped-call]
+                del found
+            targets, _ = Scoring(self.scoring.scores)(activations, {name: _seen(a) for name, a in activations.items()})
+            forward[-1] = live.peak
+            del activations, x
+            live.peak = live.live
+            torch.autograd.grad(targets[0], images)  # type: ignore[arg-type]
+            back[0] = live.peak
+        return list(zip(forward, back, kept, given, strict=True))
+
+    def _part(self, start: str | None, end: str | None) -> Features:
+        return self.network.part(nodes_between(self.network, self.scoring, start, end), start)
+
+
+@lru_cache(maxsize=4096)
+def _windows(length: int, tile: int, halo: int, stride: int) -> tuple[int, int]:
+    lengths = [span.window_stop - span.window_start for span in spans(length, tile, halo, stride)]
+    return max(lengths), sum(lengths)
+
+
+def _note(live: LiveBytes, back: list[int], number: int, _: Tensor) -> None:
+    """Note what was held at most behind a cut, whose gradient is known now."""
+    back[number], live.peak = live.peak, live.live
+
+
+def _seen(activation: Activation) -> View:
+    return View((activation.shape[2], activation.shape[3]))
