@@ -11,7 +11,8 @@ import statistics
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from size import photograph, processor_seconds
 
 from phosphene.cluster import cluster_map
 from phosphene.disk import run as streaming
-from phosphene.disk.plan import begin
+from phosphene.disk.run import DiskJob
+from phosphene.job import prepare, run
 from phosphene.malloc import keep_freed
 from phosphene.recipe.settings import Recipe
 
@@ -39,9 +41,11 @@ def measure(source: str, folder: Path, workers: int) -> list[tuple[float, float,
 
     streaming._commit = timed
     try:
-        with cluster_map("local", "cpu", workers) if workers else nullcontext(map) as over:
-            huge = begin(source, recipe, folder / f"{workers}.tif", device="cpu")
-            streaming.run(huge, lambda _: marks.append((time.perf_counter(), processor_seconds())), over=over)
+        job = prepare(source, recipe, "cpu", "1B", output=folder / f"{workers}.tif")
+        assert isinstance(job, DiskJob)
+        if workers:
+            job = replace(job, workers=partial(cluster_map, "local", "cpu", workers))
+        run(job, lambda _: marks.append((time.perf_counter(), processor_seconds()))).save()
     finally:
         streaming._commit = commit
     return [

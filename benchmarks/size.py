@@ -56,6 +56,8 @@ def measure(kind: str, megapixels: float) -> None:
     import torch
 
     from phosphene.engine import prepare
+    from phosphene.job import prepare as make
+    from phosphene.job import run
     from phosphene.recipe.settings import Recipe
 
     torch.set_num_threads(1)
@@ -67,9 +69,8 @@ def measure(kind: str, megapixels: float) -> None:
         source, recipe = sys.argv[4], Recipe(**SETTINGS, tile="none" if kind == "whole" else 512)
         if kind == "streamed":
             from phosphene.disk import run as streaming
-            from phosphene.disk.plan import begin
 
-            huge, decode = begin(source, recipe, Path(folder) / "out.tif", device="cpu"), streaming._decode
+            decode = streaming._decode
             started: list[float] = []
 
             def decoding(*arguments) -> None:
@@ -77,11 +78,10 @@ def measure(kind: str, megapixels: float) -> None:
                 started.append(processor_seconds())
 
             streaming._decode = decoding
-            streaming.run(huge, lambda step: times.append((step.seconds, processor_seconds() - started[0])))
+            job = make(source, recipe, "cpu", "1B", output=Path(folder) / "out.tif")
+            run(job, lambda step: times.append((step.seconds, processor_seconds() - started[0]))).save()
         else:
-            from phosphene.job import prepare, run
-
-            job = prepare(source, recipe, "cpu")
+            job = make(source, recipe, "cpu")
             start = processor_seconds()
             run(job, lambda step: times.append((step.seconds, processor_seconds() - start)))
     (seconds, processor), load = times[0], os.getloadavg()[0]

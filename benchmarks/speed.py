@@ -167,7 +167,7 @@ def main(stem: Path) -> None:
     for size in ROUNDS:
         for model in MODELS:
             if (size == (512, 512)) == (model == "efficientnet_lite0") or size[0] > 512:
-                results[f"{model} {size[0]}x{size[1]}"] = compare(model, size)
+                results[f"{model} {size[1]}x{size[0]}"] = compare(model, size)
                 stem.with_suffix(".json").write_text(json.dumps(results, indent=1))
                 print(model, size, flush=True)
     plot(results, stem.with_suffix(".svg"))

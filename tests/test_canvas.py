@@ -11,10 +11,11 @@ from torch import nn
 from phosphene.disk import raster, strips
 from phosphene.disk.raster import Raster, create
 from phosphene.disk.surface import Surface
-from phosphene.dreaming.exact_sums import SEGMENT
+from phosphene.dreaming.exact_sums import SEGMENT, sums_of_absolutes, sums_of_squares
+from phosphene.dreaming.norms import MEAN_ABS, NORMS, Division
 from phosphene.dreaming.objective import Energy, Mean, Scoring
 from phosphene.dreaming.render import finish, render
-from phosphene.dreaming.resample import resize, roll
+from phosphene.dreaming.resample import blur, laplacian_bands, merge_bands, resize, roll
 from phosphene.errors import StoreError
 from phosphene.networks.network import Network
 from phosphene.recipe.settings import Recipe
@@ -82,6 +83,24 @@ def test_on_disk_is_in_memory(network, photo, tmp_path, case):
     image = photo(*size, torch.float32)
     mask = photo(*size, torch.float32, seed=5)[0] if case == "masked" else None
     memory, disk, last = dreams(network, scoring, image, recipe, tmp_path, mask)
+    assert [step.score for step in disk] == [step.score for step in memory]
+    assert torch.equal(last, memory[-1].image)
+    assert (last - image).abs().mean() > 1e-3
+
+
+def test_a_norm_that_is_invented_streams_too(network, photo, tmp_path, monkeypatch):
+    """It looks around itself, in parts of two sizes, measures what no other does, and divides twice."""
+    contrast = Division(
+        split=lambda gradient: laplacian_bands(blur(gradient, 2.0), 2),
+        merge=merge_bands,
+        sums=lambda part, columns: [sums_of_squares(part, columns), sums_of_absolutes(part, columns)],
+        size=lambda means: means[0] / means[1],
+        margin=16,  # 6 by the blur, 4 by the bands, and a multiple of eight
+    )
+    monkeypatch.setitem(NORMS, "std", (contrast, contrast, MEAN_ABS))
+    recipe = Recipe(octaves=2, octave_scale=1.3, steps=2, tile=96, jitter=50, norm="std")
+    image = photo(301, 600, torch.float32)
+    memory, disk, last = dreams(network, Scoring((Energy("deep"),)), image, recipe, tmp_path)
     assert [step.score for step in disk] == [step.score for step in memory]
     assert torch.equal(last, memory[-1].image)
     assert (last - image).abs().mean() > 1e-3

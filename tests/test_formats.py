@@ -19,7 +19,7 @@ import torch
 from imagecodecs import cms_profile
 
 from phosphene import imagefile
-from phosphene.cli.dreaming import plan
+from phosphene.cli.dreaming import paired
 from phosphene.errors import ImageError
 from phosphene.imagefile import streaming
 from test_imagefile import UPRIGHT, adobe_to_srgb, chunk, deep, encoded, levels, png16, save, tensor
@@ -183,7 +183,7 @@ def test_a_raw_file_is_not_its_thumbnail(tmp_path, way):
 def test_what_a_mac_leaves_in_a_folder_is_passed_over(tmp_path):
     save(tmp_path / "IMG_0001.jpg", RAMP)
     (tmp_path / "._IMG_0001.jpg").write_bytes(b"\0\5\x16\7")
-    assert [Path(source).name for source, _ in plan([str(tmp_path)], tmp_path / "out")] == ["IMG_0001.jpg"]
+    assert [Path(source).name for source, _ in paired([str(tmp_path)], tmp_path / "out")] == ["IMG_0001.jpg"]
 
 
 @pytest.mark.parametrize("ending", ["heic", "HEIF", "jxl", "jfif", "avif"])

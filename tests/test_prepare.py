@@ -96,8 +96,13 @@ def test_python_goes_by_way_of_the_disk(tmp_path):
     assert torch.equal(
         imagefile.read(tmp_path / "out.tif").image, imagefile.read(expected.save(tmp_path / "m.tif")).image
     )
-    del found
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.tif", "m.tif", "other.png", "out.tif"]
+    again = phosphene.replay(tmp_path / "m.tif", device="cpu", memory="1B", output=tmp_path / "again.png", bits=16)
+    assert (tmp_path / "again.png.phosphene").exists()
+    assert torch.equal(again.look(50), expected.look(50))
+    assert again.save() == tmp_path / "again.png"
+    del found, again
+    names = ["again.png", "in.tif", "m.tif", "other.png", "out.tif"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
 def test_what_the_output_says_of_the_way(tmp_path):

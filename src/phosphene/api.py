@@ -81,16 +81,24 @@ def replay(
     on_step: Callable[[Step], None] | None = None,
     stop: threading.Event | None = None,
     device: str = "auto",
+    memory: str | None = None,
+    cluster: str | None = None,
+    output: str | Path | None = None,
+    bits: Literal[8, 16] = 8,
+    overwrite: bool = False,
 ) -> Dream:
     """Make a picture again from the recipe that it carries; of another photograph, if `image` is given.
 
-    A network of one's own is given again as `model`, with the `mean` and `std` that the recipe names. Raises as `dream`
-    does.
+    A network of one's own is given again as `model`, with the `mean` and `std` that the recipe names. The rest, and
+    what it raises, is as in `dream`.
     """
     recipe, made = from_toml(imagefile.read_recipe(picture))
     if model is not None:
         recipe = recipe.but(model=introduce(model, mean, std))
-    return run(prepare(made.source if image is None else image, recipe, device), on_step, stop)
+    source = made.source if image is None else image
+    return run(
+        prepare(source, recipe, device, memory, cluster, output=output, bits=bits, overwrite=overwrite), on_step, stop
+    )
 
 
 @undisturbed()

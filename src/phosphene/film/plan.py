@@ -1,6 +1,6 @@
 """What is asked for, and whether it can be had: the film, the place, the disk; and the folder that says so.
 
-The folder lies beside the output. It holds the order, a journal, and each frame as it is done.
+The folder lies beside the output. It holds the plan, a journal, and each frame as it is done.
 """
 
 import shutil
@@ -29,7 +29,7 @@ from phosphene.recipe.settings import Recipe, Settings
 from phosphene.setup.memory import spell_bytes
 from phosphene.types import Plane, Size
 
-ORDER = "film.json"
+PLAN = "film.json"
 
 O = TypeVar("O", bound=Settings)  # noqa: E741
 
@@ -58,7 +58,7 @@ class Asked(Settings):
         return Course(given, self.look, self.preset, tracks, tuple(follow_of(text, still) for text in self.follow))
 
 
-class Order(Settings):
+class Plan(Settings):
     """All that it takes to make a film; written once into its folder."""
 
     asked: Asked
@@ -147,9 +147,9 @@ def begin(
     folder = output.with_name(f"{output.name}.phosphene")
     needed = disk_bytes(film)
     check_room(folder, needed)
-    create(folder, ORDER)
-    order = Order(asked=asked, recipe=film.recipe, made=film.made, output=str(output), device=device, memory=memory)
-    journal.put(folder / ORDER, order.model_dump_json())
+    create(folder, PLAN)
+    plan = Plan(asked=asked, recipe=film.recipe, made=film.made, output=str(output), device=device, memory=memory)
+    journal.put(folder / PLAN, plan.model_dump_json())
     size, wanted = film.moments.size, fitted(film.footage.size, film.recipe)
     even = f"{output.suffix} holds even sides: {size[1]} x {size[0]} px, not {wanted[1]} x {wanted[0]}"
     notes = (
@@ -163,26 +163,26 @@ def begin(
 
 def reopen(folder: Path) -> Run:
     """Find a film to go on with. Raises where there is none, or where what it is made from has changed."""
-    order = read_order(folder / ORDER, Order)
-    film = prepare(order.asked, output=Path(order.output), device=order.device, memory=order.memory)
+    plan = read_plan(folder / PLAN, Plan)
+    film = prepare(plan.asked, output=Path(plan.output), device=plan.device, memory=plan.memory)
     for kind, then, now in (
-        ("film", order.made.source_sha256, film.made.source_sha256),
-        ("mask", order.made.mask_sha256, film.made.mask_sha256),
-        ("guide", order.made.guide_sha256, film.made.guide_sha256),
+        ("film", plan.made.source_sha256, film.made.source_sha256),
+        ("mask", plan.made.mask_sha256, film.made.mask_sha256),
+        ("guide", plan.made.guide_sha256, film.made.guide_sha256),
     ):
         if then != now:
             raise StoreError(f"the {kind} has changed since the dream began: put it back, or begin again")
-    return Run(film, folder, Path(order.output), film.notes)
+    return Run(film, folder, Path(plan.output), film.notes)
 
 
-def read_order(path: Path, kind: type[O]) -> O:
-    """Read the order in a film's folder."""
+def read_plan(path: Path, kind: type[O]) -> O:
+    """Read the plan in a film's folder."""
     try:
         return kind.model_validate_json(path.read_text())
     except FileNotFoundError:
         raise UsageError(f"there is no film to go on with in {str(path.parent)!r}") from None
     except (OSError, ValidationError) as error:
-        raise StoreError(f"the order in {path.parent} cannot be read: {error}") from error
+        raise StoreError(f"the plan in {path.parent} cannot be read: {error}") from error
 
 
 def disk_bytes(film: Film) -> int:
@@ -226,9 +226,9 @@ def check_room(folder: Path, needed: int) -> None:
         raise StoreError(f"{folder} needs {spell_bytes(needed)} on disk, and {spell_bytes(free)} are free")
 
 
-def create(folder: Path, order: str) -> None:
+def create(folder: Path, plan: str) -> None:
     """Make the folder of a film; `UsageError` where one that was not finished is in it."""
-    if (folder / order).exists():
+    if (folder / plan).exists():
         raise UsageError(
             f"{folder} holds a film that was not finished: `phosphene resume {folder}` goes on with it; "
             f"remove the folder to begin again"

@@ -26,7 +26,7 @@ from phosphene.film.course import tracks_of
 from phosphene.film.frames import Frame, Stopped, dreamed
 from phosphene.film.geometry import Course
 from phosphene.film.moments import Moments
-from phosphene.film.plan import check_room, create, fitted, read_order
+from phosphene.film.plan import check_room, create, fitted, read_plan
 from phosphene.film.run import ENTRY, Entry, Reached, last
 from phosphene.film.settings import Zoom
 from phosphene.film.sink import Kept, Sink, Video
@@ -36,7 +36,7 @@ from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe, Settings
 from phosphene.types import Image, Size
 
-ORDER = "zoom.json"
+PLAN = "zoom.json"
 
 SIDE = 640
 """Long side of a zoom's frames, in px, where none is asked for: its keys have about five times the pixels."""
@@ -63,7 +63,7 @@ class Asked(Settings):
         return Settings_({"size": SIDE, **self.given}, self.look, self.preset, tracks_of(self.at))
 
 
-class Order(Settings):
+class Plan(Settings):
     """All that it takes to make a zoom; written once into its folder."""
 
     asked: Asked
@@ -130,9 +130,9 @@ def begin(
     height, width = ready.course.key_size
     needed = int((ready.course.keys + 1) * height * width * 3 + ready.course.frames * 3 * ready.course.size[0] * 640)
     check_room(ready.folder, needed)
-    create(ready.folder, ORDER)
-    order = Order(asked=asked, recipe=ready.recipe, made=ready.made, output=str(output), device=device, memory=memory)
-    journal.put(ready.folder / ORDER, order.model_dump_json())
+    create(ready.folder, PLAN)
+    plan = Plan(asked=asked, recipe=ready.recipe, made=ready.made, output=str(output), device=device, memory=memory)
+    journal.put(ready.folder / PLAN, plan.model_dump_json())
     return ready
 
 
@@ -168,10 +168,10 @@ def prepare(asked: Asked, output: Path, device: str = "auto", memory: str | None
 
 def reopen(folder: Path) -> Run:
     """Find a zoom to go on with. Raises where there is none, or where its photograph has changed."""
-    order = read_order(folder / ORDER, Order)
-    ready = prepare(order.asked, Path(order.output), order.device, order.memory)
-    if ready.made.source_sha256 != order.made.source_sha256:
-        raise UsageError(f"the photograph {order.asked.source!r} has changed since the zoom began: put it back")
+    plan = read_plan(folder / PLAN, Plan)
+    ready = prepare(plan.asked, Path(plan.output), plan.device, plan.memory)
+    if ready.made.source_sha256 != plan.made.source_sha256:
+        raise UsageError(f"the photograph {plan.asked.source!r} has changed since the zoom began: put it back")
     return ready
 
 

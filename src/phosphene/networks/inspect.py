@@ -57,4 +57,4 @@ def _receptive_field(layer: Layer) -> str:
     if layer.extent is None:
         return "all"
     rows, columns = layer.extent.receptive_field
-    return str(rows) if rows == columns else f"{rows} x {columns}"
+    return str(rows) if rows == columns else f"{columns} x {rows}"
