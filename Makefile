@@ -62,6 +62,11 @@ bench: $(VENV)/installed-dev ## Measure the speed of a step against others, into
 studio: $(VENV)/installed-dev ## Open the studio
 	$(BIN)/phosphene studio --open
 
+.PHONY: docs
+docs: $(VENV)/installed-dev ## Build the documentation's site into build/docs, running its gallery
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs/site -d build/doctrees docs build/docs
+	@echo "The site is in $(abspath build/docs/site/index.html)"
+
 .PHONY: clean
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .venv-oldest .venv-keras dreams .pytest_cache .mypy_cache .ruff_cache .hypothesis

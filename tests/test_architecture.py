@@ -26,6 +26,7 @@ LAYERS = [
     {"disk", "cluster"},
     {"job"},
     {"api"},
+    {"live"},
     {"studies", "film"},
     {"cli", "studio"},
     {"__main__"},

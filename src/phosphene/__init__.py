@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from phosphene.api import dream as dream
+    from phosphene.api import dream_each as dream_each
     from phosphene.api import layers as layers
     from phosphene.api import replay as replay
     from phosphene.api import resume as resume
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from phosphene.film.api import frames as frames
     from phosphene.film.api import zoom as zoom
     from phosphene.film.frames import Frame as Frame
+    from phosphene.live import dream_async as dream_async
+    from phosphene.live import steps as steps
     from phosphene.networks.card import ModelCard as ModelCard
     from phosphene.networks.cards import register as register
     from phosphene.recipe.settings import Recipe as Recipe
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "dream": "api",
+    "dream_each": "api",
+    "dream_async": "live",
+    "steps": "live",
     "layers": "api",
     "replay": "api",
     "resume": "api",

@@ -1,18 +1,19 @@
 """What scripts and notebooks call."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from phosphene import imagefile, job
 from phosphene.errors import SettingsError
-from phosphene.job import Source, prepare, run
+from phosphene.job import MemoryJob, Source, in_memory, prepare, run
 from phosphene.modes import undisturbed
 from phosphene.networks.inspect import untrained_network
 from phosphene.networks.layers import Layer, describe
 from phosphene.networks.registry import introduce
 from phosphene.recipe.provenance import from_toml
+from phosphene.recipe.settings import Recipe
 from phosphene.recipe.spelling import choose
 from phosphene.recipe.terms import Objective, OwnFunction, term
 from phosphene.types import Step
@@ -60,14 +61,54 @@ def dream(
 
     Raises `PhospheneError`: `UsageError` for what cannot be done as asked, `ImageError`, `WeightsError`, `StoreError`.
     """
+    recipe = chosen(model, mean, std, look, preset, layers, settings)
+    return run(
+        prepare(image, recipe, device, memory, cluster, output=output, bits=bits, overwrite=overwrite), on_step, stop
+    )
+
+
+def dream_each(images: Iterable[Source], **settings: Any) -> list[Dream]:
+    """Dream several photographs, of any sizes, one after the other with one network.
+
+    Arguments and errors are those of `dream`. `stop`, once set, ends the one that it is at and leaves out the others.
+    """
+    stop: threading.Event | None = settings.get("stop")
+    return [dream(image, **settings) for image in images if stop is None or not stop.is_set()]
+
+
+@undisturbed()
+def ready(
+    image: Source,
+    *,
+    model: Model | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    look: str | None = None,
+    preset: str | None = None,
+    layers: Objective | OwnFunction | Sequence[str] | str | None = None,
+    device: str = "auto",
+    memory: str | None = None,
+    **settings: Any,
+) -> MemoryJob:
+    """Prepare a dream in memory, whose arguments and errors are those of `dream`, and do not run it."""
+    return in_memory(image, chosen(model, mean, std, look, preset, layers, settings), device, memory)
+
+
+def chosen(
+    model: Model | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    look: str | None,
+    preset: str | None,
+    layers: Objective | OwnFunction | Sequence[str] | str | None,
+    settings: dict[str, Any],
+) -> Recipe:
+    """Return the recipe of what a person says in Python."""
     if model is not None:
         settings["model"] = introduce(model, mean, std)
     elif mean or std:
         raise SettingsError("mean and std are for a module of your own: give it as model")
-    recipe = choose(settings | spelt(layers), look, preset)
-    return run(
-        prepare(image, recipe, device, memory, cluster, output=output, bits=bits, overwrite=overwrite), on_step, stop
-    )
+    return choose(settings | spelt(layers), look, preset)
 
 
 @undisturbed()

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from phosphene.networks.graph import ONE_AT_A_TIME, ancestors
 from phosphene.networks.network import Network
+from phosphene.networks.sizes import as_planes, first_fitting
 from phosphene.types import Size
 
 POINTWISE_MODULES = (
@@ -74,7 +75,13 @@ class Layer:
 
 def describe(network: Network, size: Size) -> dict[str, Layer]:
     """Return every node of the network, by name, for an image of `size` px; nothing is computed but shapes."""
-    values = _shapes(fx.GraphModule(network.module, network.graph), (len(network.card.mean), *size), network.is_heard)
+    traced = fx.GraphModule(network.module, network.graph)
+    size, values = first_fitting(
+        lambda tried: _shapes(traced, (len(network.card.mean), *tried), network.is_heard),
+        size,
+        network.card.name,
+        network.card.min_side,
+    )
     sights = extents(network)
     ancestors: dict[fx.Node, frozenset[fx.Node]] = {}
     layers = {}
@@ -85,7 +92,7 @@ def describe(network: Network, size: Size) -> dict[str, Layer]:
         if node in names and isinstance(value, Tensor) and value.ndim >= 2:
             layers[names[node]] = Layer(
                 name=names[node],
-                shape=tuple(value.shape),
+                shape=tuple((as_planes(value, 1, size) if value.ndim > 2 else value).shape),
                 extent=sights[names[node]],
                 parameters=sum(p.numel() for p in _module(node, network.module).parameters()),
                 multiplications=sum(_multiplications(a, network.module, values) for a in ancestors[node]),

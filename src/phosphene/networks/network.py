@@ -1,6 +1,7 @@
 """A frozen network whose layers can be read by name. No scores."""
 
 import fnmatch
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -14,17 +15,10 @@ from phosphene.networks import weights as weight_files
 from phosphene.networks.card import ModelCard
 from phosphene.networks.graph import ONE_AT_A_TIME, cut, last_within, trace
 from phosphene.networks.own import device_of, example_of, heard_graph, is_traced_rightly
-from phosphene.types import Activation
+from phosphene.networks.sizes import as_planes, first_fitting
+from phosphene.types import Activation, Size
 
-UNSEEN = (
-    "Kernel size can't be greater than",
-    "Output size is too small",
-    "smaller than kernel size",
-    "is invalid for input of size",
-    "must match the size of tensor",
-    "doesn't match model",
-)
-"""What is said where an image, or what is left of it in some layer, is smaller than a kernel or not the size wanted."""
+logger = logging.getLogger(__name__)
 
 
 class Features(nn.Module):
@@ -33,7 +27,7 @@ class Features(nn.Module):
     What is given may be activations at a cut in place of pixels; they are left as they are.
 
     Activations come as `[batch, channels, rows, columns]`; vectors, such as logits, have one row and one column, and
-    the tokens of a transformer are rows of one column.
+    the tokens of a transformer stand where their places are.
     """
 
     mean: Tensor
@@ -41,7 +35,8 @@ class Features(nn.Module):
 
     def __init__(self, body: Frozen, card: ModelCard, has_pixels: bool = True) -> None:
         super().__init__()
-        self.body, self.model, self.has_pixels = body, card.name, has_pixels
+        self.body, self.model, self.least, self.has_pixels = body, card.name, card.min_side, has_pixels
+        self._fitted: dict[Size, Size] = {}
         self.register_buffer("mean", torch.tensor(card.mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(card.std).view(-1, 1, 1))
 
@@ -57,21 +52,30 @@ class Features(nn.Module):
         return self.body.grid
 
     def forward(self, images: Tensor) -> Mapping[str, Activation]:
-        """Run the network as far as the deepest layer. UsageError for images of a size that it cannot see."""
-        try:
-            given = images
-            if self.has_pixels:
-                given = (in_channels(images, len(self.mean)) - self.mean) / self.std
-            named: Mapping[str, Tensor] = self.body(given)
-        except (RuntimeError, AssertionError) as error:
-            if not any(words in str(error) for words in UNSEEN):
-                raise
-            size = f"{images.shape[3]} x {images.shape[2]} pixels"
-            raise UsageError(
-                f"{self.model} cannot see {size} in the layer asked for: "
-                f"give a larger picture or another --tile, choose a layer less deep, or another model"
-            ) from error
-        return {name: _as_planes(value) for name, value in named.items()}
+        """Run the network as far as the deepest layer.
+
+        A network that does not take the images' size looks at them resized to one that it takes. `UsageError` where
+        there is none.
+        """
+        given = (images.shape[2], images.shape[3])
+        if not self.has_pixels:
+            return {name: as_planes(value, len(images), given) for name, value in self.body(images).items()}
+        fitted, named = first_fitting(
+            lambda size: self._at(images, size), self._fitted.get(given, given), self.model, self.least
+        )
+        if fitted != given and given not in self._fitted:
+            logger.warning(
+                "%s does not take %d x %d px; it looks at the picture resized to %d x %d",
+                *(self.model, *reversed(given), *reversed(fitted)),
+            )
+            self._fitted[given] = fitted
+        return {name: as_planes(value, len(images), fitted) for name, value in named.items()}
+
+    def _at(self, images: Tensor, size: Size) -> Mapping[str, Tensor]:
+        if size != images.shape[2:]:
+            images = nn.functional.interpolate(images, size=size, mode="bilinear", antialias=True)
+        named: Mapping[str, Tensor] = self.body((in_channels(images, len(self.mean)) - self.mean) / self.std)
+        return named
 
 
 @dataclass
@@ -181,9 +185,3 @@ def in_channels(images: Tensor, channels: int) -> Tensor:
     if channels == 4:
         return torch.cat([images, torch.ones_like(images[:, :1])], dim=1)
     return images
-
-
-def _as_planes(value: Tensor) -> Tensor:
-    if value.ndim == 3:
-        value = value.transpose(1, 2)
-    return value.reshape(*value.shape, *[1] * (4 - value.ndim))
