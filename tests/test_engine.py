@@ -8,6 +8,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from phosphene import engine
 from phosphene.dreaming.gradient import differentiate
 from phosphene.dreaming.objective import Energy, Mean, Scoring
+from phosphene.engine import reference
+from phosphene.engine.algorithms import Direct, Winograd, WinogradStem
+from phosphene.engine.clamp import Grad
+from phosphene.engine.conv import FrozenConv
+from phosphene.engine.cpu import loops
+from phosphene.engine.cpu.gemm import pack
+from phosphene.engine.cpu.pointwise import convolve_1x1
+from phosphene.engine.cpu.winograd import transformed
 
 
 class Two(nn.Module):
@@ -98,3 +106,63 @@ def test_the_grid_is_of_what_is_computed_together(fast, grid):
 def test_versions_are_those_of_what_computes():
     assert engine.versions()["torch"] == torch.__version__.split("+")[0]
     assert set(engine.versions()) == {"torch", "numba"}
+
+
+def test_pytorch_can_compute_all_of_it(monkeypatch):
+    """`PHOSPHENE_ENGINE=reference`: to tell whether a kernel is at fault."""
+    fast, module = frozen()
+    assert {type(part.algorithm) for part in fast.modules() if isinstance(part, FrozenConv)} == {WinogradStem, Winograd}
+    monkeypatch.setenv("PHOSPHENE_ENGINE", "reference")
+    plain, _ = frozen()
+    assert {type(part.algorithm) for part in plain.modules() if isinstance(part, FrozenConv)} == {Direct}
+    assert plain.grid == 1
+    images = torch.rand(1, 3, 14, 12)
+    torch.testing.assert_close(plain(images)["one"], module(images)["one"], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(plain(images)["two"], fast(images)["two"], rtol=1e-4, atol=1e-5)
+
+
+LAST = torch.channels_last
+WINDOW = reference.Window((3, 2), (2, 1), (1, 1), (1, 1))
+
+
+def images(seed, *shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(memory_format=LAST)
+
+
+def test_loops_compute_what_their_references_do():
+    x, y, mask = images(0, 2, 5, 9, 8), images(1, 2, 5, 9, 8), images(2, 2, 5, 9, 8) > 0
+    for one, other in zip(loops.clamp_(x.clone(), 0, 1), reference.clamp_(x.clone(), 0, 1), strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(loops.clamp_sum(x, y, 0, 1), reference.clamp_sum(x, y, 0, 1), strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(loops.masked_copy(x, mask), reference.masked(x, mask))
+    assert torch.equal(loops.mask_inplace(x.clone(memory_format=LAST), mask), reference.masked(x, mask))
+    wanted, places = reference.max_pool(x, WINDOW)
+    found, spots = loops.max_pool(x, WINDOW, wanted.shape)
+    assert torch.equal(found, wanted)
+    back = loops.max_pool_backward(wanted, spots, x.shape, WINDOW)
+    torch.testing.assert_close(back, reference.max_pool_backward(wanted, places, x.shape, WINDOW, False))
+    wanted = reference.mean_pool(x, (3, 3), (1, 1), mask)
+    found = torch.empty_like(wanted, memory_format=LAST)
+    loops.mean_pool(x, mask, (3, 3), (1, 1), None, -torch.inf, torch.inf, found, None)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_convolutions_compute_what_their_references_do():
+    x, mask, addend = images(0, 2, 16, 9, 8), images(1, 2, 16, 9, 8) > 0, images(2, 2, 32, 9, 8)
+    weight, bias = images(3, 32, 16, 1, 1)[:, :, 0, 0], images(4, 1, 32, 1, 1).flatten()
+    found, _ = convolve_1x1(x, pack(weight.T[None]), bias, mask=mask, addend=addend)
+    torch.testing.assert_close(found, reference.gemm_1x1(x, weight, bias, mask, addend), rtol=1e-5, atol=1e-5)
+    for taps, stride in ((3, 1), (3, 2), (5, 1)):
+        weight = images(5, 32, 16, taps, taps)
+        wanted = reference.convolve(x, weight, bias, (stride, stride), (1, 1), (0, 0))
+        size = (wanted.shape[2], wanted.shape[3])
+        found, _ = transformed(weight, (stride, stride), back=False).convolve(x, bias, size, (1, 1))
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-3)
+        kept = wanted > 0
+        conv = nn.Conv2d(16, 32, taps, stride, 1, bias=False)
+        conv.weight = nn.Parameter(weight, requires_grad=False)
+        frozen_conv = FrozenConv(conv, 0.0)
+        (back, _) = frozen_conv.algorithm.backward_input(Grad(wanted, False), kept, x.shape)
+        through = reference.convolve_backward(wanted, weight, x.shape, (stride, stride), (1, 1), (0, 0), kept)
+        torch.testing.assert_close(back, through, rtol=1e-4, atol=2e-2)

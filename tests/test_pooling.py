@@ -13,7 +13,7 @@ from torch import fx, nn
 from phosphene.engine.cpu import loops
 from phosphene.engine.layout import pixels
 from phosphene.engine.pool import FrozenMeanPool
-from phosphene.engine.rewrite import rewrite
+from phosphene.engine.rewrite import rewrite_graph
 from phosphene.engine.tuning import Policy, Tuning
 
 LAST = torch.channels_last
@@ -119,7 +119,7 @@ def test_a_branch_takes_its_bias_and_clamp_along(fast):
     torch.manual_seed(0)
     branch = Branch().eval().requires_grad_(False)
     frozen = fx.symbolic_trace(branch)
-    rewrite(frozen, fast, Tuning())
+    rewrite_graph(frozen, fast, Tuning())
     (pool,) = (part for part in frozen.modules() if isinstance(part, FrozenMeanPool))
     assert (pool.compiled, pool.low, pool.high) == (fast, 0.0, inf)
     assert torch.equal(pool.bias, branch.conv.bias)

@@ -54,7 +54,7 @@ def keep_freed() -> None:
     """Let this process keep the memory that it frees, for the next step, which needs as much again.
 
     Else glibc gives large blocks back to the system at once, and the system clears each page that it hands out again:
-    docs/decisions/0010-frozen-convolutions.md says what that costs. Other C libraries are left as they are, and so are
+    src/phosphene/engine/NOTES.md says what that costs. Other C libraries are left as they are, and so are
     threads other than the main one, whose heaps hold no large blocks, and processes whose addresses are limited
     (`ulimit -v`): what is free there still has its addresses, and nothing else gets them.
     """

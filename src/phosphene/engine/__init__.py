@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from phosphene.engine.conv import FrozenConv
-from phosphene.engine.rewrite import rewrite
+from phosphene.engine.rewrite import rewrite_graph
 from phosphene.engine.tuning import Tuning
 from phosphene.types import Size
 
@@ -52,7 +52,9 @@ def freeze(network: fx.GraphModule, *, fast: bool, tuning: Tuning = Tuning()) ->
     Outputs and gradients stay the same up to rounding. Raises `RuntimeError` when run, as PyTorch does, for images that
     are smaller than a kernel.
     """
-    return Frozen(rewrite(network, fast, tuning)).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return (
+        Frozen(rewrite_graph(network, fast, tuning)).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    )
 
 
 def prepare(size: Size, device: torch.device) -> None:

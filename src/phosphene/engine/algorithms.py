@@ -159,7 +159,7 @@ class TorchGemm(Direct):
 
     @classmethod
     def fits(cls, conv: Convolution) -> bool:
-        """Where PyTorch's convolution is slower (docs/decisions/0010-frozen-convolutions.md)."""
+        """Where PyTorch's convolution is slower (NOTES.md)."""
         return conv.is_pointwise and torch.backends.cpu.get_cpu_capability() != "AVX512"
 
     def __init__(self, conv: Convolution) -> None:

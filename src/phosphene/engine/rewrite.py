@@ -52,7 +52,7 @@ KNOWN = (nn.Conv2d, Conv2dSame)
 """Convolutions that can be frozen; other subclasses may do anything in front of them."""
 
 
-def rewrite(network: fx.GraphModule, fast: bool, tuning: Tuning) -> fx.GraphModule:
+def rewrite_graph(network: fx.GraphModule, fast: bool, tuning: Tuning) -> fx.GraphModule:
     """Keep nothing for the way back that only weights' gradients need, nor more of clamps and pools than they need.
 
     Outputs and gradients stay the same up to rounding.

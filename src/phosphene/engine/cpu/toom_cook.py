@@ -19,7 +19,7 @@ Matrix = NDArray[np.float64]
 
 POINTS = (0, 1, -1, 2, -2, Fraction(1, 2), -Fraction(1, 2), Fraction(4, 3), -Fraction(4, 3))
 """Where polynomials are evaluated, besides infinity: the first of these that are needed
-(docs/decisions/0010-frozen-convolutions.md)."""
+(NOTES.md)."""
 
 MOST_TAPS, MOST_SQUARE = 7, 5
 """Taps, of every `stride`-th, of a kernel with one row or column, and of others: more round to worse than 1e-5."""
