@@ -84,12 +84,12 @@ def gradient(module, image, layer, mean=0.0, std=1.0):
 
 
 def ours(name, image, layer):
-    from phosphene.dreaming.gradient import whole_image_gradient
     from phosphene.dreaming.objective import Energy, Scoring
+    from phosphene.setup.builders import gradient_fn
 
     network = load_network(phosphene.Recipe(model=name).eye)
     (node,) = network.resolve(layer)
-    return whole_image_gradient(network.features([node]), Scoring((Energy(node),)))(image, (0, 0))[1]
+    return gradient_fn(network, Scoring((Energy(node),)), phosphene.Recipe(tile="none"))(image, (0, 0))[1]
 
 
 @pytest.mark.parametrize("fork", [False, True])
