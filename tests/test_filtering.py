@@ -94,13 +94,14 @@ def test_columns_are_multiplied_by_a_matrix(name, masked, monkeypatch):
     matrix, count = MATRICES[name], 3
 
     @numba.njit
-    def kernel(source, source_step, mask, mask_step, target, target_step):
-        multiply_columns(name, source, source_step, LANES, mask, mask_step, LANES, target, target_step, LANES, count)
+    def kernel(told):
+        multiply_columns(name, told)
 
     source, mask = numbers(matrix.shape[1], count, LANES), RANDOM.random((matrix.shape[1], count, LANES)) < 0.5
     found = np.empty((len(matrix), count, LANES), np.float32)
-    step = count * LANES
-    kernel(source.ctypes.data, step, mask.ctypes.data if masked else 0, step, found.ctypes.data, step)
+    arrays = source.ctypes.data, mask.ctypes.data if masked else 0, found.ctypes.data
+    told = np.array([*(number for array in arrays for number in (array, count * LANES, LANES)), count])
+    kernel(told.ctypes.data)
     seen = np.where(mask, source, 0) if masked else source
     np.testing.assert_allclose(found, np.tensordot(matrix, seen.astype(np.float64), 1), rtol=1e-5, atol=1e-4)
 

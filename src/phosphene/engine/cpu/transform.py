@@ -33,6 +33,7 @@ from phosphene.engine.cpu.vectors import (
     index,
     is_any,
     load_from,
+    load_number,
     masked_vector,
     offset,
     pointer,
@@ -41,7 +42,11 @@ from phosphene.engine.cpu.vectors import (
 )
 
 NUMBERS = 10
-"""Arguments of a transform: address, step and next of source, mask and target, and how many columns."""
+"""What a transform is told: address, step and next of source, mask and target, and how many columns.
+
+They lie in memory, and it gets their address. As arguments they would be too many for the registers; Numba's entry then
+copies them by a wide read of what was just written one by one, for which the processor has to wait.
+"""
 
 
 class Columns(NamedTuple):
@@ -62,7 +67,7 @@ def filtering_of(key: str) -> Filtering:
 @cache
 def transform_address(key: str, part: str) -> int:
     """Return the address of the function that multiplies by a matrix, `analysis` or `synthesis`, of a filtering."""
-    signature = types.void(*[types.intp] * NUMBERS, VERSION)
+    signature = types.void(types.intp, VERSION)
     made = compiled(partial(numba.cfunc, signature), _transform(key, part))
     _kept_alive.append(made)
     return int(made.address)
@@ -75,12 +80,8 @@ def _transform(key: str, part: str) -> Callable[..., None]:
     name = f"{key} {part}"
 
     @no_type_check
-    def transform(
-        source, source_step, source_next, mask, mask_step, mask_next, target, target_step, target_next, count, version
-    ):  # fmt: skip
-        multiply_columns(
-            name, source, source_step, source_next, mask, mask_step, mask_next, target, target_step, target_next, count
-        )  # fmt: skip
+    def transform(numbers, version):
+        multiply_columns(name, numbers)
 
     made: Callable[..., None] = transform
     return made
@@ -95,17 +96,14 @@ def matrix_of(name: str) -> Matrix:
 
 @intrinsic(prefer_literal=True)
 @no_type_check
-def multiply_columns(
-    typing_context, name, source, source_step, source_next, mask, mask_step, mask_next, target, target_step,
-    target_next, count,
-):  # fmt: skip
+def multiply_columns(typing_context, name, numbers):
     """Multiply columns by the matrix of a constant name. There may be a mask, outside of which numbers are zero."""
     matrix = matrix_of(name.literal_value)
 
     def generate(context, builder, signature, arguments):
-        _, source, source_step, source_next, mask, mask_step, mask_next, target, target_step, target_next, count = (
-            arguments
-        )
+        told = steps(builder, pointer(builder, arguments[1], INDEX), index(1), NUMBERS, INDEX)
+        told = [load_number(builder, place, INDEX) for place in told]
+        source, source_step, source_next, mask, mask_step, mask_next, target, target_step, target_next, count = told
         numbers, into = pointer(builder, source, FLOAT), pointer(builder, target, FLOAT)
         marks, rows = pointer(builder, mask, BYTE), range(matrix.shape[1])
 
@@ -129,7 +127,7 @@ def multiply_columns(
                 write(is_masked=False)
         return context.get_dummy_value()
 
-    return types.void(name, *[types.intp] * NUMBERS), generate
+    return types.void(name, types.intp), generate
 
 
 @intrinsic
@@ -144,7 +142,11 @@ def transform(typing_context, address, source, mask, target, count):
             values, kinds = fields_of(builder, kind, value)
             place = address_of(context, builder, kinds.array, values.array, values.at)
             numbers += [builder.ptrtoint(place, INDEX), values.step, values.next]
-        call_address(builder, address, [*numbers, count, index(0)])
+        told = cgutils.alloca_once(builder, INDEX, NUMBERS)
+        places = steps(builder, told, index(1), NUMBERS, INDEX)
+        for place, number in zip(places, [*numbers, count], strict=True):
+            builder.store(number, place)
+        call_address(builder, address, [builder.ptrtoint(told, INDEX), index(0)])
         return context.get_dummy_value()
 
     return types.void(types.intp, source, mask, target, types.intp), generate
