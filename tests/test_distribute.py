@@ -16,7 +16,7 @@ from phosphene.job import prepare, resume, run
 from phosphene.recipe.settings import Recipe
 
 pytest.importorskip("ray")
-from phosphene.cluster import PORTIONS, cluster_map, portions
+from phosphene.cluster import PORTIONS, STORE_BYTES, cluster_map, joined, portions
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray leaves sockets and files open
 
@@ -43,9 +43,9 @@ def on_cluster(photograph, target):
 
 
 @pytest.fixture(scope="module")
-def over():
-    with cluster_map("local", "cpu", workers=2) as over:
-        yield over
+def cluster():
+    with joined("local", STORE_BYTES) as ray:
+        yield ray
 
 
 def workers():
@@ -57,14 +57,14 @@ def workers():
     ]
 
 
-def test_a_cluster_makes_the_same_bytes(over, photograph, alone, tmp_path):
+def test_a_cluster_makes_the_same_bytes(cluster, photograph, alone, tmp_path):
     target = tmp_path / "out.tif"
     run(on_cluster(photograph, target)).save()
     assert target.read_bytes() == alone
 
 
 @pytest.mark.parametrize("at_a_time", [1, PORTIONS])
-def test_workers_that_are_killed_cost_nothing_else(over, photograph, alone, tmp_path, monkeypatch, at_a_time):
+def test_workers_that_are_killed_cost_nothing_else(cluster, photograph, alone, tmp_path, monkeypatch, at_a_time):
     monkeypatch.setattr("phosphene.cluster.PORTIONS", at_a_time)
     target, chance, killed, done = tmp_path / "out.tif", random.Random(0), [], threading.Event()
 
@@ -87,7 +87,7 @@ def test_workers_that_are_killed_cost_nothing_else(over, photograph, alone, tmp_
     assert target.read_bytes() == alone
 
 
-def test_an_error_in_a_worker_is_ours(over, photograph, tmp_path):
+def test_an_error_in_a_worker_is_ours(cluster, photograph, tmp_path):
     stop = threading.Event()
     stop.set()
     job = on_cluster(photograph, tmp_path / "out.tif")
@@ -99,8 +99,17 @@ def test_an_error_in_a_worker_is_ours(over, photograph, tmp_path):
 
 
 @pytest.mark.parametrize("count", [0, 1, 20, 100])
-def test_results_come_in_order(over, count):
-    assert list(over(torch.tensor, range(count))) == list(range(count))
+def test_results_come_in_order(cluster, count):
+    with cluster_map("local", "cpu", workers=2) as over:
+        assert list(over(torch.tensor, range(count))) == list(range(count))
+
+
+def test_workers_leave_when_their_work_is_done(cluster):
+    """Else the next ones would wait for their processors."""
+    for _ in range(2):
+        with cluster_map("local", "cpu") as over:
+            assert list(over(torch.tensor, [1])) == [1]
+            assert workers()
 
 
 @pytest.mark.parametrize(("count", "workers"), [(0, 2), (5, 2), (100, 2), (4001, 64)])

@@ -36,7 +36,8 @@ def cluster_map(address: str, device: str, workers: int | None = None) -> Iterat
         gpus = 1 if device.startswith("cuda") else 0
         count = workers or int(ray.cluster_resources().get("GPU" if gpus else "CPU", 1))
         hired = ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=1, num_gpus=gpus)(Worker)
-        pool = ray.util.ActorPool([hired.remote() for _ in range(count)])
+        actors = [hired.remote() for _ in range(count)]
+        pool = ray.util.ActorPool(actors)
 
         def over(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
             kept = ray.put(function)
@@ -46,7 +47,11 @@ def cluster_map(address: str, device: str, workers: int | None = None) -> Iterat
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
 
-        yield over
+        try:
+            yield over
+        finally:
+            for actor in actors:  # whoever belongs to the cluster still wants their processors
+                ray.kill(actor)
 
 
 @contextmanager
