@@ -50,11 +50,19 @@ def cluster():
 
 def workers():
     """The processes that hold actors now."""
-    return [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if process.is_running() and "ray::Worker" in " ".join(process.cmdline() or [process.name()])
-    ]
+    return [process for process in psutil.Process().children(recursive=True) if "ray::Worker" in named(process)]
+
+
+def named(process):
+    try:
+        return " ".join(process.cmdline() or [process.name()])
+    except psutil.Error:  # it has gone meanwhile
+        return ""
+
+
+def test_no_cluster_there():
+    with pytest.raises(UsageError, match="no Ray cluster at"), cluster_map("127.0.0.1:1", "cpu"):
+        pass
 
 
 def test_a_cluster_makes_the_same_bytes(cluster, photograph, alone, tmp_path):
@@ -118,8 +126,3 @@ def test_portions_are_all_of_it_and_enough_to_share(count, workers):
     assert [item for portion in found for item in portion] == list(range(count))
     assert len(found) >= min(count, PORTIONS * workers)
     assert len(found) <= 2 * PORTIONS * workers
-
-
-def test_no_cluster_there():
-    with pytest.raises(UsageError, match="no Ray cluster at"), cluster_map("127.0.0.1:1", "cpu"):
-        pass

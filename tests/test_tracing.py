@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from phosphene.errors import UnknownNameError, UsageError
+from phosphene.errors import UnknownNameError
 from phosphene.networks import layers, registry
 from phosphene.networks.network import Network
 
@@ -141,10 +141,10 @@ def test_nothing_overwrites_what_is_read(card, randomise, photo, spelling):
 
 
 def test_nothing_behind_the_deepest_layer_is_computed(small):
-    computed = [node.name for node in small.features(["relu1", "block.conv2"]).body.graph.nodes]
+    computed = [node.name for node in small.features(["relu1", "block.conv2"]).body.body.graph.nodes]
     assert "block_conv2" in computed
     assert not {"relu2", "tail", "pool", "fc"} & set(computed)
-    assert "tail" in [node.name for node in small.features(["tail"]).body.graph.nodes]
+    assert "tail" in [node.name for node in small.features(["tail"]).body.body.graph.nodes]
 
 
 @pytest.mark.parametrize(
@@ -188,12 +188,12 @@ def test_features_are_built_once(small):
 
 def test_features_are_frozen(small):
     features = small.features(["fc"])
-    assert not features.training
+    assert not features.body.training
     assert not any(parameter.requires_grad for parameter in features.parameters())
 
 
 def test_vectors_and_tokens_become_planes(card, randomise, photo):
-    """A vector has one row and one column; tokens [batch, tokens, channels] are rows of one column."""
+    """A vector has one row and one column; tokens [batch, tokens, channels] lie where their patches did."""
 
     class Tokens(nn.Module):
         def __init__(self):
@@ -206,8 +206,8 @@ def test_vectors_and_tokens_become_planes(card, randomise, photo):
     module, image = randomise(Tokens().double()), photo(12, 16)
     ours = Network(card(), module, "none").features(["norm", "head"])(image[None])
     tokens = module.norm(module.patches(normalised(image, card())).flatten(2).transpose(1, 2))
-    assert ours["norm"].shape == (1, 5, 12, 1)
-    torch.testing.assert_close(ours["norm"][0, :, :, 0], tokens[0].T, rtol=1e-12, atol=1e-12)
+    assert ours["norm"].shape == (1, 5, 3, 4)
+    torch.testing.assert_close(ours["norm"][0].flatten(1), tokens[0].T, rtol=1e-12, atol=1e-12)
     assert ours["head"].shape == (1, 7, 1, 1)
     torch.testing.assert_close(ours["head"].flatten(), module.head(tokens.mean(1)).flatten(), rtol=1e-12, atol=1e-12)
 
@@ -217,7 +217,7 @@ def test_every_node_that_has_a_name_is_a_tensor(name):
     """Sizes, numbers and lists are no layers, whatever pattern asks for them."""
     network = Network(registry.card(name), registry.skeleton(registry.card(name)).eval(), "none")
     side = network.card.min_side
-    values = layers._shapes(fx.GraphModule(network.module, network.graph), (side, side))
+    values = layers._shapes(fx.GraphModule(network.module, network.graph), (3, side, side), False)
     assert all(isinstance(values[node.name], torch.Tensor) for node in network.nodes.values())
     others = [node for node in network.graph.nodes if node.op.startswith("call") and node not in network.nodes.values()]
     assert not any(isinstance(values[node.name], torch.Tensor) for node in others)
@@ -228,5 +228,5 @@ def test_an_image_that_is_pooled_away(card):
     module = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 3, padding=1), **pools)).eval()
     features = Network(card(), module, "none").features(["pool4"])
     assert features(torch.zeros(1, 3, 33, 40))["pool4"].shape[2:] == (1, 1)
-    with pytest.raises(UsageError, match=r"cannot see 40 x 31 pixels in the layer asked for: give a larger picture"):
-        features(torch.zeros(1, 3, 31, 40))
+    larger = features(torch.zeros(1, 3, 31, 40))["pool4"]  # looked at in a size that leaves something
+    assert min(larger.shape[2:]) >= 1
