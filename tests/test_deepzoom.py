@@ -33,6 +33,7 @@ def test_the_pyramid(pyramid):
     assert (image.get("TileSize"), image.get("Overlap"), image.get("Format")) == ("510", "1", "jpg")
     assert [image[0].get(side) for side in ("Height", "Width")] == ["700", "1100"]
     assert len(list((pyramid / "out_files" / "11").iterdir())) == 6
+    assert all(path.is_dir() for path in (pyramid / "out_files").iterdir()), "nothing carries the clock"
     assert sorted(path.name for path in pyramid.iterdir()) == ["in.png", "out.dzi", "out.html", "out_files"]
     assert "model = &quot;efficientnet_lite0&quot;" in (pyramid / "out.html").read_text()
 

@@ -15,8 +15,8 @@ import torch
 
 from phosphene import imagefile
 from phosphene.cli import run as phosphene
-from phosphene.disk import files, journal
-from phosphene.disk.plan import disk_bytes
+from phosphene.disk import files, journal, raster
+from phosphene.disk.plan import PLAN, disk_bytes
 from phosphene.disk.run import DiskJob
 from phosphene.dreaming.resample import resize
 from phosphene.errors import ImageError, OutputExistsError, SettingsError, StoreError, UsageError
@@ -222,6 +222,61 @@ def test_a_missing_chunk(coffee, tmp_path):
     with pytest.raises(StoreError, match="misses a chunk"):
         run(resume(folder)).save()
     assert not (tmp_path / "out.tif").exists()
+
+
+def chunks(folder):
+    dream = folder / journal.last(folder).dream
+    return sorted(path for path in (dream / "c").rglob("*") if path.is_file())
+
+
+def swap(one, other):
+    aside = one.with_name("aside")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
+def flip(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1 << (at % 8)
+    path.write_bytes(data)
+
+
+def test_chunks_that_changed_places(coffee, tmp_path):
+    """Within an array, and with one that is left from the step before."""
+    folder = stopped(coffee, tmp_path / "out.tif", recipe=RECIPE.but(octaves=1))
+    dream = folder / journal.last(folder).dream
+    before = next(path for path in folder.glob("dream-*") if path != dream)
+    first = chunks(folder)[0]
+    places = [(first, chunks(folder)[1]), (first, before / first.relative_to(dream))]
+    for one, other in places:
+        swap(one, other)
+        with pytest.raises(StoreError, match="is damaged or in a wrong place; the photograph is not touched"):
+            run(resume(folder))
+        swap(one, other)
+    run(resume(folder))
+
+
+@pytest.mark.parametrize("name", [PLAN, "journal.json", "zarr.json"])
+def test_a_flipped_bit_at_every_place(coffee, tmp_path, name):
+    """Nothing goes on with what is not what was written: a recipe, a random state, an array's own description."""
+    folder = stopped(coffee, tmp_path / "out.tif", recipe=RECIPE.but(octaves=1))
+    path = folder / journal.last(folder).dream / name if name == "zarr.json" else folder / name
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 1 if len(whole) < 2000 else 97):
+        flip(path, at)
+        raster._opened.cache_clear()
+        with pytest.raises(StoreError, match=r"is damaged|cannot be read|could not be read"):
+            raster.reopen(path.parent) if name == "zarr.json" else (resume(folder), journal.last(folder))
+        path.write_bytes(whole)
+    resume(folder)
+
+
+def test_files_that_changed_places(coffee, tmp_path):
+    folder = stopped(coffee, tmp_path / "out.tif", recipe=RECIPE.but(octaves=1))
+    swap(folder / PLAN, folder / "journal.json")
+    with pytest.raises(StoreError, match=r"plan.json is damaged: its checksum is another one; the photograph and"):
+        resume(folder)
 
 
 def test_a_folder_that_vanishes(coffee, tmp_path):

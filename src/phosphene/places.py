@@ -46,7 +46,7 @@ def kind_of_file(path: Path) -> str:
     """Say what is at a path: a folder, a file, a pipe, a device, or nothing (an empty text)."""
     try:
         return _KINDS.get(stat.S_IFMT(path.stat().st_mode), "no file")
-    except OSError:
+    except (OSError, ValueError):  # too long, or with a zero byte in it
         return ""
 
 

@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from film.conftest import decoded, pan, write_film
 from phosphene.film.source import read_recipe
+from studio.conftest import end, start
 from studio.words import choose, dream, picture_of, set_to, until
 
 pytestmark = pytest.mark.slow
@@ -78,3 +79,16 @@ def test_what_is_no_film_is_told(studio):
     status, answer = studio.ask("POST", "/api/photographs?name=words.mp4", b"no film")
     assert status == 422
     assert "is not a film that can be read" in answer["error"]
+
+
+def test_every_frame_of_a_film_costs(tmp_path, film):
+    running = start(tmp_path / "dreams", "--most", "0.02")
+    try:
+        name = running.ask("POST", "/api/photographs?name=street.mp4", film.read_bytes())[1]["name"]
+        order = {"photograph": name, "settings": {"steps": 1, "octaves": 1, "size": "full"}}
+        assert running.ask("POST", "/api/previews", order)[0] == 201
+        status, answer = running.ask("POST", "/api/dreams", order)
+        assert status == 422
+        assert "and this studio takes" in answer["error"]
+    finally:
+        end(running)

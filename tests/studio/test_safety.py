@@ -5,13 +5,14 @@ import http.client
 import http.server
 import struct
 import threading
+import time
 import urllib.request
 import zlib
 
 import pytest
 
 from phosphene.cli import run
-from phosphene.studio.guard import is_loopback, is_own_host
+from phosphene.studio.guard import FIRST_WAIT, Patience, is_loopback, is_own_host, without_places
 from phosphene.studio.routes.request import MAX_BYTES
 from studio.conftest import end, start
 from studio.words import choose
@@ -200,7 +201,11 @@ def test_the_password_is_asked_for_and_known(tmp_path):
         wrong = base64.b64encode(b"anyone:guess").decode()
         assert running.ask("GET", "/api/pictures")[0] == 401
         assert running.ask("GET", "/api/pictures", Authorization=f"Basic {wrong}")[0] == 401
+        status, answer = running.ask("GET", "/api/pictures", Authorization=f"Basic {know}")
+        assert (status, answer["error"][:24]) == (429, "Too many wrong passwords"), "though it is right"
+        time.sleep(FIRST_WAIT)
         assert running.ask("GET", "/api/pictures", Authorization="Basic !")[0] == 401
+        time.sleep(2 * FIRST_WAIT)
         assert running.ask("GET", "/api/pictures", Authorization=f"Basic {know}") == (200, [])
         assert running.ask("GET", "/api/pictures", Host="evil.example", Authorization=f"Basic {know}")[0] == 403
     finally:
@@ -237,3 +242,34 @@ def test_no_thumbnail_fetches_weights(studio, asked):
     status, answer = studio.ask("GET", f"/api/thumbnail?{asked}")
     assert status == 422
     assert "are not on this machine, so there is no preview" in answer["error"]
+
+
+def test_wrong_passwords_are_slowed_by_address():
+    patience = Patience()
+    for _ in range(3):
+        patience.was_wrong("192.0.2.1")
+    assert 1.5 < patience.left("192.0.2.1") <= 2, "twice as long each time"
+    assert patience.left("192.0.2.2") == 0
+    patience.was_wrong("2001:db8::1")
+    assert patience.left("2001:db8::ffff") > 0, "an IPv6 network is one"
+    assert patience.left("2001:db8:0:1::1") == 0
+    patience.was_right("192.0.2.1")
+    assert patience.left("192.0.2.1") == 0
+    for number in range(12_000):
+        patience.was_wrong(f"10.0.{number // 256}.{number % 256}")
+    assert len(patience.waits) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("sentence", "told"),
+    [
+        ("there is no file '/srv/dreams/.cache/tmp1/a.png': did", "there is no file 'a.png': did"),
+        (
+            "from https://pytorch.org/models/x.pth into /root/.cache",
+            "from https://pytorch.org/models/x.pth into .cache",
+        ),
+        ("steps = 3/4 will not do; timm/vit and ~/a/b.png", "steps = 3/4 will not do; timm/vit and b.png"),
+    ],
+)
+def test_visitors_do_not_learn_where_things_are(sentence, told):
+    assert without_places(sentence) == told

@@ -31,6 +31,7 @@ def save(picture: Any, path: Path, recipe: str, scratch: Path) -> None:
         keep="icc",
         depth="onepixel",
     )
+    (made / f"{path.stem}_files" / "vips-properties.xml").unlink(missing_ok=True)  # it carries the clock
     index = made / f"{path.stem}.dzi"
     index.write_text(index.read_text().replace("</Image>", f"{xml_of(recipe)}</Image>"))
     (made / f"{path.stem}.html").write_text(page((picture.height, picture.width), path.stem, recipe))

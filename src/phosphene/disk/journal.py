@@ -1,12 +1,12 @@
 """What a dream on disk has reached: an entry after each whole step, which replaces the one before it at one blow."""
 
 import fcntl
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 
 from phosphene.errors import StoreError
 from phosphene.imagefile.replacing import sync, write_atomically
@@ -43,21 +43,38 @@ def commit(folder: Path, entry: Entry) -> None:
 
 
 def put(path: Path, text: str) -> None:
-    """Write a text whole or not at all; `StoreError` where it cannot be."""
+    """Write a text with its checksum, whole or not at all; `StoreError` where it cannot be."""
     try:
-        write_atomically(path, text.encode())
+        write_atomically(path, f"{text}\n{_checksum(path, text)}\n".encode())
     except OSError as error:
         raise StoreError(f"{path} could not be written: {error}") from error
 
 
-def last(folder: Path) -> Entry | None:
-    """Return the last entry, or None where no step was finished."""
+def get(path: Path) -> str | None:
+    """Read a text that `put` wrote; None where there is none. `StoreError` where it is not what was written there."""
     try:
-        return Entry.model_validate_json((folder / ENTRY).read_text())
+        text, _, checksum = path.read_bytes().decode().removesuffix("\n").rpartition("\n")
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError) as error:
-        raise StoreError(f"the journal in {folder} cannot be read: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+    if checksum != _checksum(path, text):
+        raise StoreError(
+            f"{path} is damaged: its checksum is another one; the photograph and what else is in the folder may be "
+            f"whole, but the dream cannot go on: remove the folder, and begin again"
+        )
+    return text
+
+
+def _checksum(path: Path, text: str) -> str:
+    """The SHA-256 of a text and of the name of its file, so that files that changed places are found out."""
+    return hashlib.sha256(f"{path.name}\n{text}".encode()).hexdigest()
+
+
+def last(folder: Path) -> Entry | None:
+    """Return the last entry, or None where no step was finished."""
+    text = get(folder / ENTRY)
+    return None if text is None else Entry.model_validate_json(text)
 
 
 def sync_tree(folder: Path) -> None:

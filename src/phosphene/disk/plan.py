@@ -73,12 +73,12 @@ def begin(plan: Plan) -> Scratch:
 
 def reopen(folder: Path) -> Plan:
     """Find a dream to go on with. Raises where there is none, or where what it was made from has changed."""
+    if (text := journal.get(folder / PLAN)) is None:
+        raise UsageError(f"there is no dream to go on with in {str(folder)!r}")
     try:
-        plan = Plan.model_validate_json((folder / PLAN).read_text())
-    except FileNotFoundError:
-        raise UsageError(f"there is no dream to go on with in {str(folder)!r}") from None
-    except (OSError, ValidationError) as error:
-        raise StoreError(f"the plan in {folder} cannot be read: {error}") from error
+        plan = Plan.model_validate_json(text)
+    except ValidationError as error:
+        raise StoreError(f"the plan in {folder} is of another version of Phosphene: begin again") from error
     made, recipe = plan.made, plan.recipe
     for kind, path, kept in (
         ("photograph", made.source if is_file(made.source) else None, made.source_sha256),

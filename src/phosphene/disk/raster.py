@@ -1,5 +1,6 @@
 """A picture on disk: float32 in a chunked zarr array, read and written by rows and columns."""
 
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,20 +80,23 @@ class Rolled:
 def create(path: Path, shape: tuple[int, int, int], chunk: Size = (STRIP, CHUNK_COLUMNS)) -> Raster:
     """Make an empty raster, in place of any that is there.
 
-    What was never written is NaN, so that a chunk that is lost is found out. Chunks carry a checksum.
+    What was never written is NaN, so that a chunk that is lost is found out. Chunks carry a checksum that knows their
+    place, and this array from any other.
     """
     import zarr
-    from zarr.codecs import Crc32cCodec
+
+    from phosphene.disk.sealed import Sealed
 
     with _as_store_error(path, "write"):
         remove(path)
         zarr.create_array(
-            path,
+            Sealed(zarr.storage.LocalStore(path)),
             shape=shape,
             chunks=(shape[0], min(chunk[0], shape[1]), min(chunk[1], shape[2])),
             dtype="float32",
             fill_value=float("nan"),
-            compressors=[Crc32cCodec()],
+            compressors=None,
+            attributes={"mark": secrets.token_hex(8)},
         )
     return Raster(path, shape)
 
@@ -124,7 +128,12 @@ def remove(path: Path) -> None:
 def _opened(path: Path) -> Any:
     import zarr
 
-    return zarr.open_array(path, mode="r+")
+    from phosphene.disk.sealed import Sealed
+
+    store = Sealed(zarr.storage.LocalStore(path))
+    array = zarr.open_array(store, mode="r+")
+    store.mark = str(array.attrs["mark"])
+    return array
 
 
 @contextmanager

@@ -177,12 +177,12 @@ def reopen(folder: Path) -> Run:
 
 def read_plan(path: Path, kind: type[O]) -> O:
     """Read the plan in a film's folder."""
+    if (text := journal.get(path)) is None:
+        raise UsageError(f"there is no film to go on with in {str(path.parent)!r}")
     try:
-        return kind.model_validate_json(path.read_text())
-    except FileNotFoundError:
-        raise UsageError(f"there is no film to go on with in {str(path.parent)!r}") from None
-    except (OSError, ValidationError) as error:
-        raise StoreError(f"the plan in {path.parent} cannot be read: {error}") from error
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        raise StoreError(f"the plan in {path.parent} is of another version of Phosphene: begin again") from error
 
 
 def disk_bytes(film: Film) -> int:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 
 from phosphene import imagefile
 from phosphene.disk import journal
-from phosphene.errors import BrokenFilmError, StoreError
+from phosphene.errors import BrokenFilmError
 from phosphene.film.carry import Carried
 from phosphene.film.frames import Frame, Stopped, dream_frames
 from phosphene.film.plan import Run
@@ -114,9 +113,5 @@ def read(folder: Path, index: int, frame: Image, strength: float) -> Carried:
 
 def last(folder: Path) -> Entry:
     """Return the last entry of a film's journal."""
-    try:
-        return Entry.model_validate_json((folder / ENTRY).read_text())
-    except FileNotFoundError:
-        return Entry()
-    except (OSError, ValidationError) as error:
-        raise StoreError(f"the journal in {folder} cannot be read: {error}") from error
+    text = journal.get(folder / ENTRY)
+    return Entry() if text is None else Entry.model_validate_json(text)

@@ -178,8 +178,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:
     """Say what pydantic found wrong with the first setting: its name, its value, what would be right."""
+    if not problems[0]["loc"]:
+        return f"this is not what was asked for: {problems[0]['msg']}"
     name = problems[0]["loc"][0]
-    wanted = [
-        re.sub(r"^Input should be (a valid )?", "", problem["msg"]) for problem in problems if problem["loc"][0] == name
-    ]
-    return f"{name} = {problems[0]['input']!r} will not do: it should be {' or '.join(dict.fromkeys(wanted))}"
+    ours = [problem["msg"] for problem in problems if problem["loc"][:1] == (name,)]
+    wanted = [re.sub(r"^Input should be (a valid )?", "", message) for message in ours]
+    given = repr(problems[0]["input"])
+    given = given if len(given) < 200 else f"{given[:200]}..."
+    return f"{name} = {given} will not do: it should be {' or '.join(dict.fromkeys(wanted))}"

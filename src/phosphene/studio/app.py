@@ -7,6 +7,7 @@ from functools import partial
 from anyio import CapacityLimiter, to_thread
 from pydantic import ValidationError
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
@@ -17,6 +18,7 @@ from phosphene.recipe.settings import describe_problems
 from phosphene.studio import thumbnails
 from phosphene.studio import worker as work
 from phosphene.studio.folder import Folder
+from phosphene.studio.guard import without_places
 from phosphene.studio.queue import Queue
 from phosphene.studio.routes import comparisons as comparing
 from phosphene.studio.routes import dreams, pictures
@@ -50,31 +52,45 @@ ROUTES = [
 ]
 
 
-def application(folder: Folder) -> Starlette:
-    """Return the application; while it runs, so do its queues' threads."""
+def application(folder: Folder, most: float | None = None) -> Starlette:
+    """Return the application; while it runs, so do its queues' threads. `most` is what an order may cost."""
     return Starlette(
         routes=ROUTES,
-        exception_handlers={PhospheneError: _say, ValidationError: _say_invalid},
-        lifespan=partial(_running, folder=folder),
+        exception_handlers={
+            PhospheneError: _say,
+            ValidationError: _say_invalid,
+            HTTPException: _say_http,
+            Exception: _say_broken,
+        },
+        lifespan=partial(_running, folder=folder, most=most),
     )
 
 
 @asynccontextmanager
-async def _running(app: Starlette, folder: Folder) -> AsyncIterator[dict[str, Studio]]:
+async def _running(app: Starlette, folder: Folder, most: float | None) -> AsyncIterator[dict[str, Studio]]:
     queues = {
         "dreams": Queue(partial(work.dream_or_compare, folder=folder), folder=folder.orders),
         "previews": Queue(partial(work.preview, folder=folder), kept=40),
     }
-    yield {"studio": Studio(folder, queues, CapacityLimiter(1), CapacityLimiter(1))}
+    yield {"studio": Studio(folder, queues, CapacityLimiter(1), CapacityLimiter(1), most)}
     for queue in queues.values():
         await to_thread.run_sync(queue.close)
 
 
 def _say(request: Request, error: Exception) -> Response:
     status = {TooLargeError: 413, UnknownNameError: 404}.get(type(error), 422)
-    return JSONResponse({"error": str(error)}, status)
+    return JSONResponse({"error": without_places(str(error))}, status)
 
 
 def _say_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, ValidationError)
-    return JSONResponse({"error": describe_problems(error.errors())}, 422)
+    return JSONResponse({"error": describe_problems(error.errors(include_url=False))}, 422)
+
+
+def _say_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+def _say_broken(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "the studio met an error of its own; its owner sees it where it was started"}, 500)

@@ -15,6 +15,7 @@ from phosphene.studies.plans.comparison import CHANGE
 from phosphene.studies.run.cell import Ended
 from phosphene.studies.run.folder import Folder as StudyFolder
 from phosphene.studies.study import Place, Study
+from phosphene.studio.cost import check_cost
 from phosphene.studio.folder import Folder
 from phosphene.studio.requests import Order, photograph_of, stem
 
@@ -51,17 +52,23 @@ class Comparison(Settings):
         for name in sorted(VARIED & set(self.settings)):
             raise SettingsError(f"a comparison takes {name} from its ways, not from the settings that all share")
         photo = imagefile.read(folder.photograph(self.photograph))
-        study = chosen(photo, [(way.name, self._recipe(way, folder)) for way in self.ways], self.change)
+        study = chosen(photo, [(way.name, self.recipe(way, folder)) for way in self.ways], self.change)
         check(study)
         return study
 
-    def _recipe(self, way: Way, folder: Folder) -> Recipe:
+    def recipe(self, way: Way, folder: Folder) -> Recipe:
+        """Return a way's recipe. Raises `UsageError`."""
         settings = self.settings | {"model": way.model} | ({"layers": (way.layer,)} if way.layer else {})
         return Order(photograph=self.photograph, look=way.look, settings=settings).recipe(folder)
 
 
-def planned(comparison: Comparison, folder: Folder) -> str:
-    """Write a comparison's plan into a new folder, with what others have done of it; return the folder's name."""
+def planned(comparison: Comparison, folder: Folder, most: float | None = None) -> str:
+    """Write a comparison's plan into a new folder, with what others have done of it; return the folder's name.
+
+    Raises `SettingsError` where its dreams cost more than `most` megapixel-steps together.
+    """
+    recipes = [comparison.recipe(way, folder) for way in comparison.ways]
+    check_cost(recipes, imagefile.look(folder.photograph(comparison.photograph)).size, most)
     study = comparison.study(folder)
     others = [folder.comparison(name) for name in folder.comparisons()]
     name = folder.new_comparison(stem(comparison.photograph))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from phosphene import imagefile
 from phosphene.imagefile import Photo
+from phosphene.types import Size
 
 FILMS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"}
 """Endings of files that the studio takes for films."""
@@ -22,3 +23,13 @@ def still_of(source: str | Path) -> Photo:
 
     footage = look_at(str(source))
     return Photo(next(shots(footage)).image, None, str(source), footage.sha256, footage.notes)
+
+
+def extent_of(source: str | Path) -> tuple[Size, int]:
+    """Return the size and the number of frames: 1 of a photograph, foretold of a film. Raises as `still_of`."""
+    if not is_film(source):
+        return imagefile.look(source).size, 1
+    from phosphene.film.source import look_at
+
+    footage = look_at(str(source))
+    return footage.size, footage.frames

@@ -24,6 +24,7 @@ from phosphene.dreaming.pyramid import fit_within
 from phosphene.dreaming.resample import resize
 from phosphene.errors import UnknownNameError
 from phosphene.imagefile import Photo
+from phosphene.places import kind_of_file
 from phosphene.studies.run.folder import Folder as StudyFolder
 from phosphene.studio.films import FILMS, still_of
 
@@ -110,6 +111,10 @@ class Folder:
             raise UnknownNameError("weights file", name, [])
         return path
 
+    def weights_of(self, weights: str) -> str:
+        """Return what `phosphene.job` takes for weights: pretrained, untrained, or a file that lies in the folder."""
+        return weights if weights in ("pretrained", "untrained") else str(self.weights(weights))
+
     def photograph(self, name: str) -> str:
         """Return what `phosphene.job` takes for a photograph: a sample by its name, or the path of a dropped file."""
         if name.startswith("sample:"):
@@ -185,9 +190,9 @@ def _inside(folder: Path, name: str, kind: str) -> Path:
 
 def _is_plain(path: Path) -> bool:
     """Whether this is a file and no link to somewhere else."""
-    return path.is_file() and not path.is_symlink() and not path.name.startswith(".")
+    return kind_of_file(path) == "a file" and not path.is_symlink() and not path.name.startswith(".")
 
 
 def _is_plain_folder(path: Path) -> bool:
     """Whether this is a folder and no link to somewhere else."""
-    return path.is_dir() and not path.is_symlink() and not path.name.startswith(".")
+    return kind_of_file(path) == "a folder" and not path.is_symlink() and not path.name.startswith(".")

@@ -5,14 +5,16 @@ the answers. So a request must name the studio's address as its host, and one th
 page of that same address.
 """
 
-import asyncio
 import base64
 import hmac
 import ipaddress
-from dataclasses import dataclass
+import re
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADERS = {
@@ -34,7 +36,36 @@ SHUT_OFF = {
 }
 """For a page that carries all that it shows: its scripts run, as those of no site, and can ask for nothing. A sandboxed
 page may not have the opener policy of the others."""
-SECONDS_AFTER_A_WRONG_PASSWORD = 0.5
+FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
+"""Seconds before an address may try a password again: after its first wrong one, and at most. They double each time."""
+
+MOST_ADDRESSES = 10_000
+
+
+@dataclass
+class Patience:
+    """How long each address has to wait before another password of it is looked at, however many connections it has.
+
+    The network of an IPv6 address (its first 64 bits) counts as one. Only so many are remembered, the latest.
+    """
+
+    waits: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
+
+    def left(self, address: str) -> float:
+        """Seconds that an address still has to wait."""
+        return max(0.0, self.waits.get(_network(address), (0.0, 0.0))[1] - time.monotonic())
+
+    def was_wrong(self, address: str) -> None:
+        """Let an address wait, twice as long as the last time."""
+        network = _network(address)
+        wait = min(2 * self.waits.pop(network, (FIRST_WAIT / 2, 0.0))[0], LONGEST_WAIT)
+        self.waits[network] = (wait, time.monotonic() + wait)
+        while len(self.waits) > MOST_ADDRESSES:
+            self.waits.popitem(last=False)
+
+    def was_right(self, address: str) -> None:
+        """Forget an address."""
+        self.waits.pop(_network(address), None)
 
 
 @dataclass(frozen=True)
@@ -44,6 +75,7 @@ class Guard:
     app: ASGIApp
     host: str
     password: str | None
+    patience: Patience = field(default_factory=Patience)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -58,21 +90,46 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        refusal = await self._refusal(scope["method"], Headers(scope=scope))
+        address = (scope.get("client") or ("",))[0]
+        refusal = self._refusal(scope["method"], Headers(scope=scope), address)
         await (refusal or self.app)(scope, receive, send_with_headers)
 
-    async def _refusal(self, method: str, headers: Headers) -> Response | None:
+    def _refusal(self, method: str, headers: Headers, address: str) -> Response | None:
         if not is_own_host(headers.get("host", ""), self.host):
-            return PlainTextResponse("The studio does not answer to this host name.", 403)
+            return _no("The studio does not answer to this host name.", 403)
         if method not in ("GET", "HEAD") and not _is_same_origin(headers):
-            return PlainTextResponse("The studio takes orders from its own page only.", 403)
-        if self.password is not None and not _knows(self.password, headers.get("authorization", "")):
-            if "authorization" in headers:
-                await asyncio.sleep(SECONDS_AFTER_A_WRONG_PASSWORD)
-            return PlainTextResponse(
-                "The studio's password, please.", 401, {"WWW-Authenticate": 'Basic realm="studio"'}
-            )
-        return None
+            return _no("The studio takes orders from its own page only.", 403)
+        if self.password is None:
+            return None
+        given = headers.get("authorization")
+        if given is not None and (left := self.patience.left(address)):
+            wait = {"Retry-After": str(int(left) + 1)}
+            return _no(f"Too many wrong passwords: the next one is looked at in {left:.0f} s.", 429, wait)
+        if given is not None and _knows(self.password, given):
+            self.patience.was_right(address)
+            return None
+        if given is not None:
+            self.patience.was_wrong(address)
+        return _no("The studio's password, please.", 401, {"WWW-Authenticate": 'Basic realm="studio"'})
+
+
+def _no(sentence: str, status: int, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"error": sentence}, status, headers)
+
+
+def _network(address: str) -> str:
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)
+
+
+def without_places(sentence: str) -> str:
+    """A sentence for visitors: of a file on this machine they learn the name, not where it is."""
+    return re.sub(r"(?<![\w:/.~])~?/(?:[^\s'\"/]+/)+", "", sentence)
 
 
 def is_own_host(header: str, listens_on: str) -> bool:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from phosphene.errors import PhospheneError, UnknownNameError, UsageError
 from phosphene.imagefile import write_atomically
+from phosphene.studio.guard import without_places
 from phosphene.studio.job_state import State, Task
 from phosphene.studio.requests import Ordered, read_order
 
@@ -90,9 +91,9 @@ class Queue:
             try:
                 task.state = self._work(task)
             except PhospheneError as error:
-                task.state, task.error = "failed", str(error)
+                task.state, task.error = "failed", without_places(str(error))
             except Exception as error:
-                task.state, task.error = "failed", f"the studio met an error of its own: {error!r}"
+                task.state, task.error = "failed", without_places(f"the studio met an error of its own: {error!r}")
             task.end()
 
     def _next(self) -> Task | None:

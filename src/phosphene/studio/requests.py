@@ -31,8 +31,8 @@ class Order(Settings):
         for name in ("mask", "guide"):
             if given.get(name) is not None:
                 given[name] = folder.photograph(str(given[name]))
-        if given.get("weights", "pretrained") not in ("pretrained", "untrained"):
-            given["weights"] = str(folder.weights(str(given["weights"])))
+        if "weights" in given:
+            given["weights"] = folder.weights_of(str(given["weights"]))
         return choose(given, self.look)
 
     @property

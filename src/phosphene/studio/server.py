@@ -7,8 +7,11 @@ from pathlib import Path
 
 import uvicorn
 
+from phosphene import imagefile
 from phosphene.errors import UsageError
+from phosphene.imagefile import apart
 from phosphene.studio.app import application
+from phosphene.studio.cost import USUAL_MOST
 from phosphene.studio.folder import Folder
 from phosphene.studio.guard import Guard, is_loopback
 
@@ -19,21 +22,25 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 7866,
     password: str | None = None,
+    most: float | None = None,
     open_page: bool = False,
     on_ready: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Open the studio over `folder`, and return when it is interrupted; a running dream is stopped and kept.
 
+    `most` is what an order may cost, in megapixel-steps; without it, 2000 where others can reach the studio.
     `on_ready` hears the page's address once it can be opened; port 0 takes a free one. Raises `UsageError` for a host
     that others can reach without a password, and for an address that cannot be had.
     """
     if not is_loopback(host) and not password:
         raise UsageError(f"{host} can be reached from other machines: give --password as well, or leave --host out")
+    most = USUAL_MOST if most is None and not is_loopback(host) else most
+    imagefile.read_by(apart.read)
     listener = _listen(host, port)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listener.getsockname()[1]}/"
     config = uvicorn.Config(
-        Guard(application(Folder(folder)), host, password),
+        Guard(application(Folder(folder), most), host, password),
         log_level="warning",
         server_header=False,
         limit_concurrency=256,

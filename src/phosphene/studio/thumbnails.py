@@ -32,8 +32,8 @@ def of_look(folder: Folder, model: str, look: str) -> Path:
 
 
 def of_layer(folder: Folder, model: str, layer: str, weights: str = "pretrained") -> Path:
-    """Return a layer's thumbnail, small and quick. Raises as `of_look`."""
-    given = {"model": model, "weights": weights, "layers": (layer,), "size": LAYER_SIDE}
+    """Return a layer's thumbnail, small and quick; weights are a file in the folder. Raises as `of_look`."""
+    given = {"model": model, "weights": folder.weights_of(weights), "layers": (layer,), "size": LAYER_SIDE}
     return _dreamed(folder, choose(LAYER_SETTINGS | given))
 
 

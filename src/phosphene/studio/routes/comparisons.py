@@ -15,7 +15,7 @@ async def add(request: Request) -> Response:
     """Plan a comparison, and put it at the end of the queue of dreams."""
     studio = studio_of(request)
     asked = Comparison.model_validate_json(await text_of(request))
-    name = await to_thread.run_sync(planned, asked, studio.folder, limiter=studio.decoding)
+    name = await to_thread.run_sync(planned, asked, studio.folder, studio.most, limiter=studio.decoding)
     return JSONResponse(_dreamed(request, name).report(), 201)
 
 

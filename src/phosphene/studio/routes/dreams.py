@@ -4,16 +4,21 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from phosphene.studio.cost import check_cost
+from phosphene.studio.films import extent_of
 from phosphene.studio.job_state import Task
 from phosphene.studio.queue import Queue
-from phosphene.studio.routes.request import folder_of, order_of, queue_of
+from phosphene.studio.routes.request import folder_of, order_of, queue_of, studio_of
 
 
 async def add(request: Request) -> Response:
     """Put an order at the end of a queue."""
     order, folder = await order_of(request), folder_of(request)
-    folder.photograph(order.photograph)
-    order.recipe(folder)
+    source, recipe = folder.photograph(order.photograph), order.recipe(folder)
+    studio = studio_of(request)
+    size, frames = await to_thread.run_sync(extent_of, source, limiter=studio.decoding)
+    frames = 1 if request.path_params["queue"] == "previews" else frames
+    check_cost([recipe], size, studio.most, frames)
     return JSONResponse(queue_of(request).add(order).report(), 201)
 
 

@@ -22,12 +22,16 @@ class TooLargeError(UsageError):
 
 @dataclass(frozen=True)
 class Studio:
-    """What the answers share. One picture is decoded, and one thumbnail dreamed, at a time: memory stays flat."""
+    """What the answers share. One picture is decoded, and one thumbnail dreamed, at a time: memory stays flat.
+
+    `most` is what an order may cost, in megapixel-steps.
+    """
 
     folder: Folder
     queues: Mapping[str, Queue]
     decoding: CapacityLimiter
     drawing: CapacityLimiter
+    most: float | None = None
 
 
 def studio_of(request: Request) -> Studio:
