@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from phosphene import imagefile
+from phosphene.dreaming.pyramid import fit_within
 from phosphene.errors import ImageError, UnknownNameError
-from phosphene.studio.folder import Folder, fitted
+from phosphene.studio.folder import Folder
 from studio.words import keep
 
 
@@ -127,7 +128,7 @@ def test_names_of_dreams_are_free_and_safe(folder):
     assert folder.free_name("x").name == "x-2.png"
 
 
-def test_fitted():
-    assert fitted(300, 600, 480) == (240, 480)
-    assert fitted(300, 200, 480) == (300, 200)
-    assert fitted(1, 9000, 480) == (1, 480)
+def test_copies_fit_within_a_side():
+    assert fit_within((300, 600), 480) == (240, 480)
+    assert fit_within((300, 200), 480) == (300, 200)
+    assert fit_within((1, 9000), 480) == (1, 480)
