@@ -227,7 +227,7 @@ def test_modes_of_the_caller_do_not_matter_and_poison_nothing(mode, tiny):
     """ComfyUI runs its nodes in inference mode. A network that was loaded there stayed unfit for the whole process."""
     expected = phosphene.dream("sample:coffee", **SMALL).image
     load_network.cache_clear()
-    image = phosphene.job.read("sample:coffee", torch.Generator()).image
+    image = phosphene.setup.source.read("sample:coffee", torch.Generator()).image
     with mode():
         inside = phosphene.dream(image.clone(), **SMALL).image
     assert torch.equal(inside, expected)

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from phosphene import imagefile, job
 from phosphene.errors import SettingsError
-from phosphene.job import MemoryJob, Source, in_memory, prepare, run
+from phosphene.job import MemoryJob, in_memory, prepare, run
 from phosphene.modes import undisturbed
+from phosphene.networks.cards import DEFAULT_MODEL
 from phosphene.networks.inspect import untrained_network
 from phosphene.networks.layers import Layer, describe
 from phosphene.networks.registry import introduce
@@ -16,6 +17,7 @@ from phosphene.recipe.provenance import from_toml
 from phosphene.recipe.settings import Recipe
 from phosphene.recipe.spelling import choose
 from phosphene.recipe.terms import Objective, OwnFunction, term
+from phosphene.setup.source import Source
 from phosphene.types import Step
 from phosphene.verbs import Dream
 
@@ -144,7 +146,7 @@ def replay(
 
 @undisturbed()
 def layers(
-    model: Model = "efficientnet_lite0",
+    model: Model = DEFAULT_MODEL,
     *,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,

@@ -10,10 +10,11 @@ from typing import Any
 from phosphene.api import dream, ready
 from phosphene.dreaming.render import Reached, render
 from phosphene.errors import SettingsError
-from phosphene.job import MemoryJob, Source
+from phosphene.job import MemoryJob
 from phosphene.modes import undisturbed
 from phosphene.recipe.settings import Ascent
 from phosphene.recipe.spelling import validated
+from phosphene.setup.source import Source
 from phosphene.types import Step, Trace
 from phosphene.verbs import Dream
 

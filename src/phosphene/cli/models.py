@@ -8,6 +8,8 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
+from phosphene.networks.cards import DEFAULT_MODEL
+
 models_app = App(name="models", help="List models, fetch their weights, or check that they see.")
 
 
@@ -71,7 +73,7 @@ def check(name: str, /) -> int:
 
 
 def layers(
-    model: str = "efficientnet_lite0",
+    model: str = DEFAULT_MODEL,
     /,
     *,
     size: int = 512,

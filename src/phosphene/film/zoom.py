@@ -31,9 +31,9 @@ from phosphene.film.run import ENTRY, Entry, Reached, last
 from phosphene.film.settings import Zoom
 from phosphene.film.sink import Kept, Sink, Video
 from phosphene.film.source import Colour, Footage
-from phosphene.job import read
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe, Settings
+from phosphene.setup.source import read
 from phosphene.types import Image, Size
 
 PLAN = "zoom.json"

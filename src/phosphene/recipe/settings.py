@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from phosphene.errors import UnknownNameError
+from phosphene.networks.cards import DEFAULT_MODEL
 from phosphene.recipe.terms import KINDS, Cut, Objective
 
 Norm = Literal["mean_abs", "std", "laplacian"]
@@ -31,7 +32,7 @@ class Eye(Settings):
 
     model: Annotated[
         str, Field(description="The network; `phosphene models` lists them. Your own is package.module:callable.")
-    ] = "efficientnet_lite0"
+    ] = DEFAULT_MODEL
     weights: Annotated[
         str, Field(description="pretrained, untrained (seeded random), or a .safetensors, .pth or .h5 (Keras) file.")
     ] = "pretrained"

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from phosphene import job
 from phosphene.errors import SettingsError, UsageError
 from phosphene.imagefile import Photo, write_atomically
-from phosphene.job import Source
+from phosphene.networks.cards import DEFAULT_MODEL
 from phosphene.networks.registry import card, introduce
 from phosphene.setup.session import choose_device
+from phosphene.setup.source import Source, read
 from phosphene.studies.measure import table
 from phosphene.studies.measure.cost import Cost, costs
 from phosphene.studies.page import report, sheet
@@ -25,7 +25,7 @@ from phosphene.studies.run.workers import on_cluster, one_by_one, side_by_side
 from phosphene.studies.study import Absent, Study
 from phosphene.types import Image
 
-MODELS = ("inception_v3", "vgg19", "resnet50", "efficientnet_lite0")
+MODELS = ("inception_v3", "vgg19", "resnet50", DEFAULT_MODEL)
 """The report's three networks, and the one whose trained weights are always here."""
 
 SIZE = 384
@@ -200,7 +200,7 @@ def run(
 def _read(image: Source) -> Photo:
     if isinstance(image, str) and image.startswith("noise:"):
         raise UsageError("a study dreams one photograph with several seeds, and noise is another picture for each seed")
-    return job.read(image, torch.Generator())
+    return read(image, torch.Generator())
 
 
 def _workers(workers: int, cluster: str | None, study: Study) -> Workers:

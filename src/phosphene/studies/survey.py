@@ -7,7 +7,7 @@ from typing import Any
 
 from phosphene.errors import UsageError
 from phosphene.imagefile import write_atomically
-from phosphene.job import Source
+from phosphene.setup.source import Source
 from phosphene.studies import api
 from phosphene.studies.measure import table
 from phosphene.studies.page import survey as page
