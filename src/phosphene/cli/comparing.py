@@ -17,6 +17,7 @@ from phosphene.cli.dreaming import Settings
 from phosphene.cli.progress import INTERRUPTED
 from phosphene.recipe.settings import Ascent, Octaves, Picture, Tiles
 from phosphene.recipe.spelling import flag
+from phosphene.studies.study import CHANGE, DEPTHS, MODELS, MODES, SEEDS
 
 if TYPE_CHECKING:
     from phosphene.studies.api import Finished
@@ -44,12 +45,12 @@ def compare(
     /,
     *others: str,
     output: Output,
-    models: str = "inception_v3,vgg19,resnet50,efficientnet_lite0",
-    modes: str = "plain,octaves,tiles",
-    depths: int = 5,
+    models: str = ",".join(MODELS),
+    modes: str = ",".join(MODES),
+    depths: int = DEPTHS,
     weights: Literal["pretrained", "untrained", "both"] = "pretrained",
-    seeds: int = 3,
-    change: float = 0.08,
+    seeds: int = SEEDS,
+    change: float = CHANGE,
     settings: Shared = None,
     workers: int | None = None,
     cluster: str | None = None,

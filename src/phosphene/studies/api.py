@@ -10,7 +10,6 @@ import torch
 
 from phosphene.errors import SettingsError, UsageError
 from phosphene.imagefile import Photo, write_atomically
-from phosphene.networks.cards import DEFAULT_MODEL
 from phosphene.networks.registry import card, introduce
 from phosphene.setup.session import choose_device
 from phosphene.setup.source import Source, read
@@ -22,14 +21,8 @@ from phosphene.studies.plans import sweep as sweeping
 from phosphene.studies.run.cell import Result, check_recipe
 from phosphene.studies.run.folder import Folder, Progress, Workers, check_folder, run_cells
 from phosphene.studies.run.workers import on_cluster, one_by_one, side_by_side
-from phosphene.studies.study import Absent, Study
+from phosphene.studies.study import CHANGE, DEPTHS, MODELS, MODES, SEEDS, SIZE, Absent, Study
 from phosphene.types import Image
-
-MODELS = ("inception_v3", "vgg19", "resnet50", DEFAULT_MODEL)
-"""The report's three networks, and the one whose trained weights are always here."""
-
-SIZE = 384
-"""Long side of a comparison’s pictures, in px, where none is asked for: dozens of dreams are much work for a CPU."""
 
 
 def _silent(progress: Progress) -> None:
@@ -102,11 +95,11 @@ def compare(
     folder: str | Path,
     *,
     models: Sequence[Any] = MODELS,
-    modes: Sequence[str] = comparing.MODES,
-    depths: int = 5,
+    modes: Sequence[str] = MODES,
+    depths: int = DEPTHS,
     weights: comparing.Trained = "pretrained",
-    seeds: int = 3,
-    change: float = comparing.CHANGE,
+    seeds: int = SEEDS,
+    change: float = CHANGE,
     workers: int = 1,
     cluster: str | None = None,
     device: str = "auto",

@@ -6,7 +6,23 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from phosphene.recipe.settings import Recipe, Settings
+from phosphene.networks.cards import DEFAULT_MODEL
+from phosphene.recipe.settings import PRESETS, Recipe, Settings
+
+MODELS = ("inception_v3", "vgg19", "resnet50", DEFAULT_MODEL)
+"""The report's three networks, and the one whose trained weights are always here."""
+
+MODES = tuple(PRESETS)
+"""The experiments of a comparison."""
+
+DEPTHS, SEEDS = 5, 3
+"""Relative depths that each network is shown at, and dreams of each experiment."""
+
+CHANGE = 0.08
+"""The root-mean-square change that dreams are brought to, in pixel units; plain to see, and the photograph is too."""
+
+SIZE = 384
+"""Long side of a comparison's pictures, in px, where none is asked for: dozens of dreams are much work for a CPU."""
 
 
 class Cell(Settings):

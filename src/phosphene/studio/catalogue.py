@@ -10,7 +10,7 @@ from phosphene.networks.layers import Layer, describe, narrow_nodes
 from phosphene.networks.network import Network
 from phosphene.recipe.looks import DEFAULT_LOOK, LOOKS
 from phosphene.recipe.settings import Ascent, Recipe
-from phosphene.studies.api import SIZE
+from phosphene.studies.study import SIZE
 from phosphene.studio.comparisons import Comparison
 from phosphene.studio.worker import LOADING
 

@@ -11,10 +11,9 @@ from phosphene.recipe.settings import Recipe, Settings
 from phosphene.recipe.terms import KINDS
 from phosphene.studies.api import check
 from phosphene.studies.plans.chosen import chosen
-from phosphene.studies.plans.comparison import CHANGE
 from phosphene.studies.run.cell import Ended
 from phosphene.studies.run.folder import Folder as StudyFolder
-from phosphene.studies.study import Place, Study
+from phosphene.studies.study import CHANGE, Place, Study
 from phosphene.studio.cost import check_cost
 from phosphene.studio.folder import Folder
 from phosphene.studio.requests import Order, photograph_of, stem

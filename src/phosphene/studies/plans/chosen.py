@@ -7,9 +7,8 @@ from phosphene.errors import UsageError
 from phosphene.imagefile import Photo
 from phosphene.networks import registry
 from phosphene.recipe.settings import Recipe
-from phosphene.studies.plans.comparison import CHANGE
 from phosphene.studies.run.calibrate import first_step_size
-from phosphene.studies.study import Cell, Grid, Place, Study, file_name
+from phosphene.studies.study import CHANGE, Cell, Grid, Place, Study, file_name
 
 
 def chosen(photo: Photo, dreams: Sequence[tuple[str, Recipe]], change: float = CHANGE) -> Study:

@@ -14,17 +14,12 @@ from phosphene.recipe.settings import PRESETS, Recipe
 from phosphene.recipe.spelling import validated
 from phosphene.recipe.terms import KINDS
 from phosphene.studies.run.calibrate import first_step_size
-from phosphene.studies.study import Absent, Cell, Grid, Place, Study, file_name
+from phosphene.studies.study import CHANGE, DEPTHS, MODES, SEEDS, Absent, Cell, Grid, Place, Study, file_name
 
 Trained = Literal["pretrained", "untrained", "both"]
 
-MODES = tuple(PRESETS)
-
 EXPERIMENT_DEPTH = 0.7
 """Relative depth of the layer that the experiments raise: where the networks that we know dream faces."""
-
-CHANGE = 0.08
-"""The root-mean-square change that dreams are brought to, in pixel units; plain to see, and the photograph is too."""
 
 VARIED = {"model", "weights", "guide", *KINDS}
 """What a comparison sets itself, and cannot be given."""
@@ -46,9 +41,9 @@ def comparison(
     *,
     models: Sequence[str],
     modes: Sequence[str] = MODES,
-    depths: int = 5,
+    depths: int = DEPTHS,
     trained: Trained = "pretrained",
-    seeds: int = 3,
+    seeds: int = SEEDS,
     change: float = CHANGE,
     settings: Mapping[str, Any],
 ) -> Study:
