@@ -103,7 +103,7 @@ def test_a_module_is_read_as_itself_and_left_as_it_was(tiny, photo, fork):
     expected = gradient(tiny, image, "second", mean, std)
     found = ours(name, image, "second")
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
-    assert untrained_network(name).is_heard is fork
+    assert untrained_network(name).is_hooked is fork
     phosphene.dream("sample:coffee", model=tiny, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), layers="second", **SMALL)
     assert_same_state(before, state_of(tiny))
 
@@ -157,16 +157,20 @@ def test_half_precision_hooks_weight_norm_and_bound_inputs(photo):
 
 
 def test_a_module_that_raises_in_the_middle_leaves_nothing_behind(tiny):
+    steps = []
+
     class Raises(nn.Module):
         def forward(self, x):
-            if x.shape[-1] == 48:
+            if steps:
                 raise RuntimeError("in the middle")
             return x
 
     tiny.drop = Raises()
+    tiny.register_forward_hook(lambda *_: None)  # so that it is called as it is, and not traced
     before = state_of(tiny)
     with pytest.raises((UsageError, RuntimeError), match="in the middle"):
-        phosphene.dream("sample:coffee", model=tiny, layers="second", **{**SMALL, "size": 48, "jitter": 0})
+        phosphene.dream("sample:coffee", model=tiny, layers="second", on_step=steps.append, **{**SMALL, "steps": 3})
+    assert len(steps) == 1
     assert_same_state(before, state_of(tiny))
 
 

@@ -242,7 +242,7 @@ def _bars_disk(recipe: Recipe, network: Network, output: Path | None) -> str | N
     """Say why a dream cannot go by way of the disk, if it cannot."""
     if recipe.tile == "none":
         return "by way of the disk it is dreamed in tiles: leave --tile none out"
-    if network.is_heard:
+    if network.is_hooked:
         return f"{network.card.name} cannot be traced, so it has no tiles and no way by the disk"
     if output is not None and format_of(output).strips is None:
         return f"{output.name!r} cannot be written in strips: its ending must be one of {endings(strips=True)}"

@@ -109,10 +109,10 @@ def dream(
     tasks = paired(inputs, options.output)
     if len(tasks) > 1 and (told.preview or told.trace):
         raise UsageError("--preview and --trace are for one photograph at a time")
-    return dream_all(tasks, chosen, options, listeners(told))
+    return dream_all(tasks, chosen, options, listeners_of(told))
 
 
-def listeners(told: Told) -> Listeners:
+def listeners_of(told: Told) -> Listeners:
     """Return who is to hear of a dream."""
     return Listeners(told.json, told.preview, told.preview_every, told.trace)
 
@@ -135,25 +135,25 @@ def paired(inputs: list[str], output: Path) -> list[tuple[str, Path]]:
     return list(zip(sources, _names_in(output, sources), strict=True))
 
 
-def dream_all(tasks: list[tuple[str, Path]], chosen: Recipe, options: Options, heard: Listeners) -> int:
+def dream_all(tasks: list[tuple[str, Path]], chosen: Recipe, options: Options, listeners: Listeners) -> int:
     """Dream each photograph; one that fails does not stop the rest. Return the exit code."""
     code = 0
     for source, target in tasks:
         try:
             if len(tasks) > 1:
                 target.parent.mkdir(parents=True, exist_ok=True)
-            code = max(code, dream_one(source, chosen, replace(options, output=target), heard))
+            code = max(code, dream_one(source, chosen, replace(options, output=target), listeners))
         except PhospheneError as error:
             if len(tasks) == 1:
                 raise
-            heard.failed(source, error)
+            listeners.failed(source, error)
             code = max(code, 1)
         if code == INTERRUPTED:
             break
     return code
 
 
-def dream_one(source: str, chosen: Recipe, options: Options, heard: Listeners) -> int:
+def dream_one(source: str, chosen: Recipe, options: Options, listeners: Listeners) -> int:
     """Dream a photograph into `options.output`, and return the exit code."""
     from phosphene.job import prepare
 
@@ -167,7 +167,7 @@ def dream_one(source: str, chosen: Recipe, options: Options, heard: Listeners) -
         bits=options.bits,
         overwrite=options.overwrite,
     )
-    return run_job(job, heard, options.keep_partial)
+    return run_job(job, listeners, options.keep_partial)
 
 
 def recipe(picture: Path, /) -> None:
@@ -214,22 +214,22 @@ def replay(
     if model is not None:
         _introduce(model)
         chosen = chosen.but(model=model)
-    heard = replace(listeners(told), on_start=partial(differences, made))
-    return dream_one(input or made.source, chosen, options, heard)
+    listeners = replace(listeners_of(told), on_start=partial(differences, made))
+    return dream_one(input or made.source, chosen, options, listeners)
 
 
-def run_job(job: Job, heard: Listeners, keep_partial: bool = False) -> int:
+def run_job(job: Job, listeners: Listeners, keep_partial: bool = False) -> int:
     """Run a job, save its dream, and return the exit code."""
     from phosphene.job import run
 
     source = job.made.source
-    heard.start(source, job.made, job.recipe, job.notes)
+    listeners.start(source, job.made, job.recipe, job.notes)
     with stopped_by_interrupt() as stop:
-        dreamed = run(job, heard.step, stop)
-    heard.finish(dreamed.trace)
+        dreamed = run(job, listeners.step, stop)
+    listeners.finish(dreamed.trace)
     if dreamed.made.unfinished:
         return _end_partial(job, dreamed, keep_partial)
-    heard.saved(source, dreamed.save(), dreamed.trace.rows[-1][3])
+    listeners.saved(source, dreamed.save(), dreamed.trace.rows[-1][3])
     return 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from cyclopts import App
 
 from phosphene.cli import film
-from phosphene.cli.dreaming import Told, listeners, run_job
+from phosphene.cli.dreaming import Told, listeners_of, run_job
 
 
 def add_to(app: App) -> None:
@@ -35,4 +35,4 @@ def resume(folder: Path, /, *, cluster: str | None = None, told: Told = Told()) 
         return film.go_on(reopen(folder))
     from phosphene.job import resume as go_on
 
-    return run_job(go_on(folder, cluster), listeners(told))
+    return run_job(go_on(folder, cluster), listeners_of(told))

@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from phosphene.errors import UsageError
 from phosphene.libraries import NodePathTracer, get_notrace_functions, get_notrace_modules
-from phosphene.networks.own import Heard
+from phosphene.networks.own import Hooked
 
 IN_PLACE: dict[fx.node.Target, fx.node.Target] = {
     operator.iadd: operator.add,
@@ -115,7 +115,7 @@ def cut(module: nn.Module, graph: fx.Graph, nodes: dict[str, fx.Node], start: fx
             twin[node] = copied.node_copy(node, twin.__getitem__)
     copied.output({name: twin[node] for name, node in nodes.items()})
     for node in copied.nodes:
-        if node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), Heard):
+        if node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), Hooked):
             node.args = (node.args[0], tuple(user.args[1] for user in node.users))
     return fx.GraphModule(module, copied)
 

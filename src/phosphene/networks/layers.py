@@ -77,7 +77,7 @@ def describe(network: Network, size: Size) -> dict[str, Layer]:
     """Return every node of the network, by name, for an image of `size` px; nothing is computed but shapes."""
     traced = fx.GraphModule(network.module, network.graph)
     size, values = first_fitting(
-        lambda tried: _shapes(traced, (len(network.card.mean), *tried), network.is_heard),
+        lambda tried: _shapes(traced, (len(network.card.mean), *tried), network.is_hooked),
         size,
         network.card.name,
         network.card.min_side,
@@ -105,7 +105,7 @@ def extents(network: Network, start: str | None = None) -> dict[str, Extent | No
 
     With a `start`, how far the nodes behind it see of its units.
     """
-    if network.is_heard:
+    if network.is_hooked:
         return dict.fromkeys(network.nodes)
     begin = None if start is None else network.nodes[start]
     found: dict[fx.Node, Extent | None] = {}
@@ -208,7 +208,7 @@ class Work:
 def work_between(network: Network, nodes: tuple[str, ...], cuts: tuple[str, ...], size: Size) -> list[Work]:
     """Return what leads to some layers, for an image of `size` px: as far as the first cut, to the next, and so on."""
     shape = (len(network.card.mean), *size)
-    values = _shapes(fx.GraphModule(network.module, network.graph), shape, network.is_heard)
+    values = _shapes(fx.GraphModule(network.module, network.graph), shape, network.is_hooked)
     done: set[fx.Node] = set()
     found, given = [], 3 * prod(size)
     for ends in (*((cut,) for cut in cuts), nodes):
@@ -242,11 +242,11 @@ class _Recorder(fx.Interpreter):
         return self.values[n.name]
 
 
-def _shapes(module: fx.GraphModule, shape: tuple[int, int, int], is_heard: bool) -> dict[str, Any]:
+def _shapes(module: fx.GraphModule, shape: tuple[int, int, int], is_hooked: bool) -> dict[str, Any]:
     """Run a network without computing anything; one whose course depends on what it sees has to look at something."""
     weights = next(module.parameters(), torch.empty(0))
     recorder = _Recorder(module)
-    on_paper = nullcontext() if is_heard else FakeTensorMode(allow_non_fake_inputs=True)
+    on_paper = nullcontext() if is_hooked else FakeTensorMode(allow_non_fake_inputs=True)
     with ONE_AT_A_TIME, torch.no_grad(), on_paper:
         recorder.run(torch.zeros(1, *shape, device=weights.device, dtype=weights.dtype))
     return recorder.values

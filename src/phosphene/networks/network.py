@@ -14,7 +14,7 @@ from phosphene.modes import undisturbed
 from phosphene.networks import weights as weight_files
 from phosphene.networks.card import ModelCard
 from phosphene.networks.graph import ONE_AT_A_TIME, cut, last_within, trace
-from phosphene.networks.own import device_of, example_of, heard_graph, is_traced_rightly
+from phosphene.networks.own import device_of, example_of, hooked_graph, is_traced_rightly
 from phosphene.networks.sizes import as_planes, first_fitting
 from phosphene.types import Activation, Size
 
@@ -99,20 +99,20 @@ class Network:
         self.modules = last_within(self.nodes)
 
     def _traced(self) -> tuple[nn.Module, fx.Graph, dict[str, fx.Node]]:
-        """Trace the network; one that cannot be, or somebody's own that is not traced rightly, is heard instead."""
+        """Trace the network. One that cannot be, or somebody's own that is not traced rightly, is read by hooks."""
         with undisturbed(), ONE_AT_A_TIME:
             try:
                 graph, nodes = trace(self.module)
             except UsageError:
-                return heard_graph(self.module, example_of(self.card, self.module))
+                return hooked_graph(self.module, example_of(self.card, self.module))
             if self.card.source != "own" or is_traced_rightly(self.module, graph, example_of(self.card, self.module)):
                 return self.module, graph, nodes
-            return heard_graph(self.module, example_of(self.card, self.module))
+            return hooked_graph(self.module, example_of(self.card, self.module))
 
     @property
-    def is_heard(self) -> bool:
+    def is_hooked(self) -> bool:
         """Whether the network could not be traced: it is called as it is, and sees only whole images."""
-        return hasattr(self.module, "heard")
+        return hasattr(self.module, "hooked")
 
     @property
     def device(self) -> torch.device:

@@ -109,7 +109,7 @@ class Bound(nn.Module):
         return self.network(*self.inputs, images, **self.keywords)
 
 
-class Heard(nn.Module):
+class Hooked(nn.Module):
     """A network that is called as it is. It answers with what some of its modules answered, by their names.
 
     A module that is called again has a number after its name, as in torchvision's feature extraction. The network's own
@@ -125,46 +125,46 @@ class Heard(nn.Module):
 
     def forward(self, images: Tensor, layers: tuple[str, ...] = ()) -> dict[str, Tensor]:
         """Run the network as far as the last of `layers`; all of it, and all layers, where none is named."""
-        heard: dict[str, Tensor] = {}
+        found: dict[str, Tensor] = {}
         calls: Counter[str] = Counter()
 
-        def hear(name: str, part: nn.Module, given: Any, answer: Any) -> None:
+        def note(name: str, part: nn.Module, given: Any, answer: Any) -> None:
             calls[name] += 1
             called = name if calls[name] == 1 else f"{name}_{calls[name] - 1}"
             tensor = _first_tensor(answer)
             if tensor is not None and (not layers or called in layers):
-                heard[called] = tensor.clone()  # what follows may overwrite it
-            if layers and len(heard) == len(layers):
-                raise _EnoughHeard
+                found[called] = tensor.clone()  # what follows may overwrite it
+            if layers and len(found) == len(layers):
+                raise _Enough
 
         handles = [
-            part.register_forward_hook(partial(hear, name or "output")) for name, part in self.network.named_modules()
+            part.register_forward_hook(partial(note, name or "output")) for name, part in self.network.named_modules()
         ]
         try:
             self.network(images)
-        except _EnoughHeard:
+        except _Enough:
             pass
         finally:
             for handle in handles:
                 handle.remove()
-        return heard
+        return found
 
 
-class _EnoughHeard(Exception):  # noqa: N818
+class _Enough(Exception):  # noqa: N818
     """Ends a network's run behind the last layer that is wanted."""
 
 
-def heard_graph(network: nn.Module, example: Tensor) -> tuple[nn.Module, fx.Graph, dict[str, fx.Node]]:
+def hooked_graph(network: nn.Module, example: Tensor) -> tuple[nn.Module, fx.Graph, dict[str, fx.Node]]:
     """Return what tracing would of a network that cannot be traced: a module, its graph, and its nodes by name.
 
-    The graph has one node for all that the network does, and one for each layer that is heard.
+    The graph has one node for all that the network does, and one for each layer that is read by a hook.
     """
     root = nn.Module()
-    root.heard = Heard(network)
+    root.hooked = Hooked(network)
     graph = fx.Graph()
-    everything = graph.call_module("heard", (graph.placeholder("images"),))
+    everything = graph.call_module("hooked", (graph.placeholder("images"),))
     with torch.no_grad():
-        names = list(root.heard(example))
+        names = list(root.hooked(example))
     return root, graph, {name: graph.call_method("get", (everything, name)) for name in names}
 
 

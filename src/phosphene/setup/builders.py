@@ -207,7 +207,7 @@ def reach_of(network: Network, nodes: tuple[str, ...], start: str | None = None)
     for name in nodes:
         extent = sights[name]
         if extent is None:
-            if network.is_heard:
+            if network.is_hooked:
                 raise UsageError(
                     f"{network.card.name} cannot be traced, so it looks at whole images only: leave tiles out "
                     f"(--tile none), or dream smaller"

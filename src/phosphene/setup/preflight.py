@@ -13,7 +13,7 @@ from phosphene.networks.cards import NAMED
 from phosphene.networks.network import Network
 from phosphene.recipe.settings import Recipe
 from phosphene.recipe.terms import Cut
-from phosphene.setup.builders import bind, gradient_fn, with_default_layer
+from phosphene.setup.builders import bind, gradient_fn, reach_of, with_default_layer
 from phosphene.setup.memory import gradient_bytes, halving_gradient, most_bytes, spell_bytes
 from phosphene.setup.planning import Survey
 from phosphene.types import GradientFn, Image, Size
@@ -67,8 +67,10 @@ def _foretell(survey: Survey, recipe: Recipe, allowed: int, way: Way, pictures: 
     network, scoring, room = survey.network, survey.scoring, allowed - pictures
     if way == "memory" and not isinstance(recipe.tile, int) and not recipe.cuts:
         whole = _whole_bytes(network, scoring, recipe, survey.size, room)
-        if recipe.tile == "none" or network.is_heard or whole <= room:
+        if recipe.tile == "none" or network.is_hooked or whole <= room:
             return Forecast(way, recipe.but(tile="none"), scoring, pictures + whole, allowed)
+    if network.is_hooked:
+        reach_of(network, scoring.layers)  # says that it has no tiles
     in_memory = way == "memory"
     choice = survey.best(room, in_memory) if recipe.tile == "auto" else survey.asked(in_memory)
     return Forecast(way, choice.of(recipe), scoring, pictures + choice.needed, allowed)
@@ -78,7 +80,7 @@ def _whole_bytes(network: Network, scoring: Scoring, recipe: Recipe, size: Size,
     """Return the bytes that the network takes for the whole image, or that it takes at most if there are so many."""
     seen = (max(size[0], network.card.min_side), max(size[1], network.card.min_side))
     most = most_bytes(seen, len(scoring.layers))
-    if network.is_heard:
+    if network.is_hooked:
         return most  # it cannot be run on paper
     if network.card in NAMED and recipe.guide is None and most <= room:
         return most  # with room to spare; to foretell it takes a second
