@@ -245,6 +245,13 @@ def test_flat_pictures_are_no_absurdity(tmp_path):
     streaming.look(tmp_path / "a")
 
 
+def test_a_large_flat_picture_is_no_absurdity(tmp_path):
+    """Of what can be saved, it has the most pixels a byte that were seen."""
+    save(tmp_path / "a", PIL.Image.new("RGB", (8000, 8000)), format="AVIF", quality=30, speed=9)
+    assert 8000**2 > 50_000 * (tmp_path / "a").stat().st_size
+    assert streaming.look(tmp_path / "a").size == (8000, 8000)
+
+
 def test_a_tiff_of_five_dimensions(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 3, 4), np.uint8), volumetric=True, photometric="minisblack")
     with pytest.raises(ImageError, match=r"a\.tif' has 1 channels and a depth of 2: give a TIFF with grey or RGB"):

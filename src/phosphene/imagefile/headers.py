@@ -31,9 +31,9 @@ DEFLATE = 1032
 HUFFMAN = 512
 """Pixels that a byte can mean in a JPEG: a block of 8 x 8 takes a bit or more."""
 
-FLAT = 20_000
+FLAT = 100_000
 """Pixels that we let a byte mean where the format knows no bound: a flat picture takes almost nothing in WebP, AVIF and
-JPEG XL. A black lossless WebP has 12,200 at 1000 x 1000 px, and 25,600 at 8000 x 8000 px, which is refused."""
+JPEG XL. At 8000 x 8000 px a black lossless WebP has 25,600, and an AVIF of quality 30 has 62,400."""
 
 MOST_ICC = 2**24
 """Bytes of a colour profile that are read; the largest in use, of presses, have about 3 MB."""
