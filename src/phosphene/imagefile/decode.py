@@ -14,6 +14,10 @@ PILLOWS = ("WEBP", "AVIF", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "QOI", "ICO",
 """What else is read, by Pillow's names: none that asks another program, and none that is known by its ending alone."""
 
 
+RUNS = 128
+"""Pixels that a byte can mean in a BMP: a run of 255 takes two."""
+
+
 def shape_of(file: BinaryIO) -> Shape:
     """What a picture file declares. Raises what a decoder raises where it is broken or no picture."""
     kind = kind_of(file)
@@ -133,7 +137,8 @@ def _display_p3(nclx: dict[str, Any] | None) -> bytes | None:
 def _pillow_shape(file: BinaryIO) -> Shape:
     with PIL.Image.open(file, formats=PILLOWS) as picture:
         width, height = picture.size
-        return Shape(width, height, 4, picture.has_transparency_data, _orientation(picture))
+        per_byte = RUNS if picture.format in ("BMP", "DIB") else headers.FLAT
+        return Shape(width, height, 4, picture.has_transparency_data, _orientation(picture), per_byte)
 
 
 def _pillow(file: BinaryIO, name: str, notes: list[str]) -> Raw:
