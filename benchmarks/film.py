@@ -19,12 +19,12 @@ from torch.nn import functional as F
 from phosphene import imagefile
 from phosphene.dreaming.strength import rms_change
 from phosphene.film import zoom as zooming
-from phosphene.film.course import Course
 from phosphene.film.frames import dream_frames
 from phosphene.film.moments import Moments
 from phosphene.film.motion import dis, reliable, warp
 from phosphene.film.settings import Motion, Zoom
 from phosphene.film.source import Shot
+from phosphene.film.timeline import Timeline
 
 
 def scene(frames, height, width, noise=0.0):
@@ -70,7 +70,7 @@ def scene(frames, height, width, noise=0.0):
 
 def dreamed(images, settings=None, **motion):
     size = tuple(images[0].shape[1:])
-    moments = Moments(Course({"size": "full", **(settings or {})}), size, "cpu")
+    moments = Moments(Timeline({"size": "full", **(settings or {})}), size, "cpu")
     return dream_frames(((Shot(image, k), None) for k, image in enumerate(images)), float, moments, Motion(**motion))
 
 
@@ -153,7 +153,7 @@ def memory(frames=1000, height=48, width=64):
     resident = {}
     shown = (images[k % 20 if k % 40 < 20 else 19 - k % 20] for k in range(frames))
     size = (height, width)
-    moments = Moments(Course({"size": "full", **course}), size, "cpu")
+    moments = Moments(Timeline({"size": "full", **course}), size, "cpu")
     shots = ((Shot(image, k), None) for k, image in enumerate(shown))
     for frame in dream_frames(shots, float, moments, Motion(later_steps=1)):
         if frame.index in (20, 100, frames):

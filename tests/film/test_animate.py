@@ -138,7 +138,7 @@ def test_a_dream_moves_with_what_it_is_on():
 
     images = pan(4, 72, 96, step=3)
     shown = [(story.Shot(image, k), None) for k, image in enumerate(images)]
-    course = phosphene.film.course.Course({"layers": ("blocks.2.1",), "size": "full", "octaves": 2, "steps": 6})
+    course = phosphene.film.timeline.Timeline({"layers": ("blocks.2.1",), "size": "full", "octaves": 2, "steps": 6})
     moments = phosphene.film.moments.Moments(course, (72, 96), "cpu")
 
     def dream(**motion):

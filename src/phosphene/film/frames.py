@@ -59,7 +59,7 @@ def dream_frames(
         found, begins = stored(index, frame), False
         if found is None:
             asked = motion.change if moments.change(time) is None else moments.change(time)
-            seed = moments.course.at(time)[0].seed
+            seed = moments.timeline.at(time)[0].seed
             job = moments.job(time, frame, mask, torch.Generator().manual_seed(seed))
             if motion.carry:
                 found, begins = _carried(last, job, seed + index, motion, asked, flow, stop)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from phosphene.film.course import Course, Levels
+from phosphene.film.timeline import Levels, Timeline
 from phosphene.imagefile import Photo
 from phosphene.job import MemoryJob, in_memory
 from phosphene.recipe.settings import Eye, Recipe, Target
@@ -18,7 +18,7 @@ LOOK = {*Eye.model_fields, *Target.model_fields}
 class Moments:
     """Jobs over time, at one size. Networks are loaded, and gradients built, when a look is first needed."""
 
-    course: Course
+    timeline: Timeline
     size: Size
     device: str = "auto"
     memory: str | None = None
@@ -27,7 +27,7 @@ class Moments:
 
     def job(self, time: float, image: Image, mask: Plane | None, rng: torch.Generator) -> MemoryJob:
         """Return the job that dreams `image` as asked for at `time`, in seconds."""
-        first, last, share = self.course.at(time, self.levels)
+        first, last, share = self.timeline.at(time, self.levels)
         job = self._prepared(first)
         gradient_of = job.gradient_of
         if share:
@@ -43,7 +43,7 @@ class Moments:
 
     def change(self, time: float) -> float | None:
         """Return the change that is asked for at a time, if one is."""
-        return self.course.change(time, self.levels)
+        return self.timeline.change(time, self.levels)
 
     def _prepared(self, recipe: Recipe) -> MemoryJob:
         key = recipe.model_dump_json(include=LOOK)

@@ -17,12 +17,12 @@ from phosphene import imagefile
 from phosphene.disk import journal
 from phosphene.errors import StoreError, UsageError
 from phosphene.film import sink
-from phosphene.film.course import Course, follow_of, tracks_of
 from phosphene.film.moments import Moments
 from phosphene.film.settings import Motion, Part
-from phosphene.film.sink import Kept, Sink, Video
+from phosphene.film.sink import Sink
 from phosphene.film.sound import levels_of
 from phosphene.film.source import Footage, Shot, look_at, shots
+from phosphene.film.timeline import Timeline, follow_of, tracks_of
 from phosphene.imagefile import Photo
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe, Settings
@@ -50,12 +50,12 @@ class Asked(Settings):
     part: Part = Part()
 
     @property
-    def course(self) -> Course:
+    def timeline(self) -> Timeline:
         """The settings over time; a film keeps its size unless another is asked for."""
         given = {"size": "full", **self.given}
         tracks = tracks_of(self.at)
-        still = Course(given, self.look, self.preset, tracks).at(0)[0]
-        return Course(given, self.look, self.preset, tracks, tuple(follow_of(text, still) for text in self.follow))
+        still = Timeline(given, self.look, self.preset, tracks).at(0)[0]
+        return Timeline(given, self.look, self.preset, tracks, tuple(follow_of(text, still) for text in self.follow))
 
 
 class Plan(Settings):
@@ -91,9 +91,14 @@ class Film:
     @property
     def text(self) -> str:
         """The recipe as the film's file carries it: TOML, settings first."""
-        asked = self.asked.model_dump(mode="json", exclude_none=True, exclude={"source", "given", "look", "preset"})
-        settings = self.recipe.model_dump(mode="json", exclude_none=True)
-        return tomli_w.dumps({**settings, "film": asked, "made": self.made.model_dump(mode="json", exclude_none=True)})
+        return recipe_text(self.asked, self.recipe, self.made)
+
+
+def recipe_text(asked: Settings, recipe: Recipe, made: Made) -> str:
+    """Spell what was asked for, the recipe, and how it was made, as TOML: settings first."""
+    words = asked.model_dump(mode="json", exclude_none=True, exclude={"source", "given", "look", "preset"})
+    settings = recipe.model_dump(mode="json", exclude_none=True)
+    return tomli_w.dumps({**settings, "film": words, "made": made.model_dump(mode="json", exclude_none=True)})
 
 
 @dataclass(frozen=True)
@@ -108,20 +113,18 @@ class Run:
     def sink(self) -> Sink:
         """Open what takes the frames."""
         film = self.film
-        if sink.is_video(self.output):
-            return Video(self.folder / f"film{self.output.suffix}", film.moments.size, film.footage, film.text)
-        return Kept(self.folder, film.footage, film.text)
+        return sink.sink_for(self.folder, self.output, film.moments.size, film.footage, film.text)
 
 
 def prepare(asked: Asked, *, output: Path | None = None, device: str = "auto", memory: str | None = None) -> Film:
     """Look at a film, load the network, and bind the two. All that can be wrong is found here."""
-    course = asked.course
+    timeline = asked.timeline
     footage = look_at(asked.source, asked.part)
-    levels = levels_of(footage, {follow.band for follow in course.follows}) if course.follows else None
-    recipe = course.at(0.0)[0]
+    levels = levels_of(footage, {follow.band for follow in timeline.follows}) if timeline.follows else None
+    recipe = timeline.at(0.0)[0]
     size = fitted(footage.size, recipe)
     size = size if output is None else sink.fitting(output, size)
-    moments = Moments(course, size, device, memory, levels)
+    moments = Moments(timeline, size, device, memory, levels)
     blank = torch.full((3, *size), 0.5)
     job = moments.job(0.0, blank, None, torch.Generator())
     made = job.made.model_copy(
@@ -132,8 +135,8 @@ def prepare(asked: Asked, *, output: Path | None = None, device: str = "auto", m
             "mask_sha256": look_at_mask(recipe.mask),
         }
     )
-    for time in {time for keys in course.tracks.values() for time, _ in keys}:
-        course.at(time)
+    for time in {time for keys in timeline.tracks.values() for time, _ in keys}:
+        timeline.at(time)
     recipe = job.recipe.but(mask=recipe.mask, size=recipe.size)
     return Film(asked, footage, moments, recipe, made, (*footage.notes, *job.notes))
 

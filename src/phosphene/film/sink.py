@@ -128,6 +128,7 @@ class Video:
         colour, context = self.footage.colour, stream.codec_context
         stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
+        context.thread_count = 1  # with more of them x264 did not write the same film each time
         context.time_base = self.footage.time_base
         context.sample_aspect_ratio = self.footage.aspect
         context.color_range, context.colorspace = colour.range, colour.space
@@ -210,6 +211,13 @@ class Kept:
     def bytes(self) -> int:
         """How large the frames are so far."""
         return sum(path.stat().st_size for path in self.folder.glob("*.png"))
+
+
+def sink_for(folder: Path, output: Path, size: Size, footage: Footage, recipe: str) -> Sink:
+    """Open what takes the frames of an output, in a folder beside it: a video's file, or pictures that are kept."""
+    if is_video(output):
+        return Video(folder / f"film{output.suffix}", size, footage, recipe)
+    return Kept(folder, footage, recipe)
 
 
 def durations(times: Sequence[int], footage: Footage) -> list[float]:

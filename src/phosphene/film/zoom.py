@@ -12,7 +12,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 import torch
 from pydantic import Field
 
@@ -21,16 +20,15 @@ from phosphene.disk import journal
 from phosphene.errors import UsageError
 from phosphene.film import sink
 from phosphene.film.carry import Carried, levelled
-from phosphene.film.course import Course as Settings_
-from phosphene.film.course import tracks_of
 from phosphene.film.frames import Frame, Stopped, dreamed
 from phosphene.film.geometry import Course
 from phosphene.film.moments import Moments
-from phosphene.film.plan import check_room, create, fitted, read_plan
+from phosphene.film.plan import check_room, create, fitted, read_plan, recipe_text
 from phosphene.film.run import ENTRY, Entry, Reached, last
 from phosphene.film.settings import Zoom
-from phosphene.film.sink import Kept, Sink, Video
+from phosphene.film.sink import Sink
 from phosphene.film.source import Colour, Footage
+from phosphene.film.timeline import Timeline, tracks_of
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe, Settings
 from phosphene.setup.source import read
@@ -58,9 +56,9 @@ class Asked(Settings):
     zoom: Zoom = Zoom()
 
     @property
-    def settings(self) -> Settings_:
+    def settings(self) -> Timeline:
         """The settings over time."""
-        return Settings_({"size": SIDE, **self.given}, self.look, self.preset, tracks_of(self.at))
+        return Timeline({"size": SIDE, **self.given}, self.look, self.preset, tracks_of(self.at))
 
 
 class Plan(Settings):
@@ -110,15 +108,11 @@ class Run:
     @property
     def text(self) -> str:
         """The recipe as the film's file carries it."""
-        asked = self.asked.model_dump(mode="json", exclude_none=True, exclude={"source", "given", "look", "preset"})
-        settings = self.recipe.model_dump(mode="json", exclude_none=True)
-        return tomli_w.dumps({**settings, "film": asked, "made": self.made.model_dump(mode="json", exclude_none=True)})
+        return recipe_text(self.asked, self.recipe, self.made)
 
     def sink(self) -> Sink:
         """Open what takes the frames."""
-        if sink.is_video(self.output):
-            return Video(self.folder / f"film{self.output.suffix}", self.course.size, self.footage, self.text)
-        return Kept(self.folder, self.footage, self.text)
+        return sink.sink_for(self.folder, self.output, self.course.size, self.footage, self.text)
 
 
 def begin(

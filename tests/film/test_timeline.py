@@ -3,17 +3,17 @@
 import pytest
 
 from phosphene.errors import SettingsError, UnknownNameError
-from phosphene.film.course import Course, Follow, follow_of, tracks_of
+from phosphene.film.timeline import Follow, Timeline, follow_of, tracks_of
 from phosphene.recipe.settings import Recipe
 from phosphene.recipe.spelling import choose
 
 
-def course(*at, follows=(), **given):
-    return Course(given, tracks=tracks_of(at), follows=follows)
+def timeline(*at, follows=(), **given):
+    return Timeline(given, tracks=tracks_of(at), follows=follows)
 
 
 def test_nothing_over_time_is_the_recipe():
-    first, last, share = Course({"steps": 3}, "strokes").at(7.0)
+    first, last, share = Timeline({"steps": 3}, "strokes").at(7.0)
     assert first == last == choose({"steps": 3}, "strokes")
     assert share == 0
 
@@ -22,17 +22,17 @@ def test_nothing_over_time_is_the_recipe():
     ("time", "value"), [(-1, 0.01), (0, 0.01), (1, 0.015), (2, 0.02), (3, 0.015), (4, 0.01), (9, 0.01)]
 )
 def test_a_number_moves_in_straight_lines(time, value):
-    first, last, share = course("4:step_size=0.01", "0:step-size=0.01", "2:step_size=0.02").at(time)
+    first, last, share = timeline("4:step_size=0.01", "0:step-size=0.01", "2:step_size=0.02").at(time)
     assert first.step_size == last.step_size == pytest.approx(value)
     assert share == 0
 
 
 def test_whole_numbers_stay_whole():
-    assert [course("0:steps=2", "1:steps=5").at(t)[0].steps for t in (0, 0.4, 0.6, 1)] == [2, 3, 4, 5]
+    assert [timeline("0:steps=2", "1:steps=5").at(t)[0].steps for t in (0, 0.4, 0.6, 1)] == [2, 3, 4, 5]
 
 
 def test_looks_fade_by_weight_and_their_numbers_go_along():
-    asked = course("0:look=strokes", "8:look=creatures")
+    asked = timeline("0:look=strokes", "8:look=creatures")
     first, last, share = asked.at(2.0)
     assert (first.layers, last.layers) == (choose({}, "strokes").layers, choose({}, "creatures").layers)
     assert share == 0.25
@@ -42,12 +42,12 @@ def test_looks_fade_by_weight_and_their_numbers_go_along():
 
 
 def test_what_a_person_gives_stays_above_the_looks():
-    first, last, _ = course("0:look=strokes", "8:look=creatures", step_size=0.5).at(4)
+    first, last, _ = timeline("0:look=strokes", "8:look=creatures", step_size=0.5).at(4)
     assert first.step_size == last.step_size == 0.5
 
 
 def test_the_sound_drives_a_number():
-    asked = course(follows=(Follow("step_size", "bass", 0.01, 0.03), Follow("change", "sound", 0.0, 0.1)))
+    asked = timeline(follows=(Follow("step_size", "bass", 0.01, 0.03), Follow("change", "sound", 0.0, 0.1)))
     assert asked.at(1.0, lambda band, time: {"bass": 0.5, "sound": 0.2}[band])[0].step_size == pytest.approx(0.02)
     assert asked.change(1.0, lambda band, time: 0.2) == pytest.approx(0.02)
     assert asked.change(1.0) is None
@@ -89,6 +89,6 @@ def test_what_cannot_follow_the_sound(text):
 
 def test_a_value_out_of_range_is_said():
     with pytest.raises(SettingsError, match="steps = 0 will not do"):
-        course("0:steps=0").at(0)
+        timeline("0:steps=0").at(0)
     with pytest.raises(UnknownNameError, match="creaturs"):
-        course("0:look=creaturs").at(0)
+        timeline("0:look=creaturs").at(0)

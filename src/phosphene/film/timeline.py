@@ -36,7 +36,7 @@ class Follow:
 
 
 @dataclass(frozen=True)
-class Course:
+class Timeline:
     """What a person asks of a film: settings, a look, a preset, and what changes over time.
 
     `tracks` are keys by setting, in the order of their times; `look` may be one, and `change`.
