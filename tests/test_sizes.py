@@ -15,14 +15,14 @@ from phosphene.networks.sizes import as_planes, first_fitting
 def test_tokens_are_the_grid_that_they_were_cut_from(prefix, size, patch):
     grid = torch.rand(2, 7, size[0] // patch, size[1] // patch)
     tokens = torch.cat([torch.rand(2, prefix, 7), grid.flatten(2).transpose(1, 2)], dim=1)
-    assert torch.equal(as_planes(tokens, 2, size), grid)
+    assert torch.equal(as_planes(tokens, 2, size, True), grid)
 
 
 def test_channels_that_come_last_are_put_first_and_vectors_have_one_place():
     planes = torch.rand(1, 96, 14, 20)
-    assert torch.equal(as_planes(planes.permute(0, 2, 3, 1), 1, (224, 320)), planes)
-    assert torch.equal(as_planes(planes, 1, (224, 320)), planes)
-    assert as_planes(torch.rand(2, 10), 2, (224, 320)).shape == (2, 10, 1, 1)
+    assert torch.equal(as_planes(planes.permute(0, 2, 3, 1), 1, (224, 320), True), planes)
+    assert torch.equal(as_planes(planes, 1, (224, 320), True), planes)
+    assert as_planes(torch.rand(2, 10), 2, (224, 320), True).shape == (2, 10, 1, 1)
 
 
 def test_a_size_that_is_wanted_is_found_or_the_reason_is_one_sentence():

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import fx, nn
+from torchvision.ops.misc import Permute
 
 from phosphene.errors import UsageError
 from phosphene.libraries import NodePathTracer, get_notrace_functions, get_notrace_modules
@@ -26,6 +27,12 @@ SIZES = {"shape", "size", "dim", "ndim", "numel", "dtype", "device", "stride", "
 
 LISTING: set[fx.node.Target] = {"unbind", "chunk", "split", "tolist", torch.unbind, torch.chunk, torch.split}
 """What makes lists of tensors."""
+
+MOVING: set[fx.node.Target] = {"permute", "movedim", "transpose", torch.permute, torch.movedim, torch.transpose}
+"""What can put an activation's channels last."""
+
+CHANNELS_LAST = (nn.LayerNorm, nn.RMSNorm, Permute)
+"""Modules that look along an activation's last axis, or put the channels there."""
 
 ONE_AT_A_TIME = threading.RLock()
 """Held while a network is traced or run. A trace replaces the call of every module in the process, and what another
@@ -72,6 +79,12 @@ def no_tensors(graph: fx.Graph) -> set[fx.Node]:
         elif node.target in LISTING or (isinstance(_index(node), slice) and sources[0] in lists):
             lists.add(node)
     return numbers | lists
+
+
+def may_have_channels_last(traced: fx.GraphModule) -> bool:
+    """Whether channels may be an activation's last axis: no network of convolutions alone puts them there."""
+    moves = any(node.target in MOVING for node in traced.graph.nodes)
+    return moves or any(isinstance(module, CHANNELS_LAST) for module in traced.modules())
 
 
 def _asks_for_a_size(node: fx.Node) -> bool:

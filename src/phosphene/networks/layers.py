@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from phosphene.networks.graph import ONE_AT_A_TIME, ancestors
+from phosphene.networks.graph import ONE_AT_A_TIME, ancestors, may_have_channels_last
 from phosphene.networks.network import Network
 from phosphene.networks.sizes import as_planes, first_fitting
 from phosphene.types import Size
@@ -82,7 +82,7 @@ def describe(network: Network, size: Size) -> dict[str, Layer]:
         network.card.name,
         network.card.min_side,
     )
-    sights = extents(network)
+    sights, is_last = extents(network), may_have_channels_last(traced)
     ancestors: dict[fx.Node, frozenset[fx.Node]] = {}
     layers = {}
     names = {node: name for name, node in network.nodes.items()}
@@ -92,7 +92,7 @@ def describe(network: Network, size: Size) -> dict[str, Layer]:
         if node in names and isinstance(value, Tensor) and value.ndim >= 2:
             layers[names[node]] = Layer(
                 name=names[node],
-                shape=tuple((as_planes(value, 1, size) if value.ndim > 2 else value).shape),
+                shape=tuple((as_planes(value, 1, size, is_last) if value.ndim > 2 else value).shape),
                 extent=sights[names[node]],
                 parameters=sum(p.numel() for p in _module(node, network.module).parameters()),
                 multiplications=sum(_multiplications(a, network.module, values) for a in ancestors[node]),

@@ -13,7 +13,7 @@ from phosphene.errors import UnknownNameError, UsageError
 from phosphene.modes import undisturbed
 from phosphene.networks import weights as weight_files
 from phosphene.networks.card import ModelCard
-from phosphene.networks.graph import ONE_AT_A_TIME, cut, last_within, trace
+from phosphene.networks.graph import ONE_AT_A_TIME, cut, last_within, may_have_channels_last, trace
 from phosphene.networks.own import device_of, example_of, hooked_graph, is_traced_rightly
 from phosphene.networks.sizes import as_planes, first_fitting
 from phosphene.types import Activation, Size
@@ -33,9 +33,10 @@ class Features(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, body: Frozen, card: ModelCard, has_pixels: bool = True) -> None:
+    def __init__(self, body: Frozen, card: ModelCard, has_pixels: bool = True, has_channels_last: bool = False) -> None:
         super().__init__()
         self.body, self.model, self.least, self.has_pixels = body, card.name, card.min_side, has_pixels
+        self.has_channels_last = has_channels_last
         self._fitted: dict[Size, Size] = {}
         self.register_buffer("mean", torch.tensor(card.mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(card.std).view(-1, 1, 1))
@@ -59,7 +60,7 @@ class Features(nn.Module):
         """
         given = (images.shape[2], images.shape[3])
         if not self.has_pixels:
-            return {name: as_planes(value, len(images), given) for name, value in self.body(images).items()}
+            return self._as_planes(self.body(images), len(images), given)
         fitted, named = first_fitting(
             lambda size: self._at(images, size), self._fitted.get(given, given), self.model, self.least
         )
@@ -69,7 +70,10 @@ class Features(nn.Module):
                 *(self.model, *reversed(given), *reversed(fitted)),
             )
             self._fitted[given] = fitted
-        return {name: as_planes(value, len(images), fitted) for name, value in named.items()}
+        return self._as_planes(named, len(images), fitted)
+
+    def _as_planes(self, named: Mapping[str, Tensor], images: int, size: Size) -> dict[str, Tensor]:
+        return {name: as_planes(value, images, size, self.has_channels_last) for name, value in named.items()}
 
     def _at(self, images: Tensor, size: Size) -> Mapping[str, Tensor]:
         if size != images.shape[2:]:
@@ -157,7 +161,9 @@ class Network:
         """Return what `features` does, made anew, and not kept."""
         begin = None if start is None else self.nodes[start]
         body = cut(self.module, self.graph, {name: self.nodes[name] for name in nodes}, begin)
-        return Features(freeze(body, fast=self.fast), self.card, has_pixels=start is None).to(self.device)
+        return Features(freeze(body, fast=self.fast), self.card, start is None, may_have_channels_last(body)).to(
+            self.device
+        )
 
     def _node(self, name: str) -> str:
         name = self.card.aliases.get(name, name)

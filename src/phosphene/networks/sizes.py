@@ -46,11 +46,12 @@ def first_fitting(compute: Callable[[Size], T], size: Size, model: str, least: i
     ) from refused
 
 
-def as_planes(value: Tensor, images: int, size: Size) -> Tensor:
+def as_planes(value: Tensor, images: int, size: Size, has_channels_last: bool) -> Tensor:
     """Return activations of `images` of a size as [images, channels, rows, columns].
 
     Tokens become the grid of places that they are of; those that are of no place are left out. Vectors have one row and
-    one column. Channels that come last are put first.
+    one column. Channels that come last, as a network may have them, are put first: what they are is told by whether the
+    axes in front of them, and not those behind, are the image's divided by some stride.
     """
     if value.ndim == 3:
         tokens = value.reshape(images, -1, value.shape[2]) if value.shape[0] % images == 0 else value
@@ -58,7 +59,12 @@ def as_planes(value: Tensor, images: int, size: Size) -> Tensor:
         places = tokens[:, tokens.shape[1] - grid[0] * grid[1] :]
         planes: Tensor = places.transpose(1, 2).unflatten(2, grid)
         return planes
-    if value.ndim == 4 and not _is_grid(value.shape[2:], size) and _is_grid(value.shape[1:3], size):
+    if (
+        has_channels_last
+        and value.ndim == 4
+        and not _is_grid(value.shape[2:], size)
+        and _is_grid(value.shape[1:3], size)
+    ):
         return value.permute(0, 3, 1, 2)
     return value.reshape(*value.shape, *[1] * (4 - value.ndim))
 
