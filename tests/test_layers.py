@@ -11,8 +11,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from phosphene.networks.card import ModelCard
+from phosphene.networks.extent import Extent
 from phosphene.networks.graph import cut
-from phosphene.networks.layers import Extent, channels, describe, layer_sizes
+from phosphene.networks.layers import channels, describe, layer_sizes
 from phosphene.networks.network import Network
 from phosphene.networks.registry import build as build_network
 from phosphene.networks.registry import named

@@ -187,7 +187,7 @@ RECIPE = Recipe(layers=("blocks.2.1",), octaves=1, steps=1, size="full", tile="n
 job = prepare("noise:1500x1500", RECIPE, "cpu")
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 if sys.argv[1] == "starved":
-    resource.setrlimit(resource.RLIMIT_AS, (used + 760_000_000,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (used + 350_000_000,) * 2)
 torch.save(run(job).image, sys.argv[2])
 """
 
@@ -236,7 +236,7 @@ gradient_of = gradient_fn(network, scoring, recipe)
 def status(key):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(key))
 image = torch.rand(3, 1100, 1100)
-gradient_of(torch.rand(3, 64, 64), (0, 0))
+gradient_of(torch.rand(3, 512, 512), (0, 0))
 give_back()
 open("/proc/self/clear_refs", "w").write("5")
 before = status("VmRSS")

@@ -45,16 +45,16 @@ class Frozen(nn.Module):
         return {name: _shown(value) for name, value in named.items()}
 
 
-def freeze(network: fx.GraphModule, *, fast: bool, tuning: Tuning = Tuning()) -> Frozen:
+def freeze(network: fx.GraphModule, *, fast: bool, stride: int = 1, tuning: Tuning = Tuning()) -> Frozen:
     """Make a traced network, whose output is a dictionary of nodes, one that is never trained.
 
-    It is changed in place. `fast` allows convolutions with fewer multiplications (Winograd's), which round otherwise.
+    It is changed in place. What it is given is an image, or a unit for each `stride`-th pixel of one, across and down.
+    `fast` allows convolutions with fewer multiplications (Winograd's), which round otherwise.
     Outputs and gradients stay the same up to rounding. Raises `RuntimeError` when run, as PyTorch does, for images that
     are smaller than a kernel.
     """
-    return (
-        Frozen(rewrite_graph(network, fast, tuning)).eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    )
+    frozen = Frozen(rewrite_graph(network, fast, tuning, stride))
+    return frozen.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def prepare(size: Size, device: torch.device) -> None:

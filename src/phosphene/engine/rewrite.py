@@ -52,13 +52,14 @@ KNOWN = (nn.Conv2d, Conv2dSame)
 """Convolutions that can be frozen; other subclasses may do anything in front of them."""
 
 
-def rewrite_graph(network: fx.GraphModule, fast: bool, tuning: Tuning) -> fx.GraphModule:
+def rewrite_graph(network: fx.GraphModule, fast: bool, tuning: Tuning, stride: int = 1) -> fx.GraphModule:
     """Keep nothing for the way back that only weights' gradients need, nor more of clamps and pools than they need.
 
     Outputs and gradients stay the same up to rounding.
     """
     network = fold_batch_norms(network)
-    policy = policy_of(fast, any(_is_filtered_both_ways(network, node) for node in network.graph.nodes), tuning)
+    has_filtered = any(_is_filtered_both_ways(network, node) for node in network.graph.nodes)
+    policy = policy_of(fast, has_filtered, tuning, stride)
     for each in PASSES:
         network = each(network, policy)
     network.delete_all_unused_submodules()
@@ -240,7 +241,7 @@ def fuse_depthwise(network: fx.GraphModule, policy: Policy) -> fx.GraphModule:
     strides: dict[fx.Node, int] = {}
     for node in list(network.graph.nodes) if policy.fast else ():
         conv = _module_of(network, node)
-        before = max((strides[source] for source in node.all_input_nodes), default=1)
+        before = max((strides[source] for source in node.all_input_nodes), default=policy.stride)
         strides[node] = before * max(_pair(getattr(conv, "stride", 1)))
         if isinstance(conv, FrozenConv) and can_be_fused(conv):
             (source,) = node.all_input_nodes

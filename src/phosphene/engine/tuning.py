@@ -39,6 +39,8 @@ class Policy:
     tuning: Tuning = Tuning()
     fast: bool = True
     """Whether large images may be computed by kernels that round otherwise, in any network."""
+    stride: int = 1
+    """Pixels of the image from one place of what the network is given to the next."""
 
     def compiles(self, x: Tensor) -> bool:
         """Whether kernels clamp or pool `x`: if it is large, or if they are there and leave its layout as it is."""
@@ -51,11 +53,11 @@ PYTORCH_ONLY = Policy(compiled=False, tuning=Tuning(large_tensor=inf), fast=Fals
 """No kernels of our own."""
 
 
-def policy_of(fast: bool, has_filtered: bool, tuning: Tuning) -> Policy:
+def policy_of(fast: bool, has_filtered: bool, tuning: Tuning, stride: int) -> Policy:
     """Return the policy of a network. With `PHOSPHENE_ENGINE=reference` in the environment PyTorch computes it all."""
     if os.environ.get("PHOSPHENE_ENGINE") == "reference":
         return PYTORCH_ONLY
-    return Policy(fast and has_filtered, tuning, fast)
+    return Policy(fast and has_filtered, tuning, fast, stride)
 
 
 def needs_pytorch(x: Tensor) -> bool:

@@ -13,7 +13,8 @@ from itertools import groupby
 from torch import fx, nn
 
 from phosphene.networks import registry
-from phosphene.networks.layers import Extent, Layer, describe, narrow_nodes
+from phosphene.networks.extent import Extent
+from phosphene.networks.layers import Layer, describe, narrow_nodes
 from phosphene.networks.network import Network
 from phosphene.types import Size
 

@@ -1,6 +1,5 @@
 """What each layer of a network is: its size, how far it sees, and how much arithmetic leads to it."""
 
-import operator
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -8,49 +7,14 @@ from math import lcm, prod
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from phosphene.networks.extent import Extent, extents_of, module_of, window_of
 from phosphene.networks.graph import ONE_AT_A_TIME, ancestors, may_have_channels_last
 from phosphene.networks.network import Network
 from phosphene.networks.sizes import as_planes, first_fitting
 from phosphene.types import Size
-
-POINTWISE_MODULES = (
-    nn.BatchNorm2d, nn.Dropout, nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish,
-    nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.ELU, nn.PReLU, nn.Mish,
-)  # fmt: skip
-POINTWISE_FUNCTIONS = {
-    operator.add, operator.sub, operator.mul, operator.truediv, torch.add, torch.mul, torch.cat, torch.relu,
-    torch.sigmoid, F.relu, F.relu6, F.silu, F.gelu, F.hardswish, F.hardsigmoid, F.leaky_relu, F.dropout,
-}  # fmt: skip
-POOL_FUNCTIONS = (F.max_pool2d, F.avg_pool2d)
-POOL_MODULES = (nn.MaxPool2d, nn.AvgPool2d)
-
-
-@dataclass(frozen=True)
-class Extent:
-    """How far a layer sees, rows and columns: total stride and receptive field, in px."""
-
-    stride: tuple[int, int] = (1, 1)
-    receptive_field: tuple[int, int] = (1, 1)
-
-    def widened(self, kernel: tuple[int, int], stride: tuple[int, int]) -> "Extent":
-        """Behind an operation of this kernel and stride (Dumoulin and Visin 2016, arXiv:1603.07285)."""
-        field = tuple(r + (k - 1) * s for r, k, s in zip(self.receptive_field, kernel, self.stride, strict=True))
-        jump = tuple(a * b for a, b in zip(self.stride, stride, strict=True))
-        return Extent((jump[0], jump[1]), (field[0], field[1]))
-
-    def joined(self, other: "Extent") -> "Extent":
-        """Of a value that is made from both."""
-        return Extent(
-            (max(self.stride[0], other.stride[0]), max(self.stride[1], other.stride[1])),
-            (
-                max(self.receptive_field[0], other.receptive_field[0]),
-                max(self.receptive_field[1], other.receptive_field[1]),
-            ),
-        )
 
 
 @dataclass(frozen=True)
@@ -94,7 +58,7 @@ def describe(network: Network, size: Size) -> dict[str, Layer]:
                 name=names[node],
                 shape=tuple((as_planes(value, 1, size, is_last) if value.ndim > 2 else value).shape),
                 extent=sights[names[node]],
-                parameters=sum(p.numel() for p in _module(node, network.module).parameters()),
+                parameters=sum(p.numel() for p in module_of(node, network.module).parameters()),
                 multiplications=sum(_multiplications(a, network.module, values) for a in ancestors[node]),
             )
     return layers
@@ -107,13 +71,7 @@ def extents(network: Network, start: str | None = None) -> dict[str, Extent | No
     """
     if network.is_hooked:
         return dict.fromkeys(network.nodes)
-    begin = None if start is None else network.nodes[start]
-    found: dict[fx.Node, Extent | None] = {}
-    for node in network.graph.nodes:
-        if node is begin or (begin is None and node.op == "placeholder"):
-            found[node] = Extent()
-        elif begin is None or found.keys() & node.all_input_nodes:
-            found[node] = _extent(node, network.module, found)
+    found = extents_of(network.module, network.graph, None if start is None else network.nodes[start])
     return {name: found[node] for name, node in network.nodes.items() if node in found}
 
 
@@ -191,7 +149,7 @@ def _reads_each(readers: list[fx.Node], network: Network) -> bool:
     """Whether all that is done with a value looks at one unit of it at a time."""
     root = network.module
     return all(
-        _window(reader, root) == ((1, 1), (1, 1)) and not isinstance(_module(reader, root), nn.Conv2d)
+        window_of(reader, root) == ((1, 1), (1, 1)) and not isinstance(module_of(reader, root), nn.Conv2d)
         for reader in readers
     )
 
@@ -252,49 +210,10 @@ def _shapes(module: fx.GraphModule, shape: tuple[int, int, int], is_hooked: bool
     return recorder.values
 
 
-def _module(node: fx.Node, root: nn.Module) -> nn.Module:
-    return root.get_submodule(str(node.target)) if node.op == "call_module" else nn.Identity()
-
-
-def _extent(node: fx.Node, root: nn.Module, extents: Mapping[fx.Node, Extent | None]) -> Extent | None:
-    if node.op == "placeholder":
-        return Extent()
-    sources = [extents.get(source) for source in node.all_input_nodes]
-    known = [source for source in sources if source is not None]
-    if not known or len(known) < len(sources):
-        return None
-    joined = known[0]
-    for source in known[1:]:
-        joined = joined.joined(source)
-    window = _window(node, root)
-    return joined.widened(*window) if window else None
-
-
-def _window(node: fx.Node, root: nn.Module) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """An operation's kernel, with its dilation, and stride; 1 and 1 where it is pointwise; None if it sees all."""
-    module = _module(node, root)
-    if node.op == "call_module":
-        if isinstance(module, nn.Conv2d):
-            dilation = _pair(module.dilation)
-            kernel = _pair(module.kernel_size)
-            return ((kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1), _pair(module.stride)
-        if isinstance(module, POOL_MODULES):
-            return _pair(module.kernel_size), _pair(module.stride or module.kernel_size)
-        return ((1, 1), (1, 1)) if isinstance(module, POINTWISE_MODULES) else None
-    if node.target in POOL_FUNCTIONS:
-        named = dict(zip(("input", "kernel_size", "stride"), node.args, strict=False)) | node.kwargs
-        return _pair(named["kernel_size"]), _pair(named.get("stride") or named["kernel_size"])
-    return ((1, 1), (1, 1)) if node.target in POINTWISE_FUNCTIONS else None
-
-
 def _multiplications(node: fx.Node, root: nn.Module, values: Mapping[str, Any]) -> int:
-    module = _module(node, root)
+    module = module_of(node, root)
     if isinstance(module, nn.Conv2d):
         return int(prod(values[node.name].shape) * module.weight[0].numel())
     if isinstance(module, nn.Linear):
         return int(prod(values[node.name].shape) * module.in_features)
     return 0
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])

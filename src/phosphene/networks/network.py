@@ -13,6 +13,7 @@ from phosphene.errors import UnknownNameError, UsageError
 from phosphene.modes import undisturbed
 from phosphene.networks import weights as weight_files
 from phosphene.networks.card import ModelCard
+from phosphene.networks.extent import extents_of
 from phosphene.networks.graph import ONE_AT_A_TIME, cut, last_within, may_have_channels_last, trace
 from phosphene.networks.own import device_of, example_of, hooked_graph, is_traced_rightly
 from phosphene.networks.sizes import as_planes, first_fitting
@@ -161,9 +162,13 @@ class Network:
         """Return what `features` does, made anew, and not kept."""
         begin = None if start is None else self.nodes[start]
         body = cut(self.module, self.graph, {name: self.nodes[name] for name in nodes}, begin)
-        return Features(freeze(body, fast=self.fast), self.card, start is None, may_have_channels_last(body)).to(
-            self.device
-        )
+        frozen = freeze(body, fast=self.fast, stride=self._stride(begin))
+        return Features(frozen, self.card, start is None, may_have_channels_last(body)).to(self.device)
+
+    def _stride(self, node: fx.Node | None) -> int:
+        """How many px a step from one of a node's units to the next is; of all of the image where it sees that."""
+        extent = None if node is None else extents_of(self.module, self.graph)[node]
+        return max(extent.stride) if extent else 1
 
     def _node(self, name: str) -> str:
         name = self.card.aliases.get(name, name)

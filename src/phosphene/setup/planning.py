@@ -39,7 +39,7 @@ SIDES = (8192, 6144, 4096, 3072, 2048, 1536, 1024, 768, 512, 384, 256, 192, 128,
 
 MOST_CUTS = 2
 
-SURVEYED = 256
+SURVEYED = 1024
 """Side of the image that a network is surveyed on, in px, if the network can see so little."""
 
 WIDE = 1.4

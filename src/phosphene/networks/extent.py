@@ -1,0 +1,99 @@
+"""How far each node of a traced network sees: stride and receptive field, from its convolutions' and pools' windows."""
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+POINTWISE_MODULES = (
+    nn.BatchNorm2d, nn.Dropout, nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish,
+    nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.ELU, nn.PReLU, nn.Mish,
+)  # fmt: skip
+POINTWISE_FUNCTIONS = {
+    operator.add, operator.sub, operator.mul, operator.truediv, torch.add, torch.mul, torch.cat, torch.relu,
+    torch.sigmoid, F.relu, F.relu6, F.silu, F.gelu, F.hardswish, F.hardsigmoid, F.leaky_relu, F.dropout,
+}  # fmt: skip
+POOL_FUNCTIONS = (F.max_pool2d, F.avg_pool2d)
+POOL_MODULES = (nn.MaxPool2d, nn.AvgPool2d)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How far a layer sees, rows and columns: total stride and receptive field, in px."""
+
+    stride: tuple[int, int] = (1, 1)
+    receptive_field: tuple[int, int] = (1, 1)
+
+    def widened(self, kernel: tuple[int, int], stride: tuple[int, int]) -> "Extent":
+        """Behind an operation of this kernel and stride (Dumoulin and Visin 2016, arXiv:1603.07285)."""
+        field = tuple(r + (k - 1) * s for r, k, s in zip(self.receptive_field, kernel, self.stride, strict=True))
+        jump = tuple(a * b for a, b in zip(self.stride, stride, strict=True))
+        return Extent((jump[0], jump[1]), (field[0], field[1]))
+
+    def joined(self, other: "Extent") -> "Extent":
+        """Of a value that is made from both."""
+        return Extent(
+            (max(self.stride[0], other.stride[0]), max(self.stride[1], other.stride[1])),
+            (
+                max(self.receptive_field[0], other.receptive_field[0]),
+                max(self.receptive_field[1], other.receptive_field[1]),
+            ),
+        )
+
+
+def extents_of(module: nn.Module, graph: fx.Graph, start: fx.Node | None = None) -> dict[fx.Node, Extent | None]:
+    """Return how far every node sees of the image, or those behind `start` see of its units; nothing is computed.
+
+    None where a node sees all there is.
+    """
+    found: dict[fx.Node, Extent | None] = {}
+    for node in graph.nodes:
+        if node is start or (start is None and node.op == "placeholder"):
+            found[node] = Extent()
+        elif start is None or found.keys() & node.all_input_nodes:
+            found[node] = _extent(node, module, found)
+    return found
+
+
+def module_of(node: fx.Node, root: nn.Module) -> nn.Module:
+    """Return the module that a node calls; an identity where it calls none."""
+    return root.get_submodule(str(node.target)) if node.op == "call_module" else nn.Identity()
+
+
+def window_of(node: fx.Node, root: nn.Module) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """An operation's kernel, with its dilation, and stride; 1 and 1 where it is pointwise; None if it sees all."""
+    module = module_of(node, root)
+    if node.op == "call_module":
+        if isinstance(module, nn.Conv2d):
+            dilation = _pair(module.dilation)
+            kernel = _pair(module.kernel_size)
+            return ((kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1), _pair(module.stride)
+        if isinstance(module, POOL_MODULES):
+            return _pair(module.kernel_size), _pair(module.stride or module.kernel_size)
+        return ((1, 1), (1, 1)) if isinstance(module, POINTWISE_MODULES) else None
+    if node.target in POOL_FUNCTIONS:
+        named = dict(zip(("input", "kernel_size", "stride"), node.args, strict=False)) | node.kwargs
+        return _pair(named["kernel_size"]), _pair(named.get("stride") or named["kernel_size"])
+    return ((1, 1), (1, 1)) if node.target in POINTWISE_FUNCTIONS else None
+
+
+def _extent(node: fx.Node, root: nn.Module, extents: Mapping[fx.Node, Extent | None]) -> Extent | None:
+    if node.op == "placeholder":
+        return Extent()
+    sources = [extents.get(source) for source in node.all_input_nodes]
+    known = [source for source in sources if source is not None]
+    if not known or len(known) < len(sources):
+        return None
+    joined = known[0]
+    for source in known[1:]:
+        joined = joined.joined(source)
+    window = window_of(node, root)
+    return joined.widened(*window) if window else None
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
