@@ -23,9 +23,9 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A real Chromium, one for all tests of pages: Playwright starts only once in a process."""
+    """A real Chromium, for one file of tests: while Playwright runs, this thread is in its event loop."""
     if CHROMIUM is None:
         pytest.skip("there is no chromium here; .ci/run installs one")
     from playwright.sync_api import sync_playwright
