@@ -20,6 +20,7 @@ QUICK = Recipe(layers=("blocks.2.1",), octaves=2, steps=2, size=96)
 CHANGES = {
     "layers": ("blocks.3.2",),
     "classes": ("espresso:1000",),
+    "terms": ("bright:1000",),
     "score": "mean",
     "balanced": True,
     "guide": "sample:chelsea",
@@ -34,6 +35,7 @@ CHANGES = {
     "blur": 1.0,
     "tile": 16,
     "halo": 0,
+    "cuts": ("blocks.1.1:32",),
     "batch": 4,
     "model": "resnet50",
     "weights": "untrained",
@@ -44,17 +46,22 @@ CHANGES = {
     "colour": "original",
     "seed": 1,
 }
-# What a setting needs beside it to matter: balance needs two terms, a halo needs tiles.
+# What a setting needs beside it to matter: balance needs two terms, a halo needs tiles, as a cut does.
 COMPANY = {
     "balanced": {"layers": ("blocks.2.1", "blocks.4.2")},
     "guide_by": {"guide": "sample:chelsea"},
     "halo": {"tile": 16},
+    "cuts": {"tile": 16},
     "batch": {"tile": 16},
     "model": {"weights": "untrained", "layers": ()},
     "fast": {"model": "resnet50", "weights": "untrained", "layers": ("layer1.0",)},
     "enlarge": {"size": 700},
 }
-SAME_UP_TO_ROUNDING = {"tile", "batch", "fast"}
+SAME_UP_TO_ROUNDING = {"tile", "cuts", "batch", "fast"}
+
+
+def bright(activations):
+    return activations["blocks.2.1"].mean((1, 2, 3))
 
 
 def dream(source, recipe):
@@ -68,10 +75,12 @@ def coffee():
 
 @pytest.mark.parametrize("name", [name for name in Recipe.model_fields if name != "enlarge"])
 def test_every_setting_changes_the_picture(name, coffee):
+    phosphene.term(bright)
     recipe = QUICK.but(**COMPANY.get(name, {}))
     before, after = dream(coffee, recipe).image, dream(coffee, recipe.but(**{name: CHANGES[name]})).image
     if name in SAME_UP_TO_ROUNDING:
-        # Exact tiles, one by one or in batches, must not: what changes is the way there, which test_tiling.py shows.
+        # Exact tiles, one by one, in batches or in stages, must not: what changes is the way there, which
+        # test_tiling.py and test_stages.py show.
         # Another way to convolve rounds in another way.
         assert torch.allclose(before, after, atol=0.02)
         assert name != "fast" or not torch.equal(before, after)
