@@ -15,7 +15,9 @@ from phosphene.recipe.settings import Eye, Recipe
 from phosphene.setup.builders import gradient_fn, reach_of, stages_of
 from phosphene.setup.session import load_network
 
-LAYERS = [(card, layer) for card in named() if card.source != "keras" for layer in card.layers] + [
+LAYERS = [
+    (card, layer) for card in named() if card.name in {"efficientnet_lite0", "resnet50"} for layer in card.layers
+] + [
     # What Keras has of its own: pools that count only what is there, and strides in other places.
     (CARDS["keras/inception_v3"], "mixed2"),
     (CARDS["keras/resnet50"], "conv3_block4_out"),

@@ -7,9 +7,11 @@ hand.
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 
@@ -19,6 +21,9 @@ from phosphene.types import Map
 
 STORE_BYTES = 100_000_000
 """Ray's own shared memory on this machine; no pixel goes through it."""
+
+KNOCK = 5
+"""Seconds in which a cluster must answer a connection."""
 
 PORTIONS = 16
 """Portions for each worker of what is mapped at a time, if it is so much: each costs the driver a few milliseconds at
@@ -59,16 +64,18 @@ def joined(address: str, store: int | None = None) -> Iterator[Any]:
     """Within, this process belongs to the cluster at `address`; gives Ray. One that it belongs to already is kept.
 
     `local` starts a cluster on this machine, whose shared memory has `store` bytes, or as many as Ray takes.
-    `UsageError` where there is no cluster at `address`, or no Ray.
+    `UsageError` where there is no cluster at `address`, none could be started, or there is no Ray.
     """
     ray = _ray()
     ours = not ray.is_initialized()
     if ours:
         start = {"object_store_memory": store, "include_dashboard": False} if address == "local" else {}
+        failure = f"there is no Ray cluster at {address!r}" if address != "local" else "Ray did not start here"
         try:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **start)
         except Exception as error:  # Ray raises whatever its many parts do
-            raise UsageError(f"there is no Ray cluster at {address!r}: {error}") from error
+            raise UsageError(f"{failure}: {error}") from error
     try:
         yield ray
     finally:
@@ -93,6 +100,13 @@ def portions(items: Iterable[Any], workers: int) -> list[list[Any]]:
     items = list(items)
     each = max(1, len(items) // (workers * PORTIONS))
     return [items[first : first + each] for first in range(0, len(items), each)]
+
+
+def _knock(address: str) -> None:
+    """`OSError` where nobody listens at a HOST:PORT or ray://HOST:PORT, at which Ray tries for minutes."""
+    place = urlsplit(f"//{address.removeprefix('ray://')}")
+    if place.hostname and place.port:
+        socket.create_connection((place.hostname, place.port), KNOCK).close()
 
 
 def _ray() -> Any:

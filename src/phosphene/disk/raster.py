@@ -4,7 +4,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,14 @@ Part = Float[Tensor, "channels rows columns"]
 
 @dataclass(frozen=True)
 class Raster:
-    """A picture [channels, height, width] in a folder of its own; it travels between processes as the folder's name."""
+    """A picture [channels, height, width] in a folder of its own; it travels between processes as the folder's name.
+
+    `mark` tells it from an older one under the same name, which another process may still have open.
+    """
 
     path: Path
     shape: tuple[int, int, int]
+    mark: str
 
     @property
     def size(self) -> Size:
@@ -40,7 +44,7 @@ class Raster:
     def read(self, rows: slice, columns: slice = slice(None)) -> Part:
         """Read a part. `StoreError` where a chunk is missing or damaged."""
         with _as_store_error(self.path, "read"):
-            numbers = torch.from_numpy(_opened(self.path)[:, rows, columns])
+            numbers = torch.from_numpy(_opened(self.path, self.mark)[:, rows, columns])
         if numbers.amax().isnan():
             raise StoreError(
                 f"{self.path} misses a chunk in rows {rows.start} to {rows.stop}; start the dream again from its input"
@@ -50,7 +54,7 @@ class Raster:
     def write(self, numbers: Part, rows: slice, columns: slice = slice(None)) -> None:
         """Write a part. Parts that several processes write at a time must not share a chunk."""
         with _as_store_error(self.path, "write"):
-            _opened(self.path)[:, rows, columns] = numbers.cpu().numpy()
+            _opened(self.path, self.mark)[:, rows, columns] = numbers.cpu().numpy()
 
     def read_rolled(self, rows: slice, columns: slice, shift: Shift) -> Part:
         """Read a part of this picture rolled by `shift`; the picture is not moved."""
@@ -87,6 +91,7 @@ def create(path: Path, shape: tuple[int, int, int], chunk: Size = (STRIP, CHUNK_
 
     from phosphene.disk.sealed import Sealed
 
+    mark = secrets.token_hex(8)
     with _as_store_error(path, "write"):
         remove(path)
         zarr.create_array(
@@ -96,16 +101,16 @@ def create(path: Path, shape: tuple[int, int, int], chunk: Size = (STRIP, CHUNK_
             dtype="float32",
             fill_value=float("nan"),
             compressors=None,
-            attributes={"mark": secrets.token_hex(8)},
+            attributes={"mark": mark},
         )
-    return Raster(path, shape)
+    return Raster(path, shape, mark)
 
 
 def reopen(path: Path) -> Raster:
     """Find the raster that is at `path`."""
     with _as_store_error(path, "read"):
-        channels, height, width = _opened(path).shape
-    return Raster(path, (channels, height, width))
+        array = _open(path)
+        return Raster(path, array.shape, str(array.attrs["mark"]))
 
 
 def rename(picture: Raster, name: str) -> Raster:
@@ -114,26 +119,26 @@ def rename(picture: Raster, name: str) -> Raster:
     remove(target)
     with _as_store_error(target, "write"):
         picture.path.rename(target)
-    return Raster(target, picture.shape)
+    return replace(picture, path=target)
 
 
 def remove(path: Path) -> None:
     """Remove a raster, if there is one."""
-    _opened.cache_clear()
     if path.exists():
         shutil.rmtree(path)
 
 
 @lru_cache(maxsize=64)
-def _opened(path: Path) -> Any:
+def _opened(path: Path, mark: str) -> Any:
+    return _open(path, mark)
+
+
+def _open(path: Path, mark: str = "") -> Any:
     import zarr
 
     from phosphene.disk.sealed import Sealed
 
-    store = Sealed(zarr.storage.LocalStore(path))
-    array = zarr.open_array(store, mode="r+")
-    store.mark = str(array.attrs["mark"])
-    return array
+    return zarr.open_array(Sealed(zarr.storage.LocalStore(path), mark), mode="r+")
 
 
 @contextmanager

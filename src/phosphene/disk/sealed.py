@@ -15,9 +15,11 @@ SEAL = 4
 
 
 class Sealed(WrapperStore[LocalStore]):
-    """A folder of sealed values. `mark` is of one array, and none for what describes it."""
+    """A folder of sealed values. `mark` is that of its array, which only what describes the array is sealed without."""
 
-    mark = ""
+    def __init__(self, store: LocalStore, mark: str = "") -> None:
+        super().__init__(store)
+        self.mark = mark
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Read a value. ValueError where it is not what was written here."""

@@ -93,10 +93,11 @@ def render(
     sizes = octave_sizes((height, width), recipe.octaves, recipe.octave_scale, min_side)
     pixels = [height * width for height, width in sizes]
     first, steps_done = (reached.octave, reached.step) if reached else (1, 0)
-    dream = base = reached.dream if reached else medium.resize(photograph, sizes[0])
+    base = medium.resize(photograph, sizes[first - 1])
+    dream = reached.dream if reached else base
     for octave, size in enumerate(sizes[first - 1 :], start=first):
-        previous_base, base = base, medium.resize(photograph, size)
         if octave > first:
+            previous_base, base = base, medium.resize(photograph, size)
             dream = medium.reinject(dream, base, previous_base) if recipe.detail else medium.resize(dream, size)
         where = None if mask is None else medium.resize(mask, size)
         ascent = ascend(dream, gradient_of, recipe, rng, where, medium.step, steps_done)
