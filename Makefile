@@ -24,6 +24,10 @@ study: $(VENV)/installed-dev ## Compare six networks on three sample photographs
 test: $(VENV)/installed-dev lint ## Set up, then lint, check types and run all tests
 	$(BIN)/pytest -n 2
 
+.PHONY: test-wheel
+test-wheel: $(VENV)/installed-dev ## Build the wheel and the sdist, and dream with each in an empty environment
+	$(BIN)/python scripts/packages.py
+
 .PHONY: test-oldest
 test-oldest: ## Run the quick tests on the oldest versions that are allowed, in an environment of their own
 	$(PYTHON) -m venv .venv-oldest
@@ -57,6 +61,15 @@ thumbnails: $(VENV)/installed-dev ## Dream the thumbnails of the studio's looks 
 .PHONY: bench
 bench: $(VENV)/installed-dev ## Measure the speed of a step against others, into docs/performance.json and .svg
 	$(BIN)/python benchmarks/speed.py docs/performance
+
+.PHONY: licences
+licences: $(VENV)/installed-dev ## Write the tables of licences from what is installed
+	$(BIN)/python scripts/licences.py docs/licences.md
+
+.PHONY: sbom
+sbom: $(VENV)/installed-dev ## Write a bill of materials of what is installed (CycloneDX), into build/sbom.json
+	@mkdir -p build
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.json $(BIN)/python
 
 .PHONY: studio
 studio: $(VENV)/installed-dev ## Open the studio

@@ -23,6 +23,7 @@ from phosphene.imagefile.opening import (
     IMAGE,
     MAX_PIXELS,
     SAMPLES,
+    check_decoded,
     check_shape,
     is_beside,
     locate,
@@ -109,7 +110,9 @@ def read_here(source: str | Path, room: int | None = None) -> Photo:
         shape = declared(file, path)
         check_shape(shape, path, shape.pixel + IMAGE, room, opening.MAX_PIXELS)
         raw = decode(file, path.name, notes)
-        size = upright(raw.samples, raw.orientation).shape[:2]
+        height, width = upright(raw.samples, raw.orientation).shape[:2]
+        size = height, width
+        check_decoded(size, shape.size, path)
         image, alpha = torch.empty(3, *size), torch.empty(size) if raw.alpha else None
         for rows, colour, plane in srgb_parts(raw, path.name, notes):
             image[:, rows] = torch.from_numpy(colour.transpose(2, 0, 1).copy())

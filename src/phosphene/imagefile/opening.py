@@ -1,6 +1,7 @@
 """Finding and opening picture files, with their failures as one sentence each."""
 
 import difflib
+import logging
 import os
 import threading
 import warnings
@@ -15,6 +16,7 @@ import psutil
 from phosphene.errors import ImageError, PhospheneError, UnknownNameError
 from phosphene.imagefile.headers import Shape, UndevelopedError, brands
 from phosphene.places import check_name, kind_of_file
+from phosphene.types import Size
 
 MAX_PIXELS = 2**28
 """Most pixels read: 16384 x 16384, 3.2 GB as an `Image`. A file that declares more is refused undecoded."""
@@ -55,6 +57,9 @@ SAMPLES = {
     "rocket": "a Falcon 9 lifting off with DSCOVR; SpaceX, public domain",
 }
 """The copyright-free colour photographs inside scikit-image: name -> what it shows, and its licence."""
+
+for _library in ("PIL", "tifffile", "imagecodecs"):  # what is wrong with a file is said once, in our sentence
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
 _pillow_lock = threading.RLock()
 
@@ -144,6 +149,13 @@ def check_shape(shape: Shape, path: Path, needed: int, room: int | None, most: f
             f"{str(path)!r} has {given} and takes {pixels * needed / 1e6:.0f} MB to read, and "
             f"{max(free, 0) / 1e6:.0f} MB are free: make it smaller first, or allow more --memory"
         )
+
+
+def check_decoded(size: Size, declared: Size, path: Path) -> None:
+    """Raise ImageError where what came out of a decoder, upright, is not of the size that the file declares."""
+    if size != declared:
+        came, said = (f"{width} x {height}" for height, width in (size, declared))
+        raise ImageError(f"{str(path)!r} says that it has {said} pixels, and {came} came out of it: it is broken")
 
 
 def is_beside(path: Path) -> bool:

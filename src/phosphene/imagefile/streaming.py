@@ -18,9 +18,9 @@ import numpy as np
 from phosphene.errors import StoreError, UsageError
 from phosphene.imagefile import checksum, headers
 from phosphene.imagefile.colour import STRIP, colours_of, srgb_parts
-from phosphene.imagefile.decode import decode, kind_of, shape_of
+from phosphene.imagefile.decode import decode, kind_of, shape_of, upright
 from phosphene.imagefile.headers import Said
-from phosphene.imagefile.opening import check_shape, locate, opened, refuse_no_picture
+from phosphene.imagefile.opening import check_decoded, check_shape, locate, opened, refuse_no_picture
 from phosphene.imagefile.raw import Array, Raw
 from phosphene.types import Size
 
@@ -47,9 +47,11 @@ class Streamed:
             said = {"PNG": headers.png_said, "JPEG": headers.jpeg_said}.get(kind)
             shallow = kind == "PNG" or (kind == "JPEG" and _is_common(file.read()))
             if said is not None and shallow:
-                yield from _by_libvips(self.path, said(file), notes)
+                yield from _by_libvips(self.path, self.size, said(file), notes)
             else:
                 raw = decode(file, self.path.name, notes, lambda shape, dtype: mapped(scratch, shape, dtype))
+                height, width = upright(raw.samples, raw.orientation).shape[:2]
+                check_decoded((height, width), self.size, self.path)
                 yield from srgb_parts(raw, self.path.name, notes)
 
 
@@ -89,11 +91,12 @@ def vips() -> Any:
     return pyvips
 
 
-def _by_libvips(path: Path, said: Said, notes: list[str]) -> Iterator[tuple[slice, Array, Array | None]]:
+def _by_libvips(path: Path, size: Size, said: Said, notes: list[str]) -> Iterator[tuple[slice, Array, Array | None]]:
     access = "sequential" if said.orientation not in TURNED else "random"
     picture = vips().Image.new_from_file(str(path), access=access, fail_on="error", revalidate=True)
     for turn in TURNED.get(said.orientation, "").split():
         picture = getattr(picture, turn)()
+    check_decoded((picture.height, picture.width), size, path)
     dtype, bands = (np.uint16 if picture.format == "ushort" else np.uint8), picture.bands
     alpha = bands == 2 or (bands == 4 and picture.interpretation != "cmyk")
     colours = colours_of(Raw(np.empty((0, 0, bands), dtype), np.iinfo(dtype).max, alpha, said.icc), path.name, notes)

@@ -3,10 +3,10 @@
 import tomllib
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from phosphene.errors import ImageError
-from phosphene.recipe.settings import Recipe, Settings
+from phosphene.recipe.settings import Recipe, Settings, describe_problems
 from phosphene.types import Size
 
 
@@ -39,5 +39,8 @@ def from_toml(text: str) -> tuple[Recipe, Made]:
         table: dict[str, Any] = tomllib.loads(text)
         made = Made(**table.pop("made"))
         return Recipe(**table), made
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
-        raise ImageError(f"the recipe in this picture cannot be read: {error}") from error
+    except ValidationError as error:
+        raise ImageError(f"the recipe in this picture cannot be read: {describe_problems(error.errors())}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ImageError(f"the recipe in this picture cannot be read: {reason}") from error
