@@ -48,8 +48,8 @@ WIDE = 1.4
 MOVED = 50
 """Multiply-adds that take as long as writing one number of an activation."""
 
-FORWARD, BOTH = 1, 2
-"""How many times a stage's work is done on the way forward, and on the way forward and back."""
+FORWARD, BOTH = 1, 2.4
+"""What a stage's work costs on the way forward, and on the way forward and back, as a multiple of it."""
 
 
 @dataclass(frozen=True)
