@@ -1,15 +1,15 @@
-"""Seconds and peak memory a megapixel, from 0.25 to 100 megapixels: whole, in tiles, and streamed by way of the disk.
+"""Seconds a megapixel and peak memory of a step, from 1 to 400 megapixels: whole, in memory in stages, and by disk.
 
-One step of one octave of efficientnet_lite0's blocks.1.1 with the default norm, and tiles of 512 px with their exact
-halo. Each measurement is a process of its own with one thread. Its peak is the process's (VmHWM), with Python, PyTorch
-and the network in it. Its times are the step's alone, with Numba loaded before: by the clock, and of the processors
-(user and system), which depends less on what else runs. Streamed runs decode and encode a TIFF too: that is in their
-peak, and not in their times. Photographs are scikit-image's coffee, enlarged.
+Two steps of one octave of a look, each dream a process of its own with one thread, as the command line's. The second
+step is measured: processor seconds (user and system), which depend less on what else runs than the clock does. The peak
+is the process's (VmHWM), with Python, PyTorch, decoding and encoding in it; beside it stands what was allowed, and what
+was foretold for the step besides what was held before. Photographs are scikit-image's coffee, enlarged, as TIFF.
 
-    python benchmarks/size.py size.json [whole|tiled|streamed MEGAPIXELS ...]
-    python benchmarks/size.py --plot size.json docs/size.svg      (needs matplotlib)
+    python benchmarks/size.py docs/size.json                                   (all of ROWS: an hour)
+    python benchmarks/size.py docs/size.json LOOK WAY MEGAPIXELS ...           (some)
+    python benchmarks/size.py --show docs/size.json docs/size.svg              (prints the table, and plots)
 
-Measurements are added to those of the file, and plotted by their medians.
+Measurements are added to those of the file; of the same row the median counts.
 """
 
 import json
@@ -19,16 +19,39 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from peak import peak
 
-SIZES = {"whole": (0.25, 1, 4), "tiled": (0.25, 1, 4, 16), "streamed": (0.25, 1, 4, 16, 100)}
-SETTINGS = {"layers": ("blocks.1.1",), "octaves": 1, "steps": 1, "size": "full"}
+LOOKS: dict[str, dict] = {
+    "default": {"model": "efficientnet_lite0"},
+    "creatures": {"model": "efficientnet_lite0", "look": "creatures"},
+    "blocks.1.1": {"model": "efficientnet_lite0", "layers": ("blocks.1.1",)},
+    "inception_v3": {"model": "inception_v3", "weights": "untrained", "layers": ("Mixed_5d",)},
+    "resnet50": {"model": "resnet50", "weights": "untrained", "layers": ("layer3.2",)},
+    "vgg19": {"model": "vgg19", "weights": "untrained", "layers": ("block4_conv2",)},
+}
+"""Of `efficientnet_lite0` the default look, the deepest, and the cheapest layer; of the others, untrained, a layer."""
 
+DISK = "2GB by disk"
 
-def side(megapixels: float) -> int:
-    return round((megapixels * 1e6) ** 0.5)
+WAYS: dict[str, tuple[str | None, str]] = {
+    "whole": (None, "none"),
+    "4GB": ("4GB", "auto"),
+    "2GB": ("2GB", "auto"),
+    "1.5GB": ("1.5GB", "auto"),
+    DISK: ("2GB", "auto"),
+}
+"""What is allowed, and `--tile`. By disk is asked for; the other rows go the way that the program chooses."""
+
+ROWS = [
+    *(("default", way, size) for way in ("whole", "4GB", "2GB", "1.5GB", DISK) for size in (1, 4)),
+    *(("default", way, 16) for way in ("whole", "4GB", "2GB", "1.5GB", DISK)),
+    *(("default", "2GB", size) for size in (24, 100, 400)),
+    *((look, "whole", size) for look in list(LOOKS)[1:] for size in (1, 4)),
+    *((look, "2GB", size) for look in list(LOOKS)[1:] for size in (4, 16)),
+]  # fmt: skip
 
 
 def photograph(megapixels: float, folder: str) -> str:
@@ -37,7 +60,7 @@ def photograph(megapixels: float, folder: str) -> str:
 
     path = Path(folder) / "in.tif"
     coffee = pyvips.Image.new_from_file(str(Path(skimage.__file__).parent / "data" / "coffee.png"))
-    length = side(megapixels)
+    length = round((megapixels * 1e6) ** 0.5)
     larger = coffee.resize(length / coffee.width, vscale=length / coffee.height, kernel="cubic")
     larger.crop(0, 0, length, length).tiffsave(str(path), compression="deflate", bigtiff=True)
     return str(path)
@@ -48,82 +71,74 @@ def processor_seconds() -> float:
     return spent.ru_utime + spent.ru_stime
 
 
-def measure(kind: str, megapixels: float) -> None:
-    """Run in a process of its own, and print the result."""
+def measure(look: str, way: str, source: str) -> None:
+    """Dream in this process, and print what it took."""
     from phosphene.malloc import begin_again, keep_freed
 
     begin_again()
     import torch
 
-    from phosphene.engine import prepare
-    from phosphene.job import prepare as make
-    from phosphene.job import run
-    from phosphene.recipe.settings import Recipe
+    from phosphene import job as jobs
+    from phosphene.recipe.spelling import choose
 
     torch.set_num_threads(1)
     keep_freed()
-    prepare((1024, 1024), torch.device("cpu"))
-    times: list[tuple[float, float]] = []
-
+    (memory, tile), times = WAYS[way], []
+    settings = {"octaves": 1, "steps": 2, "size": "full", "tile": tile} | LOOKS[look]
+    recipe = choose(settings, settings.pop("look", None))
     with tempfile.TemporaryDirectory(dir=os.environ.get("SCRATCH")) as folder:
-        source, recipe = sys.argv[4], Recipe(**SETTINGS, tile="none" if kind == "whole" else 512)
-        if kind == "streamed":
-            from phosphene.disk import run as streaming
-
-            decode = streaming._decode
-            started: list[float] = []
-
-            def decoding(*arguments) -> None:
-                decode(*arguments)
-                started.append(processor_seconds())
-
-            streaming._decode = decoding
-            job = make(source, recipe, "cpu", "1B", output=Path(folder) / "out.tif")
-            run(job, lambda step: times.append((step.seconds, processor_seconds() - started[0]))).save()
-        else:
-            job = make(source, recipe, "cpu")
-            start = processor_seconds()
-            run(job, lambda step: times.append((step.seconds, processor_seconds() - start)))
-    (seconds, processor), load = times[0], os.getloadavg()[0]
-    row = {"kind": kind, "megapixels": megapixels, "seconds": seconds, "processor": processor}
-    print(json.dumps(row | {"peak": round(peak() * 1e9), "load": load}))
+        output = Path(folder) / ("out.dzi" if way == DISK else "out.tif")  # a pyramid is written by way of the disk
+        job = jobs.prepare(source, recipe, "cpu", memory, output=output)
+        jobs.run(job, lambda _: times.append(processor_seconds())).save()
+    print(json.dumps({"processor": times[1] - times[0], "peak": round(peak() * 1e9), "said": list(job.notes)}))
 
 
-def collect(path: Path, chosen: dict[str, tuple[float, ...]]) -> None:
-    rows = json.loads(path.read_text()) if path.exists() else []
-    for kind, sizes in chosen.items():
-        for megapixels in sizes:
-            with tempfile.TemporaryDirectory(dir=os.environ.get("SCRATCH")) as folder:
-                source = photograph(megapixels, folder)
-                command = [sys.executable, __file__, "--measure", kind, str(megapixels), source]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
-            rows.append(json.loads(done.stdout))
-            path.write_text(json.dumps(rows, indent=1))
-            row = rows[-1]
-            print(
-                f"| {kind} | {megapixels:g} | {row['seconds'] / megapixels:.2f} | "
-                f"{row['processor'] / megapixels:.2f} | {row['peak'] / 1e9:.2f} | {row['load']:.1f} |",
-                flush=True,
-            )
+def collect(path: Path, rows: list[tuple[str, str, float]]) -> None:
+    found = json.loads(path.read_text()) if path.exists() else []
+    for look, way, megapixels in rows:
+        with tempfile.TemporaryDirectory(dir=os.environ.get("SCRATCH")) as folder:
+            source = photograph(megapixels, folder)
+            command = [sys.executable, __file__, "--measure", look, way, source]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+        row = {"look": look, "way": way, "megapixels": megapixels} | json.loads(done.stdout)
+        found.append(row)
+        path.write_text(json.dumps(found, indent=1) + "\n")
+        print(f"{look}, {way}, {megapixels:g}: {row}", flush=True)
 
 
-def median(rows: list[dict], kind: str, megapixels: float, column: str) -> float:
-    chosen = [row[column] for row in rows if (row["kind"], row["megapixels"]) == (kind, megapixels)]
-    return statistics.median(chosen)
+def medians(rows: list[dict]) -> Iterator[tuple[str, str, float, float, float]]:
+    """Of each row its look, way, megapixels, seconds a megapixel and peak in GB."""
+    for look, way, size in dict.fromkeys((row["look"], row["way"], row["megapixels"]) for row in rows):
+        alike = [row for row in rows if (row["look"], row["way"], row["megapixels"]) == (look, way, size)]
+        seconds, most = (statistics.median(row[column] for row in alike) for column in ("processor", "peak"))
+        yield look, way, size, seconds / size, most / 1e9
 
 
-def plot(path: Path, target: Path) -> None:
+def show(path: Path, target: Path) -> None:
     import matplotlib.pyplot as plt
 
+    rows = list(medians(json.loads(path.read_text())))
+    whole = {(look, size): seconds for look, way, size, seconds, _ in rows if way == "whole"}
+    print(
+        "| look | way | megapixels | seconds a megapixel | against whole | peak, GB |\n"
+        "| --- | --- | --- | --- | --- | --- |"
+    )
+    for look, way, size, seconds, most in rows:
+        largest = max((s for name, s in whole if name == look), default=None)
+        against = f"{seconds / whole[look, min(size, largest)]:.2f}" if largest else ""
+        print(f"| {look} | {way} | {size:g} | {seconds:.2f} | {against} | {most:.2f} |")
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
-    rows = json.loads(path.read_text())
-    for kind in SIZES:
-        sizes = sorted({row["megapixels"] for row in rows if row["kind"] == kind})
-        left.plot(sizes, [median(rows, kind, size, "processor") / size for size in sizes], "o-", label=kind)
-        right.plot(sizes, [median(rows, kind, size, "peak") / 1e9 for size in sizes], "o-", label=kind)
-    for axes, label in ((left, "processor seconds a megapixel"), (right, "peak memory, GB")):
-        axes.set(xscale="log", xlabel="megapixels", ylabel=label, ylim=(0, None))
-        axes.set_xticks(SIZES["streamed"], map("{:g}".format, SIZES["streamed"]), minor=False)
+    for way in WAYS:
+        points = sorted(
+            (size, seconds, most) for look, name, size, seconds, most in rows if (look, name) == ("default", way)
+        )
+        if points:
+            sizes, seconds, most = zip(*points, strict=True)
+            left.plot(sizes, seconds, "o-", label=way)
+            right.plot(sizes, most, "o-", label=way)
+    for axes, label in ((left, "processor seconds a megapixel and step"), (right, "peak memory, GB")):
+        axes.set(xscale="log", xlabel="megapixels, the default look", ylabel=label, ylim=(0, None))
+        axes.set_xticks((1, 4, 16, 100, 400), map("{:g}".format, (1, 4, 16, 100, 400)), minor=False)
         axes.minorticks_off()
         axes.legend()
     figure.tight_layout()
@@ -132,9 +147,9 @@ def plot(path: Path, target: Path) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--measure":
-        measure(sys.argv[2], float(sys.argv[3]))
-    elif sys.argv[1] == "--plot":
-        plot(Path(sys.argv[2]), Path(sys.argv[3]))
+        measure(*sys.argv[2:])
+    elif sys.argv[1] == "--show":
+        show(Path(sys.argv[2]), Path(sys.argv[3]))
     else:
-        wanted = {sys.argv[2]: tuple(map(float, sys.argv[3:]))} if len(sys.argv) > 2 else SIZES
-        collect(Path(sys.argv[1]), wanted)
+        chosen = [(sys.argv[2], sys.argv[3], float(size)) for size in sys.argv[4:]]
+        collect(Path(sys.argv[1]), chosen or ROWS)

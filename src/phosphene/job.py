@@ -133,8 +133,8 @@ def prepare(
     if output is not None:
         imagefile.check_output(output, overwrite, bits=bits, size=found.size)
     network = load_network(recipe.eye, recipe.seed, str(found.device), needs_top(recipe))
-    allowed = budget(memory, found.device)
-    ways = _ways(found, recipe, network, allowed, cluster, output)
+    allowed = partial(budget, memory, found.device)
+    ways = _ways(found, recipe, network, allowed(), cluster, output)
     forecast = complete(recipe, network, seen_guide(recipe, found.device), found.size, ways, allowed)
     if forecast.way == "disk":
         return _on_disk(found, network, forecast, cluster, output, bits)
@@ -146,7 +146,7 @@ def in_memory(source: Source, recipe: Recipe, device: str = "auto", memory: str 
     found = _find(source, recipe, device)
     network = load_network(recipe.eye, recipe.seed, str(found.device), needs_top(recipe))
     ways: dict[Way, int] = {"memory": image_bytes(found.size)}
-    allowed = budget(memory, found.device)
+    allowed = partial(budget, memory, found.device)
     forecast = complete(recipe, network, seen_guide(recipe, found.device), found.size, ways, allowed)
     return _in_memory(found, network, forecast)
 

@@ -25,6 +25,7 @@ from phosphene.dreaming.gradient import check_finite, differentiate
 from phosphene.dreaming.objective import Scoring, View
 from phosphene.dreaming.resample import wrapped
 from phosphene.dreaming.tiling import Tile, round_up, spans, whole
+from phosphene.malloc import give_back
 from phosphene.types import Activation, FeaturesFn, GradientFn, Image, Map, Shift, Size
 
 Part = Float[Tensor, "channels rows columns"]
@@ -228,6 +229,7 @@ def look(first: Pass, room: Room, over: Map = map) -> Float[Tensor, " terms"]:
         sheet = room(f"cut-{number + 1}", (stage.channels, *size), stage.side_at_cut)
         for _ in over(replace(passes[-1], target=sheet).forward, stage.batches(passes[-1].size)):
             pass
+        give_back()  # the next stage's blocks are of other sizes
         passes.append(replace(first, number=number + 1, size=size, source=sheet))
     scores, slope = torch.zeros(len(stages[0].scoring.scores)), None
     while passes:
@@ -239,6 +241,8 @@ def look(first: Pass, room: Room, over: Map = map) -> Float[Tensor, " terms"]:
             for tile_scores in found:
                 scores = scores + tile_scores
         slope = work.target
+        if passes:
+            give_back()
     return scores
 
 

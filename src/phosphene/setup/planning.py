@@ -140,6 +140,10 @@ class Survey:
     size: Size
     _known: dict[tuple[str | None, str | None], Foretold] = field(init=False, repr=False, default_factory=dict)
 
+    def begin(self) -> None:
+        """Look at the network, which loads what foretells."""
+        self._sections  # noqa: B018
+
     def asked(self, in_memory: bool = True) -> Choice:
         """Foretell the stages that the recipe asks for."""
         steps = planned_steps(self.network, self.scoring, self.tiles)

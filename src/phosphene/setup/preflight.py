@@ -1,6 +1,6 @@
 """What a dream will take, before its first step: in memory or by way of the disk, in which stages and tiles."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,9 @@ from phosphene.setup.builders import bind, gradient_fn, reach_of, with_default_l
 from phosphene.setup.memory import gradient_bytes, halving_gradient, most_bytes, spell_bytes
 from phosphene.setup.planning import Survey
 from phosphene.types import GradientFn, Image, Size
+
+KEPT = 2 * 10**8
+"""Bytes that stay in memory behind what ran: code that oneDNN and libvips made or loaded, and gaps between blocks."""
 
 Way = Literal["memory", "disk"]
 """Where the pictures of a dream are while it runs."""
@@ -42,14 +45,20 @@ class Forecast:
 
 
 def complete(
-    recipe: Recipe, network: Network, guide: Image | None, size: Size, ways: Mapping[Way, int], allowed: int
+    recipe: Recipe,
+    network: Network,
+    guide: Image | None,
+    size: Size,
+    ways: Mapping[Way, int],
+    allowed: Callable[[], int],
 ) -> Forecast:
     """Fill in what a recipe leaves open, its layer and its stages, for a dream of `size` that may take `allowed` bytes.
 
-    `ways` are those that are open, the better one first, each with the bytes that its pictures take. The first in
-    which a step fits is taken. Where none does, a recipe with a tile of its own, or none, takes the last; for another
-    that is a `UsageError`.
+    That is asked again once the kernels and what foretells are loaded, which stay in memory. `ways` are those that are
+    open, the better one first, each with the bytes that its pictures take. The first in which a step fits is taken.
+    Where none does, a recipe with a tile of its own, or none, takes the last; for another that is a `UsageError`.
     """
+    prepare(size, network.device)
     recipe = with_default_layer(recipe, network)
     scoring = bind(recipe, network, guide)
     foretell = partial(_foretell, Survey(network, scoring, recipe, size), recipe, allowed)
@@ -57,23 +66,24 @@ def complete(
     for way in others:
         with suppress(UsageError):
             forecast = foretell(way, ways[way])
-            if forecast.needed <= allowed:
+            if forecast.needed <= forecast.allowed:
                 return forecast
     return foretell(last, ways[last])
 
 
-def _foretell(survey: Survey, recipe: Recipe, allowed: int, way: Way, pictures: int) -> Forecast:
+def _foretell(survey: Survey, recipe: Recipe, allowed: Callable[[], int], way: Way, pictures: int) -> Forecast:
     """Choose the stages, if they are left open: one without tiles if the whole image fits, or those that cost least."""
-    network, scoring, room = survey.network, survey.scoring, allowed - pictures
+    network, scoring, pictures = survey.network, survey.scoring, pictures + KEPT
     if way == "memory" and not isinstance(recipe.tile, int) and not recipe.cuts:
-        whole = _whole_bytes(network, scoring, recipe, survey.size, room)
-        if recipe.tile == "none" or network.is_hooked or whole <= room:
-            return Forecast(way, recipe.but(tile="none"), scoring, pictures + whole, allowed)
+        whole = pictures + _whole_bytes(network, scoring, recipe, survey.size, allowed() - pictures)
+        if recipe.tile == "none" or network.is_hooked or whole <= allowed():
+            return Forecast(way, recipe.but(tile="none"), scoring, whole, allowed())
     if network.is_hooked:
         reach_of(network, scoring.layers)  # says that it has no tiles
-    in_memory = way == "memory"
-    choice = survey.best(room, in_memory) if recipe.tile == "auto" else survey.asked(in_memory)
-    return Forecast(way, choice.of(recipe), scoring, pictures + choice.needed, allowed)
+    survey.begin()
+    free, in_memory = allowed(), way == "memory"
+    choice = survey.best(free - pictures, in_memory) if recipe.tile == "auto" else survey.asked(in_memory)
+    return Forecast(way, choice.of(recipe), scoring, pictures + choice.needed, free)
 
 
 def _whole_bytes(network: Network, scoring: Scoring, recipe: Recipe, size: Size, room: int) -> int:
@@ -89,7 +99,6 @@ def _whole_bytes(network: Network, scoring: Scoring, recipe: Recipe, size: Size,
 
 def patient_gradient_fn(network: Network, scoring: Scoring, recipe: Recipe, size: Size) -> GradientFn:
     """Build the gradient that a recipe asks for, and let it halve its tiles if memory runs out nevertheless."""
-    prepare(size, network.device)
     first = gradient_fn(network, scoring, recipe)
 
     def smaller(side: int) -> GradientFn:
