@@ -24,6 +24,10 @@ study: $(VENV)/installed-dev ## Compare six networks on three sample photographs
 test: $(VENV)/installed-dev lint ## Set up, then lint, check types and run all tests
 	$(BIN)/pytest -n 2
 
+.PHONY: soak
+soak: $(VENV)/installed-dev ## Kill, fill, damage and mutate for MINUTES (30) from SEED (0), and count what came out
+	PYTHONPATH=tests $(BIN)/python -m soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),0)
+
 .PHONY: test-wheel
 test-wheel: $(VENV)/installed-dev ## Build the wheel and the sdist, and dream with each in an empty environment
 	$(BIN)/python scripts/packages.py

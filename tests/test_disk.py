@@ -454,3 +454,19 @@ def test_the_commands(coffee, undisturbed, tmp_path, capsys):
     assert (tmp_path / "out.tif").read_bytes() == undisturbed.read_bytes()
     assert phosphene(["resume", str(folder)]) == 2
     assert "no dream to go on with" in capsys.readouterr().err
+
+
+def test_alpha_and_mask_that_are_lost_are_missed(coffee, tmp_path):
+    """A folder without them is damaged, and not one of a dream that has none."""
+    stop = threading.Event()
+    stop.set()
+    recipe = RECIPE.but(octaves=1, steps=2, mask=str(coffee / "coffee.tif"))
+    job = begin(coffee / "deep.png", recipe, tmp_path / "out.png")
+    run(job, stop=stop)
+    for name in ("alpha", "mask"):
+        (job.resumable / name).rename(tmp_path / "elsewhere")
+        raster._opened.cache_clear()
+        with pytest.raises(StoreError, match=name):
+            run(resume(job.resumable)).save()
+        (tmp_path / "elsewhere").rename(job.resumable / name)
+    assert imagefile.read(run(resume(job.resumable)).save()).alpha is not None

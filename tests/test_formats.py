@@ -5,6 +5,8 @@ The pictures are encoded here; those that nothing here can encode are put togeth
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -511,3 +513,34 @@ def test_tiffs_in_every_compression(tmp_path, compression):
     image = imagefile.read(tmp_path / "a.tif").image
     assert np.abs(levels(image) - RAMP.astype(int)).max() <= (8 if compression == "jpeg" else 0)
     assert torch.equal(streamed(tmp_path / "a.tif", tmp_path)[0], image)
+
+
+@pytest.mark.parametrize("way", [imagefile.read, lambda path: streamed(path, path.parent)])
+def test_a_tiff_whose_size_is_no_whole_number(tmp_path, way):
+    """Its height's type is changed to that of a double."""
+    tifffile.imwrite(tmp_path / "a.tif", RAMP, photometric="rgb")
+    data = (tmp_path / "a.tif").read_bytes()
+    was = struct.pack("<HHI", 257, 4, 1)
+    (tmp_path / "a.tif").write_bytes(said_to_be(data, was, struct.pack("<HHI", 257, 12, 1)))
+    with pytest.raises(ImageError, match=r"a\.tif' (is broken|says that it has)"):
+        way(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("way", [imagefile.read, lambda path: streamed(path, path.parent)])
+def test_what_comes_out_is_as_large_as_was_said(tmp_path, monkeypatch, way):
+    tifffile.imwrite(tmp_path / "a.tif", RAMP, photometric="rgb")
+    monkeypatch.setattr("phosphene.imagefile.tiff._planes_last", lambda page, samples: samples[:-1])
+    with pytest.raises(ImageError, match="says that it has 64 x 48 pixels, and 64 x 47 came out of it: it is broken"):
+        way(tmp_path / "a.tif")
+
+
+def test_libraries_say_nothing_of_their_own(tmp_path):
+    """A real process: what tifffile logs would be on standard error."""
+    tifffile.imwrite(tmp_path / "a.tif", RAMP, photometric="rgb")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[12:14] = b"\xff\xff"
+    (tmp_path / "a.tif").write_bytes(data)
+    script = f"from phosphene import imagefile; imagefile.read({str(tmp_path / 'a.tif')!r})"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False).stderr
+    assert "TiffTag" not in said.partition("Traceback")[0]
+    assert "ImageError" in said

@@ -408,7 +408,7 @@ def test_a_broken_file_is_named(name, content, tmp_path):
     ],
 )
 def test_a_file_without_tensors_by_name_is_refused(content, tmp_path):
-    with pytest.raises(WeightsError, match="is not a weights file: it should hold tensors by name"):
+    with pytest.raises(WeightsError, match="is not a weights file: it should hold plain tensors by name"):
         weights.load(SMALL, written(content, tmp_path / "other.pth"))
 
 
@@ -438,3 +438,39 @@ def test_what_is_no_file_is_not_waited_for(kind, tmp_path):
 def test_what_is_no_name_is_told(name):
     with pytest.raises(UsageError, match=r"no name|too many for a name"):
         weights.load(SMALL, name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensor: tensor.to_sparse(),
+        lambda tensor: tensor.cfloat(),
+        lambda tensor: torch.empty(tensor.shape, device="meta"),
+        lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+def test_tensors_that_are_no_plain_numbers(tmp_path, change):
+    state = dict(weights.load(SMALL, "untrained")[0].state_dict())
+    name = next(iter(state))
+    with pytest.raises(WeightsError, match=r"it should hold plain tensors by name, as a state_dict does\.$"):
+        weights.load(SMALL, written(state | {name: change(state[name])}, tmp_path / "a.pth"))
+
+
+@pytest.mark.parametrize("name", ["a\nb", "x" * 10_000])
+def test_a_name_from_a_file_does_not_break_the_sentence(tmp_path, name):
+    state = dict(weights.load(SMALL, "untrained")[0].state_dict())
+    with pytest.raises(WeightsMismatchError) as caught:
+        weights.load(SMALL, written(state | {name: torch.zeros(1)}, tmp_path / "a.pth"))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("value", [7, [b"\xff\xfe"], [b"\xed\xa0\x80"], [b"/"]])
+def test_keras_files_with_nonsense_for_names(tmp_path, value):
+    import h5py
+
+    with h5py.File(tmp_path / "a.h5", "w") as root:
+        root.attrs["layer_names"] = value
+    with pytest.raises(WeightsError, match=r"a\.h5' "):
+        weights.load(registry.card("keras/vgg19"), str(tmp_path / "a.h5"), top=False)

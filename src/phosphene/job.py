@@ -292,6 +292,7 @@ def _on_disk(
         output=None if output is None else str(output),
         bits=bits,
         device=device,
+        has_alpha=photo.alpha is not None if isinstance(photo, Photo) else photo.has_alpha,
     )
     scratch = begin(plan)
     way = (

@@ -5,53 +5,11 @@ from itertools import product
 
 import pytest
 import torch
-from starlette.routing import Route
 
 from phosphene.recipe.settings import Recipe
-from phosphene.studio.app import ROUTES
 from phosphene.studio.cost import megapixel_steps
-from studio.conftest import Running, end, start
-
-BODIES = (
-    b"", b"{", b"[]", b"null", b"1", b'"a"', b"{}", b"\xff\xfe", b"[" * 5000, b'{"a":' * 5000, b"NaN", b"x" * 3_000_000,
-    b'{"photograph": 1}', b'{"photograph": "sample:coffee", "settings": []}',
-    b'{"photograph": "sample:coffee", "settings": {"steps": 1e400}}',
-    b'{"photograph": "sample:coffee", "settings": {"layers": {"a": 1}}}',
-    b'{"photograph": "sample:coffee", "settings": {"weights": 3, "mask": []}}',
-    b'{"photograph": "sample:coffee", "look": "\\ud800"}', b'{"photograph": "\\u0000.png"}',
-    b'{"photograph": "sample:coffee", "ways": [{"model": 1}]}', b'{"photograph": "sample:coffee", "ways": []}',
-)  # fmt: skip
-NAMES = ("a.png", "..%2F..%2Fetc%2Fpasswd", "%00", "%ff", "x" * 3000, ".cache", "%F0%9F%90%95", "a%0Ab", "dreams", "0")
-QUERIES = ("", "?model=", "?model=nonsense", "?model=timm/nonsense", "?look=eyes&model=%00", "?side=-1",
-           "?since=" + "9" * 99,
-           "?model=efficientnet_lite0&layer=nonsense", "?model=efficientnet_lite0&layer=*&weights=/etc/passwd",
-           "?name=" + "y" * 3000)  # fmt: skip
-METHODS = ("GET", "POST", "PUT", "DELETE", "OPTIONS")
-
-
-def addresses():
-    return [route.path for route in ROUTES if isinstance(route, Route)]
-
-
-def requests(rng: random.Random):
-    """One wrong request: a method, an address, a body."""
-    path = rng.choice(addresses())
-    for part in ("{name:path}", "{name}", "{queue}", "{id}"):
-        path = path.replace(part, rng.choice(NAMES))
-    return rng.choice(METHODS), path + rng.choice(QUERIES), rng.choice((None, *BODIES))
-
-
-def check(studio: Running, method: str, path: str, body: bytes | None) -> int:
-    """Ask, and look at the answer: below 500, and where it is an error, one sentence in JSON without a path."""
-    status, answer = studio.ask(method, path, body)
-    assert status < 500, (method, path, body and body[:60], answer)
-    if status >= 400:
-        assert isinstance(answer, dict), (method, path, status, answer)
-        assert answer["error"], (method, path)
-        assert "\n" not in answer["error"]
-        assert "/root" not in answer["error"]
-        assert str(studio.folder) not in answer["error"]
-    return status
+from soak.asking import BODIES, addresses, check, wrong_request
+from studio.conftest import end, start
 
 
 @pytest.mark.parametrize("path", addresses())
@@ -66,7 +24,7 @@ def test_every_body_to_every_address(studio, path):
 def test_wrong_requests_of_every_kind(studio):
     rng = random.Random(5)
     for _ in range(150):
-        check(studio, *requests(rng))
+        check(studio, *wrong_request(rng))
     assert studio.ask("GET", "/api/pictures")[0] == 200
 
 

@@ -41,6 +41,8 @@ class Plan(Settings):
     output: str | None
     bits: Literal[8, 16] = 8
     device: str = "auto"
+    has_alpha: bool
+    """Whether the photograph has alpha, so that it is missed where it is lost."""
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class DiskJob(Job):
             _gradient_fn(self.plan, surface),
             self.recipe,
             rng,
-            mask=_stored(folder, "mask"),
+            mask=raster.reopen(folder / "mask") if self.recipe.mask is not None else None,
             min_side=stages_in(self.recipe, self.plan.device, self.made.size)[0].min_side,
             medium=surface,
             reached=reached,
@@ -146,7 +146,7 @@ class DiskDream(Dream):
     def _write(self, path: Path, bits: int) -> None:
         """Encode the dream, beside its place, and put it there when it is whole."""
         folder, kind = self.scratch.path, format_of(path, bits)
-        alpha, levels = _stored(folder, "alpha"), folder / "levels.tif"
+        alpha, levels = raster.reopen(folder / "alpha") if self.plan.has_alpha else None, folder / "levels.tif"
         with self._at(self.made.size) as (dream, photograph):
 
             def finished(block: Block) -> Part:
@@ -184,9 +184,8 @@ def _gradient_fn(plan: Plan, surface: Surface) -> Callable[[Raster, tuple[int, i
 def _decode(plan: Plan, surface: Surface, photo: Photo | Streamed) -> None:
     """Put the photograph, its alpha and the mask into the folder, at the size of the dream."""
     folder, size = surface.folder, plan.made.size
-    has_alpha = photo.alpha is not None if isinstance(photo, Photo) else photo.has_alpha
     colours = raster.create(folder / "decoded", (3, *photo.size))
-    alpha = raster.create(folder / "decoded-alpha", (1, *photo.size)) if has_alpha else None
+    alpha = raster.create(folder / "decoded-alpha", (1, *photo.size)) if plan.has_alpha else None
     files.write_blocks(photo, colours, alpha)
     _keep(surface, colours, size, "photograph")
     if alpha is not None:
@@ -210,10 +209,6 @@ def _keep(surface: Surface, decoded: Raster, size: Size, name: str) -> None:
     resized = surface.resize(decoded, size)
     raster.rename(resized, name)
     raster.remove(decoded.path)
-
-
-def _stored(folder: Path, name: str) -> Raster | None:
-    return raster.reopen(folder / name) if (folder / name).exists() else None
 
 
 def _clear(folder: Path, size: Size) -> None:

@@ -77,6 +77,8 @@ def _largest(tiff: Any) -> tuple[Any, str]:
     if any(page.photometric in UNDEVELOPED for page in every):
         raise UndevelopedError
     largest = max(every, key=lambda page: page.imagewidth * page.imagelength)  # the first of several
+    if not (isinstance(largest.imagewidth, int) and isinstance(largest.imagelength, int)):
+        raise ValueError("its size is no whole number")
     whole = [page for page in pages if not page.is_reduced]
     if largest is not every[0] and (len(whole) == 1 or largest not in whole):
         given = f"{largest.imagewidth} x {largest.imagelength} pixels"
@@ -96,6 +98,8 @@ def _within(page: Any) -> list[Any]:
 
 
 def _check(page: Any, name: str) -> None:
+    if 0 in page.shape:
+        raise ValueError(f"a size of {' x '.join(map(str, page.shape))}")
     if page.imagedepth > 1 or page.samplesperpixel > MOST_CHANNELS:
         given = f"{page.samplesperpixel} channels and a depth of {page.imagedepth}"
         raise ImageError(f"{name!r} has {given}: give a TIFF with grey or RGB")

@@ -49,7 +49,7 @@ def _arrays(file: Path) -> Arrays:
             group = root.get("model_weights", root)  # a file of a whole model has them in a group of their own
             _refuse_other_layouts(file, root, group)
             return {name: arrays for name in _listed(group, "layer_names") if (arrays := _of_layer(group[name]))}
-    except (OSError, KeyError, RuntimeError) as error:
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsError(f"{str(file)!r} is not a Keras weights file, or is damaged.") from error
 
 

@@ -42,7 +42,7 @@ def read(file: Path) -> State:
         )
     if not _is_state(state):
         raise WeightsError(
-            f"{str(file)!r} is not a weights file: it should hold tensors by name, as a state_dict does."
+            f"{str(file)!r} is not a weights file: it should hold plain tensors by name, as a state_dict does."
         )
     consume_prefix_in_state_dict_if_present(state, "module.")  # type: ignore[arg-type]
     for name in list(state):  # in place: torch hangs the layers' versions on this very dictionary
@@ -76,7 +76,16 @@ def _is_state(content: Any) -> TypeGuard[State]:
     return (
         isinstance(content, dict)
         and bool(content)
-        and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items())
+        and all(isinstance(name, str) and _is_plain(tensor) for name, tensor in content.items())
+    )
+
+
+def _is_plain(tensor: Any) -> bool:
+    """Whether it is a tensor of numbers that are all there: neither sparse, quantised nor complex."""
+    return (
+        isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and not (tensor.is_quantized or tensor.is_meta or tensor.is_complex())
     )
 
 
@@ -146,11 +155,16 @@ def _complaints(
     if missing:
         said.append(f"it lacks {missing[0]} {list(expected[missing[0]].shape)}")
     if unexpected:
-        said.append(f"it has {unexpected[0]} {list(state[unexpected[0]].shape)}, which the model has not")
+        said.append(f"it has {_spelt(unexpected[0])} {list(state[unexpected[0]].shape)}, which the model has not")
     if misshaped:
         name = misshaped[0]
         said.append(f"its {name} is {list(state[name].shape)} where the model's is {list(expected[name].shape)}")
     return said
+
+
+def _spelt(name: str) -> str:
+    """A name from a file, which may be anything, for a sentence."""
+    return name if name.isprintable() and len(name) < 200 else f"{name[:100]!r}"
 
 
 def _and(phrases: list[str]) -> str:
