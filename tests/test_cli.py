@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -218,3 +219,54 @@ def test_weights_that_are_not_here_are_told_in_one_sentence(tmp_path, monkeypatc
     assert answer.stderr.count("\n") == 1
     for part in ("vgg19-dcbb9e9d.pth", str(tmp_path), "efficientnet_lite0"):
         assert part in answer.stderr
+
+
+BYTES = os.fsdecode(b"caf\xe9")
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        (["--trace", "missing/t.csv"], "there is no folder"),
+        (["--trace", "."], "is no name of a file"),
+        (["--trace", "x" * 300], "too many for a name"),
+        (["--trace", BYTES], "is no name in UTF-8"),
+        (["--trace", "out.png"], "--trace would be written over 'out.png'"),
+        (["--trace", "in.png"], "--trace would be written over 'in.png'"),
+        (["--preview", "link.png"], "--preview would be written over 'out.png'"),
+        (["--preview", "p.png", "--trace", "p.png"], "--trace would be written over 'p.png'"),
+        (["--preview", "p.xyz"], "its ending must be one of"),
+        (["--preview", "p.dzi"], "a preview cannot be 'p.dzi'"),
+        (["--preview", "p.png", "--preview-every", "0"], "preview-every = 0 will not do: it should be 1 or more"),
+    ],
+)
+def test_what_tells_of_a_dream_is_looked_at_before_it(tmp_path, monkeypatch, capsys, told, sentence):
+    monkeypatch.chdir(tmp_path)
+    imagefile.write("in.png", torch.zeros(3, 8, 8))
+    before = (tmp_path / "in.png").read_bytes()
+    (tmp_path / "link.png").symlink_to("out.png")
+    commands = [["dream", "in.png", "-o", "out.png", *told]]
+    if told[0] == "--preview" and len(told) == 2:
+        commands += [["zoom", "in.png", "-o", "out.gif", *told]] if "link.png" not in told else []
+    for command in commands:
+        assert run(command) in (1, 2)
+        assert sentence in capsys.readouterr().err
+    assert (tmp_path / "in.png").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png", "link.png"]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, BYTES])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "dream NAME -o a.png", "dream in.png -o NAME", "resume NAME", "recipe NAME", "replay NAME -o a.png",
+        "animate NAME -o a.gif", "animate frames -o NAME", "zoom NAME -o a.gif", "zoom in.png -o NAME",
+        "compare NAME -o s", "compare in.png -o NAME", "sweep in.png -o NAME --vary steps=1,2",
+    ],
+)  # fmt: skip
+def test_names_that_cannot_be_are_told_by_every_command(tmp_path, monkeypatch, capsys, name, command):
+    monkeypatch.chdir(tmp_path)
+    imagefile.write("in.png", torch.zeros(3, 64, 64))
+    assert run([name if word == "NAME" else word for word in command.split()]) == 2
+    assert ("too many for a name" if "x" in name else "is no name in UTF-8") in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.png"]

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 from phosphene.errors import ImageError, OutputExistsError, UsageError
@@ -40,6 +41,37 @@ def check_name(path: str | Path) -> None:
         raise UsageError(f"{spelt!r} is no name in UTF-8, and a recipe could not hold it: rename the file") from None
     if max(parts) > LONGEST_NAME or len(name.encode()) > LONGEST_PATH:
         raise UsageError(f"{name[:40] + '...'!r} has {len(name)} characters, too many for a name: give a shorter one")
+
+
+def check_folder(path: str | Path) -> None:
+    """As `check_name`, for what may be a folder: the one that we are in too."""
+    check_name(Path(path).absolute())
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those that it is in. Raises UsageError for what is no name, ImageError where it cannot be."""
+    check_folder(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(f"the folder {str(path)!r} cannot be made: {error.strerror}") from error
+
+
+def check_told(told: Mapping[str, Path | None], *others: str | Path | None) -> None:
+    """Raise now what would be in the way of writing what tells of a dream: flags, and the files that they name.
+
+    They replace what is there, but for `others`, the output and the input, and each other: UsageError. Else as
+    `check_place`.
+    """
+    taken = {os.path.realpath(other): str(other) for other in others if other is not None}
+    for flag, path in told.items():
+        if path is None:
+            continue
+        check_place(path, overwrite=True)
+        real = os.path.realpath(path)
+        if real in taken:
+            raise UsageError(f"{flag} would be written over {taken[real]!r}: give it a name of its own")
+        taken[real] = str(path)
 
 
 def kind_of_file(path: Path) -> str:

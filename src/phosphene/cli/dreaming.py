@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from phosphene.cli.progress import INTERRUPTED, PREVIEW_EVERY, Listeners, stopped_by_interrupt
+from phosphene.cli.progress import INTERRUPTED, PREVIEW_EVERY, Listeners, check_listening, stopped_by_interrupt
 from phosphene.errors import PhospheneError, UsageError
 from phosphene.recipe.settings import Recipe
 from phosphene.recipe.spelling import flag
@@ -109,18 +109,23 @@ def dream(
     tasks = paired(inputs, options.output)
     if len(tasks) > 1 and (told.preview or told.trace):
         raise UsageError("--preview and --trace are for one photograph at a time")
-    return dream_all(tasks, chosen, options, listeners_of(told))
+    return dream_all(tasks, chosen, options, listeners_of(told, options.output, *inputs))
 
 
-def listeners_of(told: Told) -> Listeners:
-    """Return who is to hear of a dream."""
+def listeners_of(told: Told, *others: str | Path | None) -> Listeners:
+    """Return who is to hear of a dream; what they write is looked at now, and is not to be one of the `others`."""
+    check_listening(told.preview, told.trace, told.preview_every, *others)
     return Listeners(told.json, told.preview, told.preview_every, told.trace)
 
 
 def paired(inputs: list[str], output: Path) -> list[tuple[str, Path]]:
     """Pair each photograph with its picture; several, or a folder's, go into the folder `output`."""
     from phosphene.imagefile import is_image
+    from phosphene.places import check_folder, check_name
 
+    for name in inputs:
+        check_name(name)
+    check_folder(output)
     folders = [Path(name) for name in inputs if Path(name).is_dir()]
     if len(inputs) == 1 and not folders and not output.is_dir():
         return [(inputs[0], output)]
@@ -214,7 +219,7 @@ def replay(
     if model is not None:
         _introduce(model)
         chosen = chosen.but(model=model)
-    listeners = replace(listeners_of(told), on_start=partial(differences, made))
+    listeners = replace(listeners_of(told, options.output, picture, input), on_start=partial(differences, made))
     return dream_one(input or made.source, chosen, options, listeners)
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from phosphene.cli.dreaming import Output, Settings
-from phosphene.cli.progress import INTERRUPTED, stopped_by_interrupt
+from phosphene.cli.progress import INTERRUPTED, check_listening, stopped_by_interrupt
 from phosphene.film.settings import Motion, Part
 from phosphene.film.settings import Zoom as ZoomSettings
 from phosphene.recipe.spelling import flag
@@ -85,6 +85,7 @@ def animate(
     """
     from phosphene.film.plan import Asked, begin
 
+    check_listening(preview, None, 1, output, film)
     asked = Asked(
         source=film,
         given=settings.model_dump(include=settings.model_fields_set) if settings else {},
@@ -138,6 +139,7 @@ def zoom(
     """
     from phosphene.film.zoom import Asked, begin
 
+    check_listening(preview, None, 1, output, photo)
     asked = Asked(
         source=photo,
         given=settings.model_dump(include=settings.model_fields_set) if settings else {},

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from phosphene.errors import UsageError
+
 if TYPE_CHECKING:
     from phosphene.recipe.provenance import Made
     from phosphene.recipe.settings import Recipe
@@ -31,6 +33,18 @@ PREVIEW_EVERY = 10
 
 REPORT_EVERY = 100
 """Steps between two lines where there is no terminal to draw a bar on (the report's section 5.6)."""
+
+
+def check_listening(preview: Path | None, trace: Path | None, every: int, *others: str | Path | None) -> None:
+    """Raise now, before the first step, what would be wrong with a preview and a trace."""
+    from phosphene.imagefile.formats import endings, format_of
+    from phosphene.places import check_told
+
+    if every < 1:
+        raise UsageError(f"preview-every = {every} will not do: it should be 1 or more")
+    if preview is not None and format_of(preview).whole is None:
+        raise UsageError(f"a preview cannot be {preview.name!r}: its ending must be one of {endings(strips=False)}")
+    check_told({"--preview": preview, "--trace": trace}, *others)
 
 
 @dataclass

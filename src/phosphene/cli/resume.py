@@ -8,6 +8,7 @@ from cyclopts import App
 
 from phosphene.cli import film
 from phosphene.cli.dreaming import Told, listeners_of, run_job
+from phosphene.places import check_folder
 
 
 def add_to(app: App) -> None:
@@ -25,6 +26,8 @@ def resume(folder: Path, /, *, cluster: str | None = None, told: Told = Told()) 
     cluster
         The address of a Ray cluster, or local; the folder is on storage that its machines share.
     """
+    check_folder(folder)
+    listeners = listeners_of(told)
     if (folder / "zoom.json").exists():
         from phosphene.film.zoom import reopen as reopen_zoom
 
@@ -35,4 +38,4 @@ def resume(folder: Path, /, *, cluster: str | None = None, told: Told = Told()) 
         return film.go_on(reopen(folder))
     from phosphene.job import resume as go_on
 
-    return run_job(go_on(folder, cluster), listeners_of(told))
+    return run_job(go_on(folder, cluster), listeners)

@@ -24,6 +24,7 @@ from phosphene.film.sound import levels_of
 from phosphene.film.source import Footage, Shot, look_at, shots
 from phosphene.film.timeline import Timeline, follow_of, tracks_of
 from phosphene.imagefile import Photo
+from phosphene.places import check_folder
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe, Settings
 from phosphene.setup.memory import spell_bytes
@@ -145,12 +146,13 @@ def begin(
     asked: Asked, output: Path, *, device: str = "auto", memory: str | None = None, overwrite: bool = False
 ) -> Run:
     """Make the folder of a new film beside `output`, and say what there is to know before the first frame."""
+    check_folder(asked.source)
     sink.check_output(output, overwrite)
     film = prepare(asked, output=output, device=device, memory=memory)
     folder = output.with_name(f"{output.name}.phosphene")
     needed = disk_bytes(film)
     check_room(folder, needed)
-    create(folder, PLAN)
+    create(folder)
     plan = Plan(asked=asked, recipe=film.recipe, made=film.made, output=str(output), device=device, memory=memory)
     journal.put(folder / PLAN, plan.model_dump_json())
     size, wanted = film.moments.size, fitted(film.footage.size, film.recipe)
@@ -229,9 +231,9 @@ def check_room(folder: Path, needed: int) -> None:
         raise StoreError(f"{folder} needs {spell_bytes(needed)} on disk, and {spell_bytes(free)} are free")
 
 
-def create(folder: Path, plan: str) -> None:
+def create(folder: Path) -> None:
     """Make the folder of a film; `UsageError` where one that was not finished is in it."""
-    if (folder / plan).exists():
+    if any((folder / name).exists() for name in ("film.json", "zoom.json")):
         raise UsageError(
             f"{folder} holds a film that was not finished: `phosphene resume {folder}` goes on with it; "
             f"remove the folder to begin again"

@@ -21,6 +21,7 @@ import torch
 from phosphene import imagefile
 from phosphene.errors import ImageError, OutputExistsError, SettingsError
 from phosphene.film.source import Footage, opened
+from phosphene.places import check_folder
 from phosphene.types import Image, Size
 
 SAME_EACH_TIME = {"x264-params": "asm=avx2"} if torch.backends.cpu.get_cpu_capability() == "AVX512" else {}
@@ -52,6 +53,7 @@ def check_output(path: Path, overwrite: bool) -> None:
         raise SettingsError(
             f"{path.name!r} cannot be written: a film's ending must be one of {known}, or none for a folder of frames"
         )
+    check_folder(path)
     if not is_folder(path):
         imagefile.check_place(path, overwrite)
     elif path.exists() and (not path.is_dir() or any(path.iterdir())) and not overwrite:

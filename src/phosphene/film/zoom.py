@@ -124,7 +124,7 @@ def begin(
     height, width = ready.course.key_size
     needed = int((ready.course.keys + 1) * height * width * 3 + ready.course.frames * 3 * ready.course.size[0] * 640)
     check_room(ready.folder, needed)
-    create(ready.folder, PLAN)
+    create(ready.folder)
     plan = Plan(asked=asked, recipe=ready.recipe, made=ready.made, output=str(output), device=device, memory=memory)
     journal.put(ready.folder / PLAN, plan.model_dump_json())
     return ready

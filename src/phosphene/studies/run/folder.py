@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from phosphene import imagefile
+from phosphene import imagefile, places
 from phosphene.errors import OutputExistsError, UsageError
 from phosphene.imagefile import Photo, write_atomically
 from phosphene.studies.run.cell import Ended, Event, Result, Stepped
@@ -50,9 +50,12 @@ class Folder:
 
     path: Path
 
+    def __post_init__(self) -> None:
+        places.check_folder(self.path)
+
     def keep_plan(self, study: Study) -> None:
         """Write the plan; the folder is made if it is not there."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        places.make_folder(self.path)
         write_atomically(self._plan, study.model_dump_json(indent=1).encode())
 
     def plan(self) -> Study:
