@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 import phosphene
 from phosphene.errors import SettingsError, UnknownNameError, UsageError
 from phosphene.networks import registry
+from phosphene.networks.graph import on_paper
 from phosphene.networks.inspect import untrained_network
 from phosphene.networks.own import checksum
 from phosphene.networks.registry import introduce
@@ -40,6 +42,24 @@ class Tiny(nn.Module):
             x = x + 1
         x = self.second(x)
         return {"logits": self.head(x.mean((2, 3))), "map": x}
+
+
+class Places(nn.Module):
+    """Keeps a table of places for the size that it saw last, and can be told what to leave out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+        self.table = None
+
+    def forward(self, x, left_out=None):
+        if self.table is None or self.table.shape != x.shape[2:]:
+            self.table = torch.ones(x.shape[2:]) * self.first.bias.sum()
+        x = self.first(x) + self.table
+        if left_out is not None:
+            x = x * left_out
+        return self.second(x)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -286,3 +306,18 @@ def test_objectives_that_will_not_do_are_one_sentence(tiny):
         phosphene.dream("sample:coffee", model=tiny, terms=("brihgt",), **SMALL)
     with pytest.raises(UsageError, match="bright sees whole activations, so no tile has its exact gradient"):
         dream(bright, tile=32)
+
+
+def test_tables_of_places_made_on_paper_are_forgotten():
+    places = Places()
+    with on_paper(places):
+        places(torch.zeros(1, 3, 9, 7))
+        assert isinstance(places.table, FakeTensor)
+    assert places.table is None
+
+
+def test_a_network_that_may_be_given_more_than_images_is_read_by_hooks():
+    dream = phosphene.dream("noise:48x40", model=Places(), **SMALL)
+    assert dream.recipe.layers == ("second",)
+    assert type(dream.image) is torch.Tensor
+    assert untrained_network(dream.recipe.model).is_hooked

@@ -6,10 +6,12 @@ node, and a module's name, `Mixed_6a`, stands for the last node within it.
 
 import operator
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.ops.misc import Permute
 
 from phosphene.errors import UsageError
@@ -63,6 +65,9 @@ def trace(module: nn.Module) -> tuple[fx.Graph, dict[str, fx.Node]]:
         node.target = _out_of_place(node)
         if node.kwargs.get("inplace"):
             node.update_kwarg("inplace", False)
+    _, *more = (node for node in graph.nodes if node.op == "placeholder")
+    if any(_computes_with(user, node) for node in more for user in node.users):
+        raise UsageError(f"a {type(module).__name__} asks for more than images, which cannot be traced")
     others = no_tensors(graph)
     names = {name: node for node, name in tracer.node_to_qualname.items() if node.op.startswith("call")}
     return graph, {name: node for name, node in names.items() if node not in others}
@@ -81,10 +86,30 @@ def no_tensors(graph: fx.Graph) -> set[fx.Node]:
     return numbers | lists
 
 
+@contextmanager
+def on_paper(*modules: nn.Module) -> Iterator[None]:
+    """Within, nothing is computed but shapes. What modules keep of it, as tables of places of a size, is forgotten."""
+    parts = {part: (dict(vars(part)), dict(part._buffers)) for module in modules for part in module.modules()}
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            yield
+    finally:
+        for part, (attributes, buffers) in parts.items():
+            for own, before in ((vars(part), attributes), (part._buffers, buffers)):
+                own.clear()
+                own.update(before)
+
+
 def may_have_channels_last(traced: fx.GraphModule) -> bool:
     """Whether channels may be an activation's last axis: no network of convolutions alone puts them there."""
     moves = any(node.target in MOVING for node in traced.graph.nodes)
     return moves or any(isinstance(module, CHANNELS_LAST) for module in traced.modules())
+
+
+def _computes_with(user: fx.Node, node: fx.Node) -> bool:
+    """Whether a node is a method or an operation of another's value, and does not just hand it on."""
+    is_operation = getattr(user.target, "__module__", None) == "_operator"
+    return is_operation or (user.op == "call_method" and user.args[0] is node)
 
 
 def _asks_for_a_size(node: fx.Node) -> bool:

@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from phosphene.networks.extent import Extent, extents_of, module_of, window_of
-from phosphene.networks.graph import ONE_AT_A_TIME, ancestors, may_have_channels_last
+from phosphene.networks.graph import ONE_AT_A_TIME, ancestors, may_have_channels_last, on_paper
 from phosphene.networks.network import Network
 from phosphene.networks.sizes import as_planes, first_fitting
 from phosphene.types import Size
@@ -98,7 +97,7 @@ def layer_sizes(
     sights = [extents(network, start)[name] for name in nodes]
     known = [sight for sight in sights if sight]
     if len(known) < len(nodes):
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        with on_paper(network.features(nodes, start)):
             activations = _activations(network, nodes, size, start)
         return {name: (a.shape[2], a.shape[3]) for name, a in activations.items()}
     rows, columns = (
@@ -204,8 +203,7 @@ def _shapes(module: fx.GraphModule, shape: tuple[int, int, int], is_hooked: bool
     """Run a network without computing anything; one whose course depends on what it sees has to look at something."""
     weights = next(module.parameters(), torch.empty(0))
     recorder = _Recorder(module)
-    on_paper = nullcontext() if is_hooked else FakeTensorMode(allow_non_fake_inputs=True)
-    with ONE_AT_A_TIME, torch.no_grad(), on_paper:
+    with ONE_AT_A_TIME, torch.no_grad(), nullcontext() if is_hooked else on_paper(module):
         recorder.run(torch.zeros(1, *shape, device=weights.device, dtype=weights.dtype))
     return recorder.values
 

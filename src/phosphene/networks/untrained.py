@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from phosphene.networks.card import ModelCard
 from phosphene.networks.graph import ONE_AT_A_TIME
 from phosphene.networks.registry import build
+from phosphene.networks.sizes import first_fitting
 
 _CALIBRATION_SIDE = 128  # pixels
 
@@ -37,10 +38,12 @@ def _calibrate(network: nn.Module, card: ModelCard, seed: int) -> None:
     for norm in norms:
         norm.momentum = None  # a plain average, of one batch
         norm.train()
-    noise = _pink_noise(max(_CALIBRATION_SIDE, card.min_side), seed)
+    side = max(_CALIBRATION_SIDE, card.min_side)
     mean, std = (torch.tensor(channels).view(3, 1, 1) for channels in (card.mean, card.std))
     with ONE_AT_A_TIME, torch.no_grad():
-        network((noise - mean) / std)
+        first_fitting(
+            lambda size: network((_pink_noise(size[0], seed) - mean) / std), (side, side), card.name, card.min_side
+        )
     network.eval()
 
 

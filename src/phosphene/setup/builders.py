@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from math import lcm
+from math import lcm, prod
 
 import torch
 from jaxtyping import Float
@@ -37,6 +37,9 @@ def with_default_layer(recipe: Recipe, network: Network) -> Recipe:
     if recipe.objective.terms:
         return recipe
     facts = describe(network, PROBE)
+    if network.is_hooked:  # whose arithmetic is not known: two thirds of the layers that have places
+        placed = [name for name, layer in facts.items() if prod(layer.shape[2:]) > 1] or list(facts)
+        return recipe.but(layers=(placed[max(0, round(2 * len(placed) / 3) - 1)],))
     total = facts[network.logits].multiplications
     ends = [facts[name] for name in narrow_nodes(network) if name in facts]
     deep = min(ends, key=lambda layer: (abs(layer.multiplications - 2 / 3 * total), layer.name))

@@ -12,7 +12,6 @@ from typing import Any, TypeVar, cast
 import psutil
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
@@ -20,7 +19,9 @@ from phosphene.dreaming.gradient import differentiate
 from phosphene.dreaming.objective import Scoring
 from phosphene.errors import SettingsError
 from phosphene.malloc import give_back, is_out_of_memory, keep_nothing
-from phosphene.types import FeaturesFn, Shift, Size
+from phosphene.networks.graph import on_paper
+from phosphene.networks.network import Features
+from phosphene.types import Shift, Size
 
 G = TypeVar("G", bound=Callable[..., tuple[float, Any]])
 """A `GradientFn`, of pictures in memory or on disk."""
@@ -85,9 +86,9 @@ def budget(memory: str | None, device: torch.device) -> int:
     return parse_bytes(memory) - in_use() if memory else int(SHARE * psutil.virtual_memory().available)
 
 
-def gradient_bytes(features: FeaturesFn, scoring: Scoring, window: Size, batch: int = 1) -> int:
+def gradient_bytes(features: Features, scoring: Scoring, window: Size, batch: int = 1) -> int:
     """Foretell the bytes that the network and its gradient take for a batch of windows of `window` px."""
-    with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
+    with on_paper(features), LiveBytes() as live:
         images = [torch.empty(3, *window) for _ in range(batch)]
         differentiate(features, scoring, images, [(0.0, 0.0)] * batch)
     return int(WORKSPACE * live.peak)

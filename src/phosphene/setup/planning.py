@@ -12,11 +12,11 @@ from math import inf, lcm
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from phosphene.dreaming.objective import Scoring, View
 from phosphene.dreaming.tiling import spans
 from phosphene.errors import UsageError
+from phosphene.networks.graph import on_paper
 from phosphene.networks.layers import Work, extents, work_between
 from phosphene.networks.network import Features, Network
 from phosphene.recipe.settings import Recipe, Tiles
@@ -255,7 +255,7 @@ class Survey:
         and its input: all in bytes of the probe."""
         parts = [self._part(start, end) for start, end in pairwise((None, *points, None))]
         forward, back, kept, given = ([0] * len(parts) for _ in range(4))
-        with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
+        with on_paper(*parts), LiveBytes() as live:
             x = images = torch.empty(1, 3, *self._probe, requires_grad=True)
             activations: dict[str, Activation] = {}
             for number, part in enumerate(parts):
