@@ -26,6 +26,10 @@ def sweep(folder: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+def _below(process: int) -> list[psutil.Process]:
+    return psutil.Process(process).children(recursive=True)
+
+
 @contextmanager
 def killed_workers(scratch: Path) -> Iterator[Attempt]:
     """One of a study's processes is killed, or all; the same command goes on, to the same measures."""
@@ -37,8 +41,10 @@ def killed_workers(scratch: Path) -> Iterator[Attempt]:
         folder, killed = scratch / "killed", 0
         while True:
             running = sweep(folder)
-            time.sleep(chance.uniform(2, 8) if killed < 3 else 0)
-            others = psutil.Process(running.pid).children(recursive=True) if running.poll() is None else []
+            while running.poll() is None and not _below(running.pid):
+                time.sleep(0.1)
+            time.sleep(chance.uniform(0, 8) if killed < 3 else 0)
+            others = _below(running.pid) if running.poll() is None else []
             if others and killed < 3:
                 victim = chance.choice([running.pid, *(other.pid for other in others)])
                 os.kill(victim, signal.SIGKILL)
