@@ -142,6 +142,8 @@ def test_the_keyboard_alone_dreams(page):
     page.focus("#close-settings")
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "show-zoom"
+    page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "go"
     page.keyboard.press("Enter")
     wait_done(page)

@@ -75,6 +75,54 @@ def test_a_stopped_film_says_how_it_goes_on(page, studio, film):
     assert list(studio.folder.glob("*.phosphene"))
 
 
+def test_a_photograph_is_zoomed_into_played_and_downloaded(page, studio, photographs):
+    choose(page, photographs["coffee"])
+    set_to(page, steps=1, octaves=1, size=48)
+    page.click("#show-zoom")
+    box = page.locator("#towards").bounding_box()
+    page.click("#towards", position={"x": 0.75 * box["width"], "y": 0.25 * box["height"]})
+    towards = [float(share) for share in page.input_value("#set-towards").split(",")]
+    assert towards == pytest.approx([0.25, 0.75], abs=0.01)
+    for name, value in {"seconds": "0.5", "rate": "4", "towards": "0.25,0.75"}.items():
+        page.fill(f"#set-{name}", value)
+        page.press(f"#set-{name}", "Enter")
+    page.check("#set-loop")
+    page.click("#go-zoom")
+    page.wait_for_selector("#films:visible", timeout=120_000)
+    assert page.locator("#film-before").is_hidden()
+    assert page.locator("#zoom").is_hidden()
+    until(page, "document.querySelector('#film-after').readyState >= 1")
+    assert page.evaluate("document.querySelector('#film-after').duration") == pytest.approx(0.5, abs=0.05)
+    name = picture_of(page)
+    assert name.endswith("-zoom-1.mp4")
+    with page.expect_download() as download:
+        page.click("#download")
+    assert Path(download.value.path()).read_bytes() == (studio.folder / name).read_bytes()
+    assert len(decoded(studio.folder / name)) == 12
+    assert 'towards = "0.25,0.75"' in read_recipe(studio.folder / name)
+    page.click("#show-command")
+    command = page.inner_text("#command-text")
+    assert command.startswith("phosphene zoom ")
+    assert command.endswith(" --seconds 0.5 --rate 4.0 --towards 0.25,0.75 --loop")
+    page.reload()  # the address brings it back, and what was asked
+    page.wait_for_selector("#films:visible")
+    page.click("#show-zoom")
+    assert page.input_value("#set-rate") == "4"
+    assert page.is_checked("#set-loop")
+
+
+def test_what_cannot_be_zoomed_into(page, studio, film):
+    choose(page, film)
+    assert page.locator("#show-zoom").is_hidden()
+    name = studio.ask("POST", "/api/photographs?name=street.mp4", film.read_bytes())[1]["name"]
+    status, answer = studio.ask("POST", "/api/dreams", {"photograph": name, "zoom": {}})
+    assert status == 422
+    assert "goes into a photograph" in answer["error"]
+    status, answer = studio.ask("POST", "/api/dreams", {"photograph": "sample:coffee", "zoom": {"towards": "left"}})
+    assert status == 422
+    assert "'left' is no place" in answer["error"]
+
+
 def test_what_is_no_film_is_told(studio):
     status, answer = studio.ask("POST", "/api/photographs?name=words.mp4", b"no film")
     assert status == 422
@@ -90,5 +138,8 @@ def test_every_frame_of_a_film_costs(tmp_path, film):
         status, answer = running.ask("POST", "/api/dreams", order)
         assert status == 422
         assert "and this studio takes" in answer["error"]
+        tiny = {"photograph": "sample:coffee", "settings": {"steps": 1, "octaves": 1, "size": 64}}
+        assert running.ask("POST", "/api/dreams", tiny)[0] == 201
+        assert running.ask("POST", "/api/dreams", tiny | {"zoom": {}})[0] == 422
     finally:
         end(running)

@@ -7,6 +7,9 @@ from pydantic import Field, field_validator
 from phosphene.errors import SettingsError
 from phosphene.recipe.settings import Settings
 
+SIDE = 640
+"""Long side of a zoom's frames, in px, where none is asked for: its keys have about five times the pixels."""
+
 
 class Motion(Settings):
     """How one frame's dream goes over into the next."""

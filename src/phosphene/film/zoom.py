@@ -25,7 +25,7 @@ from phosphene.film.geometry import Course
 from phosphene.film.moments import Moments
 from phosphene.film.plan import check_room, create, fitted, read_plan, recipe_text
 from phosphene.film.run import ENTRY, Entry, Reached, last
-from phosphene.film.settings import Zoom
+from phosphene.film.settings import SIDE, Zoom
 from phosphene.film.sink import Sink
 from phosphene.film.source import Colour, Footage
 from phosphene.film.timeline import Timeline, tracks_of
@@ -35,9 +35,6 @@ from phosphene.setup.source import read
 from phosphene.types import Image, Size
 
 PLAN = "zoom.json"
-
-SIDE = 640
-"""Long side of a zoom's frames, in px, where none is asked for: its keys have about five times the pixels."""
 
 KEY = "key-{:05d}.png"
 

@@ -57,14 +57,16 @@ def shortest(recipe: Recipe) -> tuple[str | None, dict[str, Any]]:
     return min(choices, key=lambda choice: (len(choice[1]), choice[0] is not None))
 
 
-def command(recipe: Recipe, source: str, output: str) -> str:
-    """Spell the `phosphene dream` command that makes a recipe's dream of `source` again, quoted for a shell."""
+def command(recipe: Recipe, source: str, output: str, verb: str = "dream") -> str:
+    """Spell the command (`phosphene dream`, or another) that makes a recipe's dream of `source` again, for a shell."""
     look, given = shortest(recipe)
-    words = ["phosphene", "dream", source, "-o", output]
-    words += ["--look", look] if look else []
-    for name, value in given.items():
-        words += _flags(flag(name), value)
-    return shlex.join(words)
+    words = ["phosphene", verb, source, "-o", output, *(["--look", look] if look else [])]
+    return f"{shlex.join(words)} {flags(given)}".rstrip()
+
+
+def flags(settings: Mapping[str, Any]) -> str:
+    """Spell settings as flags, quoted for a shell."""
+    return shlex.join(word for name, value in settings.items() for word in _flags(flag(name), value))
 
 
 def _given(wanted: Mapping[str, Any], look: str | None) -> dict[str, Any]:

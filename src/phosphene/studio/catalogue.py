@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 from phosphene import imagefile
+from phosphene.film.settings import Zoom
 from phosphene.networks import registry, weights
 from phosphene.networks.inspect import other_names, untrained_network
 from phosphene.networks.layers import Layer, describe, narrow_nodes
@@ -16,6 +17,9 @@ from phosphene.studio.worker import LOADING
 
 LAYER_SIDE = 256
 
+ASKED_OF_A_ZOOM = ("seconds", "rate", "towards", "loop")
+"""What the page asks of a zoom; an order may say the rest of `Zoom` too."""
+
 
 def catalogue() -> dict[str, Any]:
     """Return all that the page builds its controls from, so that no name, range or help text is written twice."""
@@ -24,6 +28,7 @@ def catalogue() -> dict[str, Any]:
         "groups": [_group(cls) for cls in reversed(Recipe.__bases__)],
         "drive": Ascent.drive.__doc__,
         "compare": {"change": Comparison.model_json_schema()["properties"]["change"], "size": SIZE},
+        "zoom": {name: Zoom.model_json_schema()["properties"][name] for name in ASKED_OF_A_ZOOM},
         "models": [_model(card.name) for card in registry.named()],
         "default_look": DEFAULT_LOOK,
         "samples": [{"name": f"sample:{name}", "about": about} for name, about in imagefile.SAMPLES.items()],

@@ -3,7 +3,10 @@
 from pathlib import Path
 
 from phosphene import imagefile
+from phosphene.errors import UsageError
+from phosphene.film.settings import Zoom
 from phosphene.imagefile import Photo
+from phosphene.recipe.settings import Recipe
 from phosphene.types import Size
 
 FILMS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"}
@@ -25,8 +28,19 @@ def still_of(source: str | Path) -> Photo:
     return Photo(next(shots(footage)).image, None, str(source), footage.sha256, footage.notes)
 
 
-def extent_of(source: str | Path) -> tuple[Size, int]:
-    """Return the size and the number of frames: 1 of a photograph, foretold of a film. Raises as `still_of`."""
+def extent_of(source: str | Path, recipe: Recipe, zoom: Zoom | None = None) -> tuple[Size, int]:
+    """Return the size and the number of the pictures to be dreamed: a photograph is one, and a film, foretold, many.
+
+    A zoom is its keys, larger than its frames. Raises as `still_of`, and `UsageError` for a zoom into a film.
+    """
+    if zoom is not None:
+        from phosphene.film.geometry import Course
+        from phosphene.film.plan import fitted
+
+        if is_film(source):
+            raise UsageError("a zoom goes into a photograph, and this is a film: dream it, or choose a photograph")
+        course = Course(zoom, fitted(imagefile.look(source).size, recipe))
+        return course.key_size, course.keys + 1
     if not is_film(source):
         return imagefile.look(source).size, 1
     from phosphene.film.source import look_at

@@ -5,10 +5,11 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter
 
+from phosphene.film.settings import SIDE, Zoom
 from phosphene.recipe.looks import DEFAULT_LOOK
 from phosphene.recipe.provenance import Made, from_toml
 from phosphene.recipe.settings import Recipe, Settings
-from phosphene.recipe.spelling import choose, command, shortest
+from phosphene.recipe.spelling import choose, command, flags, shortest
 from phosphene.recipe.terms import KINDS
 from phosphene.studies.study import Study
 from phosphene.studio.films import is_film
@@ -19,15 +20,19 @@ GIVEN_FIRST: dict[str, Any] = {"size": "full"}
 
 
 class Order(Settings):
-    """A photograph, a look, and the settings that a person changed; files by their names in the studio's folder."""
+    """A photograph, a look, and the settings that a person changed; files by their names in the studio's folder.
+
+    With `zoom` it is a zoom into the photograph, of `SIDE` px where no size is given.
+    """
 
     photograph: str
     look: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
+    zoom: Zoom | None = None
 
     def recipe(self, folder: Folder) -> Recipe:
         """Return the whole recipe. Raises `UsageError` for what is outside its range or outside the folder."""
-        given = {**GIVEN_FIRST, **self.settings}
+        given = {**(GIVEN_FIRST if self.zoom is None else {"size": SIDE}), **self.settings}
         for name in ("mask", "guide"):
             if given.get(name) is not None:
                 given[name] = folder.photograph(str(given[name]))
@@ -39,7 +44,8 @@ class Order(Settings):
     def title(self) -> str:
         """What it is, in two words: the photograph's, and the look's or the first layer's."""
         raised = [term for kind in KINDS for term in self.settings.get(kind, ())]
-        return f"{stem(self.photograph)} {(raised or [self.look or DEFAULT_LOOK])[0]}"
+        words = f"{stem(self.photograph)} {(raised or [self.look or DEFAULT_LOOK])[0]}"
+        return words if self.zoom is None else f"{words} zoom"
 
 
 class Compared(Settings):
@@ -67,20 +73,21 @@ def stem(photograph: str) -> str:
     return path.stem.rpartition("-")[0] or path.stem
 
 
-def shown(recipe: Recipe, source: str) -> dict[str, Any]:
+def shown(recipe: Recipe, source: str, zoom: Zoom | None = None) -> dict[str, Any]:
     """Return what the page shows of a recipe: every setting, what differs from the look, and the command line."""
     look, given = shortest(recipe)
     for name, ours in GIVEN_FIRST.items():  # a page that is given nothing starts from these
         wanted = getattr(recipe, name)
         given = {key: value for key, value in given.items() if key != name} | ({} if wanted == ours else {name: wanted})
-    dream, ending = ("animate", "mp4") if is_film(source) else ("dream", "png")
-    spelt = command(recipe, source, f"{stem(source)}-again.{ending}").replace("dream", dream, 1)
+    verb = "zoom" if zoom else "animate" if is_film(source) else "dream"
+    spelt = command(recipe, source, f"{stem(source)}-again.{'png' if verb == 'dream' else 'mp4'}", verb)
+    moving = flags(zoom.model_dump(exclude_defaults=True)) if zoom else ""
     return {
         "recipe": recipe.model_dump(mode="json") | {name: _name(getattr(recipe, name)) for name in ("mask", "guide")},
         "drive": recipe.drive,
         "look": look,
         "given": given | {name: _name(given[name]) for name in ("mask", "guide") if name in given},
-        "command": spelt,
+        "command": f"{spelt} {moving}".rstrip(),
     }
 
 

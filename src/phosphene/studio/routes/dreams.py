@@ -16,9 +16,9 @@ async def add(request: Request) -> Response:
     order, folder = await order_of(request), folder_of(request)
     source, recipe = folder.photograph(order.photograph), order.recipe(folder)
     studio = studio_of(request)
-    size, frames = await to_thread.run_sync(extent_of, source, limiter=studio.decoding)
+    size, frames = await to_thread.run_sync(extent_of, source, recipe, order.zoom, limiter=studio.decoding)
     frames = 1 if request.path_params["queue"] == "previews" else frames
-    check_cost([recipe], size, studio.most, frames)
+    check_cost([recipe if order.zoom is None else recipe.but(size="full")], size, studio.most, frames)
     return JSONResponse(queue_of(request).add(order).report(), 201)
 
 

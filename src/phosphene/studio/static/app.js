@@ -14,6 +14,7 @@ import { alert, note, tell, trying } from "./notice.js";
 import { watchQueue } from "./queue.js";
 import { clearDream, playFilms, seamAt, showDream, showPhotograph } from "./stage.js";
 import { ended, watch } from "./watch.js";
+import { buildZoom, toggleZoom } from "./zoom.js";
 
 const QUIET_BEFORE_PREVIEW = 350;
 
@@ -26,6 +27,7 @@ const state = {
   dream: null, // the id of the dream on the stage
 };
 let fill = () => {};
+let showZoom = () => {};
 let unwatch = () => {};
 
 /** A file's name without its checksum and ending. */
@@ -39,6 +41,7 @@ async function takePhotograph(photograph) {
   state.photograph = photograph;
   showPhotograph(api.viewOfPhotograph(photograph.name), photograph.size, title(photograph.name));
   $("caption").hidden = $("dock").hidden = false;
+  $("show-zoom").hidden = api.isFilm(photograph.name);
   $("title").textContent = title(photograph.name);
   $("status").textContent = pixels(photograph.size);
   showFinished(null);
@@ -194,15 +197,15 @@ function stopPreview() {
 
 // --- the dream
 
-const dream = trying(async () => {
+const dream = trying(async (zoom = null) => {
   alert(null);
   stopPreview();
-  $("go").disabled = true;
+  $("go").disabled = $("go-zoom").disabled = true;
   try {
-    const task = await api.start("dreams", order());
+    const task = await api.start("dreams", { ...order(), zoom });
     location.hash = `dream/${task.id}`;
   } finally {
-    $("go").disabled = false;
+    $("go").disabled = $("go-zoom").disabled = false;
   }
 });
 
@@ -210,13 +213,14 @@ async function follow(id) {
   leaveDream();
   state.dream = id;
   const first = await api.report("dreams", id, 0);
-  const { photograph, look, settings } = first.order;
+  const { photograph, look, settings, zoom } = first.order;
   state.photograph = { name: photograph, size: first.size ?? (await sizeOf(api.viewOfPhotograph(photograph))) };
   const over = ended(first);
   await takePhotograph(state.photograph);
   state.dream = id;
   state.look = look;
   state.given = settings;
+  if (zoom) showZoom(zoom);
   await refresh({ preview: false });
   if (!over) seamAt(0);
   unwatch = watch("dreams", id, show, (error) => {
@@ -231,6 +235,7 @@ function leaveDream() {
   stopPreview();
   state.dream = null;
   setRunning(false);
+  toggleZoom(false);
   $("curve").hidden = true;
   clearDream();
 }
@@ -239,7 +244,7 @@ function show(report, scores) {
   setRunning(!ended(report), report);
   $("title").textContent = report.title;
   $("status").textContent = statusOf(report);
-  if (api.isFilm(report.order.photograph ?? "")) $("curve").hidden = true;
+  if (report.order.zoom || api.isFilm(report.order.photograph ?? "")) $("curve").hidden = true;
   else drawCurve($("curve"), scores, report.starts);
   if (report.state === "dreaming" && report.steps_done) showDream(api.frame("dreams", report.id, report.steps_done), "The dream as it grows");
   if (ended(report)) finish(report);
@@ -252,7 +257,8 @@ function finish(report) {
     note(report.notes);
     return clearDream();
   }
-  if (api.isFilm(report.picture)) playFilms(api.fileOfPhotograph(report.order.photograph), api.fileOfPicture(report.picture));
+  if (report.order.zoom) playFilms(null, api.fileOfPicture(report.picture));
+  else if (api.isFilm(report.picture)) playFilms(api.fileOfPhotograph(report.order.photograph), api.fileOfPicture(report.picture));
   else showDream(api.viewOfPicture(report.picture), `The dream ${report.picture}`);
   note(report.notes);
   return showFinished(report.picture, report.command);
@@ -320,7 +326,8 @@ async function openPicture(name) {
 function listen() {
   $("choose").onclick = $("change").onclick = () => $("file").click();
   $("file").onchange = () => { if ($("file").files[0]) takeIt($("file").files[0]); $("file").value = ""; };
-  $("go").onclick = dream;
+  $("go").onclick = () => dream();
+  $("show-zoom").onclick = () => toggleZoom($("zoom").hidden);
   $("stop").onclick = trying(() => api.stop("dreams", state.dream));
   $("show-settings").onclick = () => { toggleSettings($("settings").hidden); if (!$("settings").hidden) $("close-settings").focus(); };
   $("close-settings").onclick = () => { toggleSettings(false); $("show-settings").focus(); };
@@ -360,6 +367,7 @@ function showSamples() {
 await trying(async () => {
   state.catalogue = await api.catalogue();
   fill = buildForm($("form"), state.catalogue, change, { browse, paint: paintMask, upload });
+  showZoom = buildZoom(state.catalogue, dream);
   listen();
   showSamples();
   watchQueue();

@@ -32,13 +32,19 @@ export function choice(change, words) {
   return { element, set: (value) => (element.value = value) };
 }
 
+/** A word. */
+export function word(change) {
+  const element = h("input", { type: "text", spellcheck: false, onchange: () => element.value && change(element.value.trim()) });
+  return { element, set: setter(element) };
+}
+
 /** A word, some of which are known. */
 export function suggestion(change, words, listId) {
   const list = h("datalist", { id: `${listId}-known` }, ...words.map((word) => h("option", { value: word })));
   document.body.append(list);
-  const element = h("input", { type: "text", spellcheck: false, onchange: () => element.value && change(element.value.trim()) });
+  const { element, set } = word(change);
   element.setAttribute("list", list.id);
-  return { element, set: setter(element) };
+  return { element, set };
 }
 
 /** A number, or a word in its place, as "full"; nothing is the default. */

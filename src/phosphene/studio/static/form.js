@@ -29,7 +29,8 @@ export function buildForm(form, catalogue, change, tools) {
   };
 }
 
-function field(name, schema, change, tools, catalogue) {
+/** One setting as a row: its name, its help, and the control that it asks for; `set(value)` shows a value. */
+export function field(name, schema, change, tools, catalogue) {
   const control = controlOf(name, schema, change, tools, catalogue);
   const id = `set-${name}`;
   const wide = control.wide ? " wide" : "";
@@ -50,6 +51,7 @@ function controlOf(name, schema, change, tools, catalogue) {
   if (name === "weights") return controls.suggestion(change, ["pretrained", "untrained"], "weights");
   if (schema.type === "boolean") return controls.toggle(change);
   if (schema.enum) return controls.choice(change, schema.enum);
+  if (schema.type === "string") return controls.word(change);
   if (schema.anyOf) return controls.wordOrNumber(change, schema.default);
   return controls.number(change, schema);
 }
