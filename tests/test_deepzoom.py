@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -36,6 +38,13 @@ def test_the_pyramid(pyramid):
     assert all(path.is_dir() for path in (pyramid / "out_files").iterdir()), "nothing carries the clock"
     assert sorted(path.name for path in pyramid.iterdir()) == ["in.png", "out.dzi", "out.html", "out_files"]
     assert "model = &quot;efficientnet_lite0&quot;" in (pyramid / "out.html").read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux says what a process holds open")
+def test_nothing_that_was_removed_is_held_open(pyramid):
+    """A file that is open stays on the disk, whole, though no folder names it."""
+    held = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert not [name for name in held if name.endswith("levels.tif (deleted)")]
 
 
 def test_the_pyramids_recipe(pyramid, tmp_path, capsys):

@@ -88,6 +88,7 @@ def vips() -> Any:
         import pyvips
     except ImportError:
         raise UsageError("images larger than memory need libvips: pip install 'phosphene[disk]'") from None
+    pyvips.cache_set_max(0)  # what it remembers of a file keeps it open, and on disk, once it is removed
     return pyvips
 
 
