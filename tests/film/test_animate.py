@@ -59,6 +59,50 @@ def test_times_of_other_rates(tmp_path, rate, times, base, ending):
         assert look_at(str(tmp_path / f"out.{ending}")).rate == rate
 
 
+@pytest.mark.parametrize(
+    ("fps", "shown"),
+    [
+        (24, [*range(8)]),
+        (12, [0, 2, 4, 6]),
+        (48, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7]),
+        (30, [0, 1, 1, 2, 3, 4, 5, 5, 6, 7]),
+    ],
+)
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])  # exact times, and those in whole milliseconds
+def test_another_rate_keeps_length_and_sound(tmp_path, monkeypatch, fps, shown, ending):
+    monkeypatch.setattr(story, "dreamed", lambda job, stop: job.image.cpu())
+    greys = [torch.full((3, 48, 64), 0.1 * k + 0.1) for k in range(8)]
+    source = write_film(tmp_path / f"in.{ending}", greys, sound=True)
+    target = tmp_path / f"out.{ending}"
+    assert command(["animate", str(source), "-o", str(target), "--fps", str(fps), "--no-carry", *CLI]) == 0
+    assert [round(float(frame.float().mean()) / 25.5) - 1 for frame in decoded(target)] == shown
+    assert [float(when) for when in frame_times(target)] == pytest.approx(
+        [k / fps for k in range(len(shown))], abs=1e-3
+    )
+    assert look_at(str(target)).rate == fps
+    assert [data for _, data in packets(target, "audio")] == [data for _, data in packets(source, "audio")]
+
+
+def test_another_rate_of_a_part_and_of_variable_times(tmp_path, monkeypatch):
+    monkeypatch.setattr(story, "dreamed", lambda job, stop: job.image.cpu())
+    greys = [torch.full((3, 48, 64), 0.2 * k + 0.1) for k in range(4)]
+    source = write_film(tmp_path / "in.mkv", greys, times=[0, 100, 600, 800], time_base=Fraction(1, 1000))
+
+    def shown(**part):
+        frames = phosphene.frames(source, fps=10, carry=False, **part, **SMALL)
+        return [(frame.time, round((float(frame.photograph.mean()) - 0.1) / 0.2)) for frame in frames]
+
+    assert [grey for _, grey in shown()][:9] == [0, 1, 1, 1, 1, 1, 2, 2, 3]
+    assert shown(start=0.5, seconds=0.4) == [(0.0, 2), (0.1, 2), (0.2, 2), (0.3, 3)]
+
+
+def test_a_film_of_another_size_keeps_its_times(film, tmp_path):
+    phosphene.animate(film, tmp_path / "small.mp4", size=32, **SMALL)
+    assert look_at(str(tmp_path / "small.mp4")).size == (24, 32)
+    assert frame_times(tmp_path / "small.mp4") == frame_times(film)
+    assert packets(tmp_path / "small.mp4", "audio") == packets(film, "audio")
+
+
 def test_a_part_of_a_film_has_the_sound_of_that_part(film, tmp_path):
     phosphene.animate(film, tmp_path / "part.mp4", start=0.25, seconds=0.125, **SMALL)
     assert frame_times(tmp_path / "part.mp4") == [0, Fraction(1, 24), Fraction(2, 24)]
@@ -380,8 +424,6 @@ def test_what_cannot_be_asked_of_a_film(film, tmp_path, monkeypatch):
         animate("out.avi")
     with pytest.raises(ImageError, match="there is no folder"):
         animate("absent/out.mp4")
-    with pytest.raises(UsageError, match="--fps is for a folder of frames"):
-        animate(fps=3)
     with pytest.raises(UsageError, match=r"has 0\.50 seconds, and none at 7"):
         animate(start=7)
     (tmp_path / "there.mp4").touch()

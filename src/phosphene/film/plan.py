@@ -21,7 +21,7 @@ from phosphene.film.moments import Moments
 from phosphene.film.settings import Motion, Part
 from phosphene.film.sink import Sink
 from phosphene.film.sound import levels_of
-from phosphene.film.source import Footage, Shot, look_at, shots
+from phosphene.film.source import Footage, Shot, at_rate, look_at, shots
 from phosphene.film.timeline import Timeline, follow_of, tracks_of
 from phosphene.imagefile import Photo
 from phosphene.places import check_folder
@@ -83,7 +83,8 @@ class Film:
 
     def shots(self) -> Iterator[tuple[Shot, Plane | None]]:
         """Read the frames, each with its mask."""
-        return zip(shots(self.footage), masks(self.recipe.mask, self.moments.size), strict=False)
+        found = zip(shots(self.footage), masks(self.recipe.mask, self.moments.size), strict=False)
+        return found if self.footage.own_base is None else at_rate(found, self.footage)
 
     def seconds_of(self, pts: int) -> float:
         """Return a frame's time in seconds."""

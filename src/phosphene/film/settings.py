@@ -28,11 +28,13 @@ class Motion(Settings):
 
 
 class Part(Settings):
-    """What part of a film is dreamed, and how fast frames of a folder follow each other."""
+    """What part of a film is dreamed, and how many frames a second."""
 
     start: Annotated[float, Field(ge=0, description="Where to begin, in seconds.")] = 0.0
     seconds: Annotated[float | None, Field(gt=0, description="How much of it to dream; without, all.")] = None
-    fps: Annotated[float | None, Field(gt=0, le=1000, description="Frames a second, of a folder of frames.")] = None
+    fps: Annotated[
+        float | None, Field(gt=0, le=1000, description="Frames a second; without, the film's own, or 25 of a folder.")
+    ] = None
 
 
 class Zoom(Settings):

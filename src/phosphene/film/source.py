@@ -4,7 +4,7 @@ import glob
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -17,7 +17,7 @@ import torch
 from phosphene import imagefile
 from phosphene.errors import BrokenFilmError, ImageError, UsageError
 from phosphene.film.settings import Part
-from phosphene.types import Image, Size
+from phosphene.types import Image, Plane, Size
 
 try:
     import av
@@ -59,7 +59,8 @@ class Footage:
     """What is known of a film before its frames are read.
 
     `size` is height and width upright; `frames` is an estimate unless they are `counted`; `aspect` is that of a pixel,
-    width over height; `rate` is in frames a second; `seconds` is 0 where it is not known.
+    width over height; `rate` is in frames a second; `seconds` is 0 where it is not known. `own_base` is the time base
+    of the film's own times, where frames are asked for at another rate: `rate` and `time_base` are those of that.
     """
 
     source: str
@@ -76,11 +77,17 @@ class Footage:
     stills: tuple[str, ...] = ()
     counted: bool = True
     part: Part = WHOLE
+    own_base: Fraction | None = None
+
+    @property
+    def ticks(self) -> Fraction:
+        """Seconds of a unit of the film's own times."""
+        return self.own_base or self.time_base
 
     @property
     def first(self) -> int:
-        """The time at which the part begins, in units of the time base."""
-        return round(self.part.start / self.time_base)
+        """The time at which the part begins, in the film's own units."""
+        return round(self.part.start / self.ticks)
 
     @property
     def end(self) -> float:
@@ -90,7 +97,7 @@ class Footage:
 
 @dataclass(frozen=True)
 class Shot:
-    """A frame, and when it is shown: `pts` in units of the film's time base."""
+    """A frame, and when it is shown: `pts` in the film's own units, or after `at_rate` in those asked for."""
 
     image: Image
     pts: int
@@ -116,22 +123,49 @@ def shots(footage: Footage) -> Iterator[Shot]:
     Raises `BrokenFilmError` where the film breaks off, after the frames before that.
     """
     for shot in _stills_of(footage) if footage.stills else _decoded(footage):
-        if shot.pts * footage.time_base >= footage.end:
+        if shot.pts * footage.ticks >= footage.end:
             return
         if shot.pts >= footage.first:
             yield replace(shot, pts=shot.pts - footage.first)
+
+
+def at_rate(found: Iterable[tuple[Shot, Plane | None]], footage: Footage) -> Iterator[tuple[Shot, Plane | None]]:
+    """Show at each beat of the rate asked for what the film shows then: frames are left out, or shown again.
+
+    A rate that is the film's own changes nothing. The last frame stays as long as the one before it.
+    """
+    beat, time, last = 0, Fraction(0), None
+    for shot, mask in found:
+        before, time = time, shot.pts * footage.ticks
+        begins = _nearest_beat(time * footage.rate)
+        while last is not None and beat < begins:
+            yield replace(last[0], pts=beat), last[1]
+            beat += 1
+        last = shot, mask
+    if last is not None:
+        end = min(float(2 * time - before), footage.part.seconds or math.inf)
+        for later in range(beat, max(_nearest_beat(end * footage.rate), beat + (not beat))):
+            yield replace(last[0], pts=later), last[1]
+
+
+def _nearest_beat(beats: float | Fraction) -> int:
+    """The nearest whole number; a half goes up, also where a film's times are whole milliseconds."""
+    return math.floor(beats + Fraction(11, 20))
 
 
 def _look_at(source: str, fps: float | None) -> Footage:
     stills = _stills(source)
     if stills:
         return _look_at_stills(source, stills, FOLDER_RATE if fps is None else fps)
-    if fps is not None:
-        raise UsageError(f"{source!r} is a film, and has its own times; --fps is for a folder of frames")
     if not Path(source).is_file():
         raise ImageError(f"there is no film {source!r}: give a file, a folder of frames, or a pattern as 'frame*.png'")
     with opened(source) as container:
-        return _look_at_film(source, container)
+        footage = _look_at_film(source, container)
+    if fps is None:
+        return footage
+    rate, seconds = Fraction(fps).limit_denominator(1001), footage.seconds or footage.frames / footage.rate
+    frames = max(1, round(seconds * rate))
+    return replace(footage, frames=frames, rate=rate, time_base=1 / rate, own_base=footage.time_base, counted=False)
 
 
 def read_recipe(path: str | Path) -> str:
@@ -218,7 +252,7 @@ def _decoded(footage: Footage) -> Iterator[Shot]:
         try:
             for frame in _frames(container, video_stream(footage.source, container)):
                 shot = Shot(_upright(frame, footage.colour), _pts(frame, count, footage))
-                count, reached = count + 1, float(shot.pts * footage.time_base)
+                count, reached = count + 1, float(shot.pts * footage.ticks)
                 yield shot
         except av.FFmpegError as error:
             raise BrokenFilmError(f"{footage.source!r} is broken after frame {count}: {error.strerror}") from error
@@ -231,7 +265,7 @@ def _decoded(footage: Footage) -> Iterator[Shot]:
 
 
 def _pts(frame: Any, count: int, footage: Footage) -> int:
-    return frame.pts if frame.pts is not None else round(count / footage.rate / footage.time_base)
+    return frame.pts if frame.pts is not None else round(count / footage.rate / footage.ticks)
 
 
 def _upright(frame: Any, colour: Colour) -> Image:
