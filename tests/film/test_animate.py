@@ -361,7 +361,8 @@ def broken(film: Path, target: Path) -> Path:
     return target
 
 
-def test_a_film_that_breaks_off_keeps_what_came_before(film, tmp_path):
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_film_that_breaks_off_keeps_what_came_before(film, tmp_path, workers):
     source = tmp_path / "in.mov"
     with av.open(str(source), "w", container_options={"movflags": "faststart"}) as out:
         video = out.add_stream("libx264", rate=24, options={"g": "1", "crf": "1", "bf": "0"})
@@ -373,7 +374,7 @@ def test_a_film_that_breaks_off_keeps_what_came_before(film, tmp_path):
     source.write_bytes(source.read_bytes()[: source.stat().st_size * 6 // 10])
     target = tmp_path / "out.mp4"
     with pytest.raises(BrokenFilmError, match=r"after frame \d+.*; what came before is in .*out.mp4"):
-        phosphene.animate(source, target, **SMALL)
+        phosphene.animate(source, target, workers=workers, **SMALL)
     assert 0 < len(decoded(target)) < 12
     assert list(tmp_path.glob("*.phosphene")) == []
 

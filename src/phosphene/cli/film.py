@@ -52,6 +52,7 @@ def animate(
     settings: Settings = None,
     device: str = "auto",
     memory: str | None = None,
+    workers: int = 1,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     preview: Path | None = None,
 ) -> int:
@@ -78,6 +79,8 @@ def animate(
         auto, cpu, cuda or mps.
     memory
         What the process may take, as 2GB; without it, a safe share of what is free.
+    workers
+        Processes of one thread each that share the scenes, or the frames with --no-carry; the frames are the same.
     overwrite
         Replace what is there.
     preview
@@ -96,7 +99,7 @@ def animate(
         motion=motion or Motion(),
         part=part or Part(),
     )
-    return go_on(begin(asked, output, device=device, memory=memory, overwrite=overwrite), preview)
+    return go_on(begin(asked, output, device=device, memory=memory, workers=workers, overwrite=overwrite), preview)
 
 
 def zoom(

@@ -23,6 +23,7 @@ def animate(
     stop: threading.Event | None = None,
     device: str = "auto",
     memory: str | None = None,
+    workers: int = 1,
     overwrite: bool = False,
     **settings: Any,
 ) -> Path | None:
@@ -30,13 +31,17 @@ def animate(
 
     `film` is a file, a folder of frames, or a pattern ("frame*.png"). `settings` are those of `phosphene.dream`, with
     `carry`, `later_steps`, `later_octaves`, `change`, `start`, `seconds`, `fps`, and lists `at`
-    ("8:look=creatures") and `follow` ("step_size=bass"). Setting `stop` ends within a step; None is returned then,
-    and the folder `OUTPUT.phosphene` is there to go on from with `phosphene resume`.
+    ("8:look=creatures") and `follow` ("step_size=bass"). `workers` processes of one thread each share the scenes, or
+    the frames where nothing is carried; in a script, call it under `if __name__ == "__main__"`. Setting
+    `stop` ends within a step; None is returned then, and the folder `OUTPUT.phosphene` is there to go on from with
+    `phosphene resume`.
 
     Raises `PhospheneError`: `UsageError` for what cannot be done as asked, `ImageError` for what is no film, and
     `BrokenFilmError` for one that breaks off, when what came before has been written.
     """
-    order = begin(asked(film, settings), Path(output), device=device, memory=memory, overwrite=overwrite)
+    order = begin(
+        asked(film, settings), Path(output), device=device, memory=memory, workers=workers, overwrite=overwrite
+    )
     return run(order, on_frame, stop)
 
 

@@ -49,12 +49,16 @@ def dream_frames(
     motion: Motion,
     *,
     flow: Flow = dis,
+    first: int = 1,
     stored: Stored = lambda index, frame: None,
     stop: threading.Event | None = None,
 ) -> Iterator[Frame]:
-    """Dream shots, each with its mask, one after the other. Raises `Stopped` within a frame once `stop` is set."""
+    """Dream shots, each with its mask, one after the other; the first is a film's frame number `first`.
+
+    Raises `Stopped` within a frame once `stop` is set.
+    """
     last: Carried | None = None
-    for index, (shot, mask) in enumerate(shots, start=1):
+    for index, (shot, mask) in enumerate(shots, start=first):
         time, frame = seconds_of(shot.pts), levelled(resize(shot.image, moments.size))
         found, begins = stored(index, frame), False
         if found is None:

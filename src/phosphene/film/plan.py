@@ -68,6 +68,7 @@ class Plan(Settings):
     output: str
     device: str = "auto"
     memory: str | None = None
+    workers: int = Field(default=1, ge=1)
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ class Run:
     folder: Path
     output: Path
     notes: tuple[str, ...] = ()
+    workers: int = 1
 
     def sink(self) -> Sink:
         """Open what takes the frames."""
@@ -144,9 +146,17 @@ def prepare(asked: Asked, *, output: Path | None = None, device: str = "auto", m
 
 
 def begin(
-    asked: Asked, output: Path, *, device: str = "auto", memory: str | None = None, overwrite: bool = False
+    asked: Asked,
+    output: Path,
+    *,
+    device: str = "auto",
+    memory: str | None = None,
+    workers: int = 1,
+    overwrite: bool = False,
 ) -> Run:
     """Make the folder of a new film beside `output`, and say what there is to know before the first frame."""
+    if workers < 1:
+        raise UsageError(f"{workers} workers dream nothing: give 1 or more")
     check_folder(asked.source)
     sink.check_output(output, overwrite)
     film = prepare(asked, output=output, device=device, memory=memory)
@@ -154,7 +164,15 @@ def begin(
     needed = disk_bytes(film)
     check_room(folder, needed)
     create(folder)
-    plan = Plan(asked=asked, recipe=film.recipe, made=film.made, output=str(output), device=device, memory=memory)
+    plan = Plan(
+        asked=asked,
+        recipe=film.recipe,
+        made=film.made,
+        output=str(output),
+        device=device,
+        memory=memory,
+        workers=workers,
+    )
     journal.put(folder / PLAN, plan.model_dump_json())
     size, wanted = film.moments.size, fitted(film.footage.size, film.recipe)
     even = f"{output.suffix} holds even sides: {size[1]} x {size[0]} px, not {wanted[1]} x {wanted[0]}"
@@ -164,7 +182,7 @@ def begin(
         *sink.sound_notes(output, film.footage),
         f"{film.footage.frames} frames of {size[1]} x {size[0]} px; up to {spell_bytes(needed)} on disk, in {folder}",
     )
-    return Run(film, folder, output, notes)
+    return Run(film, folder, output, notes, workers)
 
 
 def reopen(folder: Path) -> Run:
@@ -178,7 +196,7 @@ def reopen(folder: Path) -> Run:
     ):
         if then != now:
             raise StoreError(f"the {kind} has changed since the dream began: put it back, or begin again")
-    return Run(film, folder, Path(plan.output), film.notes)
+    return Run(film, folder, Path(plan.output), film.notes, plan.workers)
 
 
 def read_plan(path: Path, kind: type[O]) -> O:

@@ -1,32 +1,20 @@
-"""From an order to a film: frame by frame, each on disk and in the journal before the next."""
+"""From an order to a film: its frames, each on disk and in the journal before it is written."""
 
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from phosphene import imagefile
 from phosphene.disk import journal
 from phosphene.errors import BrokenFilmError
 from phosphene.film.carry import Carried
 from phosphene.film.frames import Frame, Stopped, dream_frames
+from phosphene.film.journal import keep, last, read
 from phosphene.film.plan import Run
-from phosphene.film.sink import FRAME
-from phosphene.recipe.settings import Settings
+from phosphene.film.workers import side_by_side
 from phosphene.types import Image
-
-ENTRY = "journal.json"
-
-
-class Entry(Settings):
-    """`frames` frames are done; `strength` is that of the scene that the last one belongs to."""
-
-    frames: int = 0
-    strength: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,20 +63,12 @@ def run(
 
 def _dream(run: Run, on_frame: Callable[[Reached], None] | None, stop: threading.Event | None) -> None:
     film, sink, began, count = run.film, run.sink(), time.perf_counter(), 0
-    entry = last(run.folder)
-
-    def stored(index: int, frame: Image) -> Carried | None:
-        return read(run.folder, index, frame, entry.strength) if index <= entry.frames else None
-
+    there = last(run.folder).frames
     try:
-        for frame in dream_frames(
-            film.shots(), film.seconds_of, film.moments, film.asked.motion, stored=stored, stop=stop
-        ):
-            if frame.index > entry.frames:
-                keep(run.folder, frame)
+        for frame in _one_by_one(run, stop) if run.workers == 1 else side_by_side(run, stop):
             sink.add(frame.image, frame.pts)
             count = frame.index
-            dreamed = max(0, count - entry.frames)
+            dreamed = max(0, count - there)
             if on_frame is not None:
                 on_frame(Reached(frame, film.footage.frames, dreamed, time.perf_counter() - began, sink.bytes))
     except BrokenFilmError:
@@ -98,20 +78,14 @@ def _dream(run: Run, on_frame: Callable[[Reached], None] | None, stop: threading
     sink.close(run.output)
 
 
-def keep(folder: Path, frame: Frame) -> None:
-    """Put a frame on the disk, and then into the journal. Its alpha is where it is settled."""
-    imagefile.write(folder / FRAME.format(frame.index), frame.image, alpha=frame.carried.settled)
-    journal.put(folder / ENTRY, Entry(frames=frame.index, strength=frame.carried.strength).model_dump_json())
+def _one_by_one(run: Run, stop: threading.Event | None) -> Iterator[Frame]:
+    """Dream the frames in this process, as far as they are not there."""
+    film, entry = run.film, last(run.folder)
 
+    def stored(index: int, frame: Image) -> Carried | None:
+        return read(run.folder, index, frame, entry.strength) if index <= entry.frames else None
 
-def read(folder: Path, index: int, frame: Image, strength: float) -> Carried:
-    """Read what `keep` has kept of a frame."""
-    photo = imagefile.read(folder / FRAME.format(index))
-    settled = torch.ones(frame.shape[1:]) if photo.alpha is None else photo.alpha
-    return Carried(frame, photo.image, settled, strength)
-
-
-def last(folder: Path) -> Entry:
-    """Return the last entry of a film's journal."""
-    text = journal.get(folder / ENTRY)
-    return Entry() if text is None else Entry.model_validate_json(text)
+    for frame in dream_frames(film.shots(), film.seconds_of, film.moments, film.asked.motion, stored=stored, stop=stop):
+        if frame.index > entry.frames:
+            keep(run.folder, frame)
+        yield frame

@@ -22,9 +22,10 @@ from phosphene.film import sink
 from phosphene.film.carry import Carried, levelled
 from phosphene.film.frames import Frame, Stopped, dreamed
 from phosphene.film.geometry import Course
+from phosphene.film.journal import ENTRY, Entry, last
 from phosphene.film.moments import Moments
 from phosphene.film.plan import check_room, create, fitted, read_plan, recipe_text
-from phosphene.film.run import ENTRY, Entry, Reached, last
+from phosphene.film.run import Reached
 from phosphene.film.settings import SIDE, Zoom
 from phosphene.film.sink import Sink
 from phosphene.film.source import Colour, Footage

@@ -1,0 +1,174 @@
+"""Frames by several processes: each dreams stretches that begin with a scene, or anywhere if nothing is carried over.
+
+A stretch has a journal of its own in the film's folder, so one that was dreamed before the film was stopped is there.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from phosphene.dreaming.resample import resize
+from phosphene.dreaming.strength import rms_change
+from phosphene.errors import BrokenFilmError, StoreError
+from phosphene.film.carry import levelled
+from phosphene.film.frames import Frame, Stopped, dream_frames
+from phosphene.film.journal import keep, last, read
+from phosphene.film.motion import dis, is_cut, reliable
+from phosphene.film.plan import Film, Run, reopen
+from phosphene.malloc import keep_freed
+from phosphene.types import Image
+
+STRETCHES = 4
+"""Stretches for each worker, where frames stand alone."""
+
+LOOK = 0.05
+"""Seconds between two looks whether a frame is there."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Frames from `first` on, of which `size` are dreamed one after the other, and who dreams them."""
+
+    first: int
+    size: int
+    done: "Future[None]"
+
+
+def side_by_side(run: Run, stop: threading.Event | None) -> Iterator[Frame]:
+    """Yield a film's frames in order, dreamed by `run.workers` processes; they are those that one process dreams.
+
+    Raises `Stopped` once `stop` is set, and `BrokenFilmError` after the last frame of a film that breaks off.
+    """
+    context = multiprocessing.get_context("spawn")
+    stopped = context.Event()
+    pool = ProcessPoolExecutor(run.workers, context, initializer=_begin, initargs=(stopped,))
+    try:
+        stretches, broken = _ordered(run, pool, stop)
+        frames = _frames(run.film)
+        for stretch in stretches:
+            for index, (pts, photograph) in enumerate(islice(frames, stretch.size), start=stretch.first):
+                strength = _strength(run.folder, stretch, index, stop)
+                found = read(run.folder, index, photograph, strength)
+                change = rms_change(found.dream, photograph)
+                time = run.film.seconds_of(pts)
+                yield Frame(index, pts, time, found.dream, photograph, index == stretch.first, change, found)
+        if broken is not None:
+            raise broken
+    except BrokenProcessPool as error:
+        raise StoreError("a worker was killed, as when memory runs out: `phosphene resume` goes on") from error
+    finally:
+        stopped.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _ordered(
+    run: Run, pool: ProcessPoolExecutor, stop: threading.Event | None
+) -> tuple[list[Stretch], BrokenFilmError | None]:
+    """Have the stretches of a film dreamed, each as soon as its end is known."""
+    stretches: list[Stretch] = []
+    size = 0
+
+    def order() -> None:
+        first = 1 + sum(stretch.size for stretch in stretches)
+        stretches.append(Stretch(first, size, pool.submit(_dream, run.folder, first, size)))
+
+    broken, before = None, None
+    try:
+        for _, frame in _frames(run.film):
+            if stop is not None and stop.is_set():
+                raise Stopped
+            if before is not None and _ends(run, size, before, frame):
+                order()
+                size = 0
+            before, size = frame, size + 1
+    except BrokenFilmError as error:
+        broken = error
+    if size:
+        order()
+    return stretches, broken
+
+
+def _ends(run: Run, size: int, before: Image, frame: Image) -> bool:
+    """Whether a stretch of `size` frames that ends with `before` need not go on with `frame`."""
+    if not run.film.asked.motion.carry:
+        return size >= run.film.footage.frames / (STRETCHES * run.workers)
+    return is_cut(reliable(dis(frame, before), dis(before, frame)))
+
+
+def _frames(film: Film) -> Iterator[tuple[int, Image]]:
+    """The frames as they are dreamed, and when they are shown."""
+    for shot, _ in film.shots():
+        yield shot.pts, levelled(resize(shot.image, film.moments.size))
+
+
+def _strength(folder: Path, stretch: Stretch, index: int, stop: threading.Event | None) -> float:
+    """Wait for a frame, and return the strength of its scene."""
+    while (entry := last(folder, stretch.first)).frames < index:
+        if stop is not None and stop.is_set():
+            raise Stopped
+        if stretch.done.done():
+            stretch.done.result()
+        time.sleep(LOOK)
+    return entry.strength
+
+
+# --- in the worker
+
+_stopped: Any = None
+
+
+def _begin(stopped: Any) -> None:
+    """Make a process ready: one thread, an end with its parent's, and no ear for Ctrl-C, which is for the parent."""
+    global _stopped
+    _stopped = stopped
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    keep_freed()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+@lru_cache(maxsize=1)
+def _film(folder: Path) -> Film:
+    return reopen(folder).film
+
+
+def _dream(folder: Path, first: int, size: int) -> None:
+    """Dream a stretch as far as it is not there."""
+    film, done = _film(folder), last(folder, first)
+    if done.frames >= first + size - 1:
+        return
+    shots = islice(film.shots(), first - 1, first - 1 + size)
+    frames = dream_frames(
+        shots,
+        film.seconds_of,
+        film.moments,
+        film.asked.motion,
+        first=first,
+        stored=lambda index, frame: read(folder, index, frame, done.strength) if index <= done.frames else None,
+        stop=_stopped,
+    )
+    try:
+        for frame in frames:
+            if frame.index > done.frames:
+                keep(folder, frame, first)
+    except Stopped:
+        return
