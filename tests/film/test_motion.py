@@ -49,8 +49,9 @@ def test_warping_by_whole_pixels_moves_them():
     assert torch.allclose(moved[:, 2:, :-4], image[:, :-2, 4:], atol=1e-6)
 
 
-def test_what_was_hidden_is_found():
-    (first, second), _, seen = scene()
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_what_was_hidden_is_found(noise):
+    (first, second), _, seen = scene(noise=noise)
     found = reliable(dis(second, first), dis(first, second)) > 0
     assert (~found[~seen]).float().mean() >= 0.95
     assert (~found[seen]).float().mean() <= 0.05

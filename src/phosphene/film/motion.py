@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from phosphene.errors import UsageError
@@ -31,6 +31,10 @@ SMALLEST = 16
 
 SMOOTHING = 3.0
 """Standard deviation, in px, of the blur of both motions before they are held against each other."""
+
+VOTERS = 15
+"""Side, in px, of the square by whose majority a place counts as hidden. It is as far as the blur reaches, so smaller
+spots are noise."""
 
 SOFTNESS = 0.8
 """Standard deviation, in px, by which the border of what was hidden is softened (Ruder et al.)."""
@@ -65,7 +69,8 @@ def reliable(there: Field, back: Field) -> Plane:
     """Return 1 where a place was seen before, 0 where it was hidden, outside, or on the edge of a motion.
 
     `there` is the motion from a frame to the one before it, `back` the other way. Where both are right they cancel;
-    the bounds are those of Ruder, Dosovitskiy and Brox, "Artistic style transfer for videos", 2016.
+    the bounds are those of Ruder, Dosovitskiy and Brox, "Artistic style transfer for videos", 2016. What most of its
+    neighbours say holds for a place.
     """
     height, width = there.shape[1:]
     there, back = _blurred(there, SMOOTHING), _blurred(back, SMOOTHING)
@@ -76,7 +81,7 @@ def reliable(there: Field, back: Field) -> Plane:
     edge = (down.square() + right.square()).sum(0) > 0.01 * there.square().sum(0) + 0.002
     rows, columns = map(torch.from_numpy, _places(there))
     outside = (rows < 0) | (rows > height - 1) | (columns < 0) | (columns > width - 1)
-    return (~(hidden | edge | outside)).float()
+    return (~(_most(hidden | edge) | outside)).float()
 
 
 def is_cut(seen: Plane) -> bool:
@@ -91,6 +96,10 @@ def softened(seen: Plane) -> Plane:
 
 def _blurred(planes: Float[Tensor, "channels height width"], sigma: float) -> Float[Tensor, "channels height width"]:
     return torch.from_numpy(np.stack([cv2.GaussianBlur(plane, (0, 0), sigma) for plane in planes.numpy()]))
+
+
+def _most(mask: Bool[Tensor, "height width"]) -> Bool[Tensor, "height width"]:
+    return torch.from_numpy(cv2.medianBlur(mask.numpy().astype(np.uint8), VOTERS)) > 0
 
 
 def _places(motion: Field) -> tuple[np.ndarray, np.ndarray]:
