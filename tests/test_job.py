@@ -14,6 +14,7 @@ from phosphene.job import differences, prepare, run
 from phosphene.recipe.provenance import from_toml
 from phosphene.recipe.settings import PRESETS, Recipe
 from phosphene.setup.session import describe_device, load_network
+from phosphene.studies.study import MODES
 
 QUICK = Recipe(layers=("blocks.2.1",), octaves=2, steps=2, size=96)
 
@@ -194,7 +195,7 @@ def test_the_score_rises_on_the_trained_default(seed, norm):
 
 
 def test_the_presets_dream(coffee):
-    for preset in PRESETS.values():
+    for preset in (PRESETS[name] for name in MODES):
         recipe = QUICK.but(**{**preset, "steps": 3, "size": 160})
         assert len(dream(coffee, recipe).trace.rows) == 3 * preset["octaves"]
 

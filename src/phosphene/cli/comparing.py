@@ -142,7 +142,7 @@ def sweep(
     look
         A named style; `phosphene looks` lists each model's.
     preset
-        One of the report's experiments: plain (its main loop), octaves, tiles.
+        One of the report's experiments: plain (its main loop), octaves, tiles; or keras-tutorial, tensorflow-tutorial.
     workers
         Processes that share the cells; one for each core, up to 8, if not said.
     cluster

@@ -99,7 +99,7 @@ def dream(
     look
         A named style; `phosphene looks` lists each model's.
     preset
-        One of the report's experiments: plain (its main loop), octaves, tiles.
+        One of the report's experiments: plain (its main loop), octaves, tiles; or keras-tutorial, tensorflow-tutorial.
     """
     from phosphene.recipe.spelling import choose
 

@@ -68,7 +68,7 @@ def animate(
     look
         A named style; `phosphene looks` lists each model's.
     preset
-        One of the report's experiments: plain (its main loop), octaves, tiles.
+        One of the report's experiments: plain (its main loop), octaves, tiles; or keras-tutorial, tensorflow-tutorial.
     at
         A setting at a time in seconds, as 0:look=strokes, 8:look=creatures or 2.5:step_size=0.01; numbers move in
         between, and looks fade into each other.
@@ -128,7 +128,7 @@ def zoom(
     look
         A named style; `phosphene looks` lists each model's.
     preset
-        One of the report's experiments: plain (its main loop), octaves, tiles.
+        One of the report's experiments: plain (its main loop), octaves, tiles; or keras-tutorial, tensorflow-tutorial.
     at
         A setting at a time in seconds, as 0:look=strokes and 8:look=creatures.
     device

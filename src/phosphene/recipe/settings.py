@@ -173,8 +173,33 @@ PRESETS: dict[str, dict[str, Any]] = {
     "plain": {"octaves": 1, "steps": 100, "step_size": 0.003},
     "octaves": {"octaves": 5, "octave_scale": 1.3},
     "tiles": {"octaves": 5, "octave_scale": 1.3, "tile": 256},
+    "keras-tutorial": {
+        "layers": ("mixed4", "mixed5:1.5", "mixed6:2", "mixed7:2.5"),
+        "octaves": 3,
+        "steps": 20,
+        "step_size": 0.005,
+        "norm": "mean_abs",
+        "jitter": 0,
+        "size": "full",
+    },
+    "tensorflow-tutorial": {
+        "layers": ("mixed3", "mixed5"),
+        "score": "mean",
+        "octaves": 5,
+        "octave_scale": 1.3,
+        "detail": False,
+        "steps": 100,
+        "step_size": 0.005,
+        "norm": "std",
+        "jitter": 512,
+        "size": 845,
+        "enlarge": True,
+    },
 }
-"""The report's three experiments: its main loop, octaves (section 5.7), and gradients in tiles (section 5.8)."""
+"""The report's three experiments: its main loop, octaves (section 5.7), and gradients in tiles (section 5.8). Then the
+loops of Keras's and TensorFlow's tutorials, for `keras/inception_v3`: their step of 0.01 is on pixels in -1..1, and
+TensorFlow's octaves end at 1.3**2 times its 500 px. `docs/site/coming-from.md` says what differs.
+"""
 
 
 def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from phosphene.networks.cards import DEFAULT_MODEL
-from phosphene.recipe.settings import PRESETS, Recipe, Settings
+from phosphene.recipe.settings import Recipe, Settings
 
 MODELS = ("inception_v3", "vgg19", "resnet50", DEFAULT_MODEL)
 """The report's three networks, and the one whose trained weights are always here."""
 
-MODES = tuple(PRESETS)
-"""The experiments of a comparison."""
+MODES = ("plain", "octaves", "tiles")
+"""The experiments of a comparison, each a preset."""
 
 DEPTHS, SEEDS = 5, 3
 """Relative depths that each network is shown at, and dreams of each experiment."""
