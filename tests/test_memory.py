@@ -60,7 +60,8 @@ def test_the_cheapest_stages_that_fit(bound):
     costs = [choice.cost for choice in choices]
     assert costs == sorted(costs, reverse=True)
     assert choices[-1].steps == (Step(None, None),)
-    assert costs[-1] == 1 < costs[0]
+    assert costs[-1] == pytest.approx(1)
+    assert costs[0] > 1
     for choice, room in zip(choices, (10**8, 3 * 10**8, 10**9, 10**10), strict=True):
         assert choice.needed <= room
         asked = Survey(network, scoring, choice.of(Recipe()), (3000, 2000)).asked()
@@ -206,7 +207,7 @@ def test_a_real_allocation_that_fails(tmp_path):
         pictures.append(torch.load(path))
         errors.append(done.stderr)
     assert "going on with tiles of" in errors[0]
-    assert errors[1] == ""
+    assert "memory ran out" not in errors[1]
     assert (pictures[0] - pictures[1]).square().mean().sqrt() < 1e-4
 
 
@@ -281,5 +282,5 @@ def test_no_step_of_our_networks_takes_more_than_the_most(card):
     for nodes in ((network.logits,), *((node,) for node in suggested), suggested, tuple(network.nodes)):
         scoring = Scoring(tuple(Energy(node) for node in nodes))
         for side in (192, 1024):
-            needed = gradient_bytes(network.features(nodes), scoring, (side, side))
+            needed = gradient_bytes(network.part(nodes), scoring, (side, side))
             assert needed < most_bytes((side, side), len(nodes))

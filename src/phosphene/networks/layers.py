@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from phosphene.networks.extent import Extent, extents_of, module_of, window_of
+from phosphene.networks.extent import Extent, module_of, window_of
 from phosphene.networks.graph import ONE_AT_A_TIME, ancestors, may_have_channels_last, on_paper
 from phosphene.networks.network import Network
 from phosphene.networks.sizes import as_planes, first_fitting
@@ -70,7 +70,7 @@ def extents(network: Network, start: str | None = None) -> dict[str, Extent | No
     """
     if network.is_hooked:
         return dict.fromkeys(network.nodes)
-    found = extents_of(network.module, network.graph, None if start is None else network.nodes[start])
+    found = network.extents(start)
     return {name: found[node] for name, node in network.nodes.items() if node in found}
 
 

@@ -13,13 +13,16 @@ from phosphene.errors import UnknownNameError, UsageError
 from phosphene.modes import undisturbed
 from phosphene.networks import weights as weight_files
 from phosphene.networks.card import ModelCard
-from phosphene.networks.extent import extents_of
+from phosphene.networks.extent import Extent, extents_of
 from phosphene.networks.graph import ONE_AT_A_TIME, cut, last_within, may_have_channels_last, trace
 from phosphene.networks.own import device_of, example_of, hooked_graph, is_traced_rightly
 from phosphene.networks.sizes import as_planes, first_fitting
 from phosphene.types import Activation, Size
 
 logger = logging.getLogger(__name__)
+
+KEPT = 8
+"""Parts of a network that are kept ready, of those that were asked for last: frozen weights may be twice as large."""
 
 
 class Features(nn.Module):
@@ -98,6 +101,7 @@ class Network:
     nodes: dict[str, fx.Node] = field(init=False, repr=False)
     modules: dict[str, str] = field(init=False, repr=False)
     _features: dict[tuple[str | None, ...], Features] = field(init=False, repr=False, default_factory=dict)
+    _extents: dict[str | None, Mapping[fx.Node, Extent | None]] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.module, self.graph, self.nodes = self._traced()
@@ -148,14 +152,16 @@ class Network:
 
     @undisturbed()
     def features(self, nodes: Iterable[str], start: str | None = None) -> Features:
-        """Return the network cut behind the deepest of `nodes`; the same one when asked again.
+        """Return the network cut behind the deepest of `nodes`; the same one when asked again soon.
 
         With a `start`, a node that all paths to the others pass through, it is given that node's activations.
         """
         names = tuple(dict.fromkeys(nodes))
-        if (start, *names) not in self._features:
-            self._features[start, *names] = self.part(names, start)
-        return self._features[start, *names]
+        found = self._features.pop((start, *names), None) or self.part(names, start)
+        self._features[start, *names] = found
+        if len(self._features) > KEPT:
+            del self._features[next(iter(self._features))]
+        return found
 
     @undisturbed()
     def part(self, nodes: Iterable[str], start: str | None = None) -> Features:
@@ -165,9 +171,15 @@ class Network:
         frozen = freeze(body, fast=self.fast, stride=self._stride(begin))
         return Features(frozen, self.card, start is None, may_have_channels_last(body)).to(self.device)
 
+    def extents(self, start: str | None = None) -> Mapping[fx.Node, Extent | None]:
+        """Return how far nodes see; with a `start`, how far those behind it see of its units."""
+        if start not in self._extents:
+            self._extents[start] = extents_of(self.module, self.graph, self.nodes[start] if start else None)
+        return self._extents[start]
+
     def _stride(self, node: fx.Node | None) -> int:
         """How many px a step from one of a node's units to the next is; of all of the image where it sees that."""
-        extent = None if node is None else extents_of(self.module, self.graph)[node]
+        extent = None if node is None else self.extents()[node]
         return max(extent.stride) if extent else 1
 
     def _node(self, name: str) -> str:
