@@ -18,6 +18,8 @@ from phosphene.setup.session import load_network
 LAYERS = [
     (card, layer) for card in named() if card.name in {"efficientnet_lite0", "resnet50"} for layer in card.layers
 ] + [
+    (CARDS["inception_v3"], "Mixed_5b"),
+    (CARDS["vgg19"], "block3_conv3"),
     # What Keras has of its own: pools that count only what is there, and strides in other places.
     (CARDS["keras/inception_v3"], "mixed2"),
     (CARDS["keras/resnet50"], "conv3_block4_out"),
