@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from phosphene import imagefile
-from phosphene.errors import ImageError
+from phosphene.errors import ImageError, UsageError
 from phosphene.imagefile import apart
 
 pytestmark = pytest.mark.slow
@@ -32,6 +32,8 @@ def test_a_sentence_comes_back(tmp_path):
     (tmp_path / "a.png").write_bytes(b"Dear sir")
     with pytest.raises(ImageError, match=r"a\.png' is not a picture that can be read: give a PNG"):
         apart.read(tmp_path / "a.png")
+    with pytest.raises(UsageError, match="too many for a name"):
+        apart.read("x" * 300)
 
 
 def test_the_system_limits_memory(tmp_path):

@@ -17,6 +17,13 @@ from phosphene import imagefile
 from phosphene.dreaming.resample import resize
 
 
+@pytest.fixture(autouse=True, scope="module")
+def read_here_again() -> Iterator[None]:
+    """A studio within this process reads pictures apart; what is tested after it does not."""
+    yield
+    imagefile.read_by(None)
+
+
 @dataclass(frozen=True)
 class Running:
     """A studio that runs: where it is, its folder and its process."""

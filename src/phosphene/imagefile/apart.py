@@ -17,7 +17,7 @@ import psutil
 import torch
 
 from phosphene import imagefile
-from phosphene.errors import ImageError, PhospheneError
+from phosphene.errors import ImageError, PhospheneError, UsageError
 
 SECONDS, MEMORY = 60, 6 * 2**30
 """Processor time that a picture may take, twice that on the clock, and bytes beside what the process begins with."""
@@ -55,7 +55,7 @@ def _decode(source: str, room: int | None, folder: str, seconds: int, memory: in
             np.save(Path(folder, "alpha.npy"), photo.alpha.numpy(), allow_pickle=False)
         told = {"sha256": photo.sha256, "notes": photo.notes, "alpha": photo.alpha is not None}
     except PhospheneError as error:
-        told = {"error": str(error)}
+        told = {"error": str(error), "usage": isinstance(error, UsageError)}
     Path(folder, "told.json").write_text(json.dumps(told))
 
 
@@ -75,7 +75,7 @@ def _told(folder: Path, source: str, exitcode: int | None) -> imagefile.Photo:
         raise ImageError(f"{source!r} took too long or too much memory to decode, or broke the decoder: give another")
     told = json.loads((folder / "told.json").read_text())
     if "error" in told:
-        raise ImageError(told["error"])
+        raise (UsageError if told["usage"] else ImageError)(told["error"])
     alpha = torch.from_numpy(np.load(folder / "alpha.npy", allow_pickle=False)) if told["alpha"] else None
     image = torch.from_numpy(np.load(folder / "image.npy", allow_pickle=False))
     return imagefile.Photo(image, alpha, source, str(told["sha256"]), tuple(map(str, told["notes"])))
