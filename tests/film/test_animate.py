@@ -439,22 +439,6 @@ def test_what_cannot_be_asked_of_a_film(film, tmp_path, monkeypatch):
     assert list(tmp_path.glob("*.phosphene")) == []
 
 
-def test_a_film_is_made_again_from_its_recipe(film, tmp_path, capfd):
-    first, second = tmp_path / "first.mp4", tmp_path / "second.mp4"
-    words = ["--at", "0:look=strokes", "--at", "0.1:look=creatures", "--octaves", "1", "--steps", "2", "--fps", "12"]
-    assert command(["animate", str(film), "-o", str(first), "--later-steps", "1", *words]) == 0
-    assert command(["replay", str(first), "-o", str(second)]) == 0
-    assert all(map(torch.equal, decoded(first), decoded(second)))
-    assert packets(first, "audio") == packets(second, "audio")
-    assert read_recipe(first) == read_recipe(second)
-    zoom, again = tmp_path / "zoom.mp4", tmp_path / "again.mp4"
-    phosphene.zoom("noise:40x64", zoom, seconds=0.25, rate=4, loop=True, layers="blocks.1.1", octaves=1, steps=1)
-    assert command(["replay", str(zoom), "-o", str(again)]) == 0
-    assert all(map(torch.equal, decoded(zoom), decoded(again)))
-    assert command(["replay", str(zoom), "-o", str(tmp_path / "more.mp4"), "--bits", "16"]) == 2
-    assert "a film is made again as it was" in capfd.readouterr().err
-
-
 def test_a_picture_carries_no_films_recipe(film):
     with pytest.raises(ImageError, match="carries no recipe"):
         read_recipe(film)

@@ -154,18 +154,6 @@ def zoom(
     return go_on_zooming(begin(asked, output, device=device, memory=memory, overwrite=overwrite), preview)
 
 
-def again(film: Path, source: str | None, output: Path, device: str, memory: str | None, overwrite: bool) -> int:
-    """Make a film or a zoom again from the recipe that it carries, and return the exit code."""
-    from phosphene.film import plan, zoom
-    from phosphene.film.api import recorded
-
-    order = recorded(film, source)
-    if isinstance(order, zoom.Asked):
-        ready = zoom.begin(order, output, device=device, memory=memory, overwrite=overwrite)
-        return go_on_zooming(ready)
-    return go_on(plan.begin(order, output, device=device, memory=memory, overwrite=overwrite))
-
-
 def go_on(ready: Run, preview: Path | None = None) -> int:
     """Dream a film, or what is left of it, and return the exit code."""
     from phosphene.film.run import run

@@ -1,7 +1,6 @@
 """What scripts and notebooks call to make pictures move."""
 
 import threading
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from phosphene.film.motion import Flow, dis
 from phosphene.film.plan import Asked, begin, prepare
 from phosphene.film.run import Reached, run
 from phosphene.film.settings import Motion, Part, Zoom
-from phosphene.film.source import read_recipe
 from phosphene.networks.registry import introduce
 
 
@@ -82,16 +80,6 @@ def frames(
     """
     ready = prepare(asked(film, settings), device=device, memory=memory)
     return dream_frames(ready.shots(), ready.seconds_of, ready.moments, ready.asked.motion, flow=flow)
-
-
-def recorded(film: str | Path, source: str | None = None) -> Asked | zooming.Asked:
-    """Read from a film what it was asked for, of the film or the photograph that it is of, or of another one.
-
-    Raises `ImageError` where the file carries no recipe.
-    """
-    table = tomllib.loads(read_recipe(film))
-    kind = zooming.Asked if "zoom" in table["film"] else Asked
-    return kind(**table["film"] | {"source": source or table["made"]["source"]})
 
 
 def asked(film: str | Path, settings: dict[str, Any]) -> Asked:

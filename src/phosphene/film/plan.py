@@ -99,7 +99,7 @@ class Film:
 
 def recipe_text(asked: Settings, recipe: Recipe, made: Made) -> str:
     """Spell what was asked for, the recipe, and how it was made, as TOML: settings first."""
-    words = asked.model_dump(mode="json", exclude_none=True, exclude={"source"})
+    words = asked.model_dump(mode="json", exclude_none=True, exclude={"source", "given", "look", "preset"})
     settings = recipe.model_dump(mode="json", exclude_none=True)
     return tomli_w.dumps({**settings, "film": words, "made": made.model_dump(mode="json", exclude_none=True)})
 
