@@ -21,6 +21,16 @@ def film(tmp_path_factory):
     return write_film(tmp_path_factory.mktemp("film") / "street.mp4", pan(8, 64, 96), sound=True)
 
 
+def downloaded(page, studio):
+    """Download what is shown: it is the file in the studio's folder, whose name is returned."""
+    name = picture_of(page)
+    with page.expect_download() as download:
+        page.click("#download")
+    assert download.value.suggested_filename == name
+    assert Path(download.value.path()).read_bytes() == (studio.folder / name).read_bytes()
+    return name
+
+
 def test_a_film_is_dreamed_and_played_beside_itself(page, studio, film):
     choose(page, film)
     assert page.inner_text("#status") == "96 × 64"
@@ -39,11 +49,7 @@ def test_a_film_is_dreamed_and_played_beside_itself(page, studio, film):
     for name in ("film-before", "film-after"):
         until(page, f"document.querySelector('#{name}').readyState >= 1")
     assert page.evaluate("document.querySelector('#film-after').duration") == pytest.approx(1 / 3, abs=0.05)
-    name = picture_of(page)
-    with page.expect_download() as download:
-        page.click("#download")
-    assert download.value.suggested_filename == name
-    assert Path(download.value.path()).read_bytes() == (studio.folder / name).read_bytes()
+    name = downloaded(page, studio)
     assert len(decoded(studio.folder / name)) == 8
     assert "steps = 3" in read_recipe(studio.folder / name)
     page.click("#show-command")
@@ -93,11 +99,8 @@ def test_a_photograph_is_zoomed_into_played_and_downloaded(page, studio, photogr
     assert page.locator("#zoom").is_hidden()
     until(page, "document.querySelector('#film-after').readyState >= 1")
     assert page.evaluate("document.querySelector('#film-after').duration") == pytest.approx(0.5, abs=0.05)
-    name = picture_of(page)
+    name = downloaded(page, studio)
     assert name.endswith("-zoom-1.mp4")
-    with page.expect_download() as download:
-        page.click("#download")
-    assert Path(download.value.path()).read_bytes() == (studio.folder / name).read_bytes()
     assert len(decoded(studio.folder / name)) == 12
     assert 'towards = "0.25,0.75"' in read_recipe(studio.folder / name)
     page.click("#show-command")
