@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from phosphene import imagefile
 from phosphene.dreaming.strength import rms_change
 from phosphene.film import zoom as zooming
+from phosphene.film.asked import AskedZoom
 from phosphene.film.frames import dream_frames
 from phosphene.film.moments import Moments
 from phosphene.film.motion import dis, reliable, warp
@@ -167,9 +168,10 @@ def zoom():
     images = {}
     with tempfile.TemporaryDirectory() as folder:
         for fps in (24, 60):
-            asked = zooming.Asked(source="sample:coffee", given={"size": 320}, zoom=Zoom(seconds=1.5, rate=2, fps=fps))
-            ready = zooming.begin(asked, Path(folder) / f"{fps}.mkv", device="cpu")
-            images[fps] = {round(frame.time * 120): frame.image for frame, _ in zooming.frames(ready)}
+            asked = AskedZoom(source="sample:coffee", given={"size": 320}, zoom=Zoom(seconds=1.5, rate=2, fps=fps))
+            ready, keys = zooming.prepare(asked, Path("zoom.mkv"), "cpu"), Path(folder) / f"{fps}"
+            keys.mkdir()
+            images[fps] = {round(frame.time * 120): frame.image for frame in zooming.frames(ready, keys)}
     same = images[24].keys() & images[60].keys()
     equal = sum(torch.equal(images[24][time], images[60][time]) for time in same)
     sharp = [

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from phosphene.errors import PhospheneError as PhospheneError
     from phosphene.film.api import animate as animate
     from phosphene.film.api import frames as frames
+    from phosphene.film.api import replay_film as replay_film
+    from phosphene.film.api import resume_film as resume_film
     from phosphene.film.api import zoom as zoom
     from phosphene.film.frames import Frame as Frame
     from phosphene.live import dream_async as dream_async
@@ -50,6 +52,8 @@ _HOMES = {
     "PhospheneError": "errors",
     "animate": "film.api",
     "frames": "film.api",
+    "replay_film": "film.api",
+    "resume_film": "film.api",
     "zoom": "film.api",
     "Frame": "film.frames",
     "ModelCard": "networks.card",

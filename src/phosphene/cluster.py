@@ -1,4 +1,4 @@
-"""A Ray cluster: joining one, and a `map` over its actors, for strips and tiles. No dream mathematics.
+"""A Ray cluster: joining one, a `map` over its actors for strips and tiles, and a pool for films. No dream mathematics.
 
 The store is on storage that all machines share, and the actors read and write it; only numbers come back. An actor
 keeps the network that its first tile has loaded. One that dies is started again, and does once more what it had in
@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,9 @@ import torch
 from phosphene.errors import UsageError
 from phosphene.malloc import keep_freed
 from phosphene.types import Map
+
+Submit = Callable[..., Future[Any]]
+"""`submit(function, *arguments)` has a function applied elsewhere."""
 
 STORE_BYTES = 100_000_000
 """Ray's own shared memory on this machine; no pixel goes through it."""
@@ -57,6 +61,41 @@ def cluster_map(address: str, device: str, workers: int | None = None) -> Iterat
         finally:
             for actor in actors:  # whoever belongs to the cluster still wants their processors
                 ray.kill(actor)
+
+
+@contextmanager
+def cluster_pool(address: str, device: str) -> Iterator[tuple[Submit, int]]:
+    """Connect to a cluster as `cluster_map` does, and give what has a function applied by one of its workers, and how
+    many of them there are.
+
+    Workers stand in this process's working folder. One that dies is replaced, and begins anew with what it had in hand.
+    """
+    with joined(address, STORE_BYTES) as ray:
+        gpus = 1 if device.startswith("cuda") else 0
+        hired = ray.remote(max_retries=-1, num_cpus=1, num_gpus=gpus)(_apply)
+        given: list[Any] = []
+
+        def submit(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+            task = hired.remote(os.getcwd(), function, *arguments)
+            given.append(task)
+            found: Future[Any] = task.future()
+            return found
+
+        try:
+            yield submit, int(ray.cluster_resources().get("GPU" if gpus else "CPU", 1))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        finally:
+            for task in given:
+                ray.cancel(task, force=True)
+
+
+def _apply(folder: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """In a worker: apply a function, with one thread."""
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    keep_freed()
+    return function(*arguments)
 
 
 @contextmanager

@@ -23,7 +23,9 @@ from phosphene.cli import run as command
 from phosphene.dreaming.strength import rms_change
 from phosphene.errors import BrokenFilmError, ImageError, OutputExistsError, SettingsError, StoreError, UsageError
 from phosphene.film import frames as story
-from phosphene.film.source import look_at, read_recipe, shots
+from phosphene.film.asked import from_toml
+from phosphene.film.sink import read_recipe
+from phosphene.film.source import look_at, shots
 
 from .conftest import SMALL, decoded, frame_times, packets, pan, write_film
 
@@ -437,6 +439,36 @@ def test_what_cannot_be_asked_of_a_film(film, tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match="PyAV has no encoder libx265z here"):
         animate()
     assert list(tmp_path.glob("*.phosphene")) == []
+
+
+def test_a_film_is_made_again_from_its_recipe(film, tmp_path, capfd):
+    first, second, frames = tmp_path / "first.mp4", tmp_path / "second.mp4", tmp_path / "frames"
+    words = ["--at", "0:look=strokes", "--at", "0.1:look=creatures", "--octaves", "1", "--steps", "2", "--fps", "12"]
+    assert command(["animate", str(film), "-o", str(first), "--later-steps", "1", *words]) == 0
+    capfd.readouterr()
+    assert command(["replay", str(first), "-o", str(second), "--preview", str(tmp_path / "new.png")]) == 0
+    assert "the recipe was made with" not in capfd.readouterr().err
+    assert all(map(torch.equal, decoded(first), decoded(second)))
+    assert packets(first, "audio") == packets(second, "audio")
+    assert read_recipe(first) == read_recipe(second)
+    assert (tmp_path / "new.png").exists()
+    assert phosphene.replay_film(first, frames, write_film(tmp_path / "other.mp4", pan(4))) == frames
+    assert command(["replay", str(frames / "00000002.png"), "-o", str(tmp_path / "again")]) == 0
+    for one, other in zip(sorted(frames.iterdir()), sorted((tmp_path / "again").iterdir()), strict=True):
+        assert torch.equal(imagefile.read(one).image, imagefile.read(other).image)
+    assert command(["replay", str(first), "-o", str(tmp_path / "more.mp4"), "--bits", "16"]) == 2
+    assert command(["replay", str(first), "-o", str(tmp_path / "more.mp4"), "--json"]) == 2
+    assert "--json and --trace are for pictures" in capfd.readouterr().err
+
+
+def test_nothing_given_is_nothing_recorded(film, tmp_path):
+    target = phosphene.animate(film, tmp_path / "out.mp4", seconds=0.1, mask=None, **SMALL)
+    asked, made = from_toml(read_recipe(target))
+    assert asked.given["layers"] == ["blocks.1.1"]
+    assert "mask" not in asked.given
+    assert (asked.motion.later_steps, asked.part.seconds, made.source) == (1, 0.1, str(film))
+    with pytest.raises(ImageError, match="the recipe in this film cannot be read: motion"):
+        from_toml(read_recipe(target).replace("later_steps", "later_step"))
 
 
 def test_a_picture_carries_no_films_recipe(film):

@@ -12,6 +12,7 @@ import torch
 
 import phosphene
 from phosphene.cli import run as command
+from phosphene.cluster import STORE_BYTES, joined
 from phosphene.errors import UsageError
 
 from .conftest import SMALL, decoded, packets
@@ -60,6 +61,21 @@ def test_stopped_or_killed_it_ends_in_the_same_frames(film, one, tmp_path):
     assert all(map(torch.equal, decoded(target), decoded(one / "True.mp4")))
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray leaves sockets and files open
+def test_a_cluster_dreams_the_same_film(film, one, tmp_path, monkeypatch):
+    """A real one; stopped, gone on with, and a film named from the folder in which one stands."""
+    pytest.importorskip("ray")
+    target, stop = tmp_path / "dream.mp4", threading.Event()
+    monkeypatch.chdir(film.parent)
+    with joined("local", STORE_BYTES):
+        told = {"on_frame": lambda now: now.frame.index == 2 and stop.set(), "stop": stop}
+        assert phosphene.animate(film.name, target, cluster="local", **told, **SMALL) is None
+        assert phosphene.resume_film(f"{target}.phosphene", cluster="local") == target
+        assert all(map(torch.equal, decoded(target), decoded(one / "True.mp4")))
+    assert list(tmp_path.iterdir()) == [target]
+
+
 def _empty(group: int) -> bool:
     """Whether a group of processes has ended within a while."""
     for _ in range(500):
@@ -74,3 +90,5 @@ def _empty(group: int) -> bool:
 def test_no_workers_are_told(film, tmp_path):
     with pytest.raises(UsageError, match="0 workers dream nothing"):
         phosphene.animate(film, tmp_path / "dream.mp4", workers=0, **SMALL)
+    with pytest.raises(UsageError, match="a cluster has workers of its own"):
+        phosphene.animate(film, tmp_path / "dream.mp4", workers=2, cluster="local", **SMALL)

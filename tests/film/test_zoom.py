@@ -1,6 +1,7 @@
 """The zoom: its speed, its sharpness, its end; stopped and gone on with."""
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from phosphene.cli import run as command
 from phosphene.dreaming.resample import resize
 from phosphene.errors import SettingsError, UsageError
 from phosphene.film import zoom as zooming
+from phosphene.film.asked import AskedZoom
 from phosphene.film.geometry import Course, sample
 from phosphene.film.settings import Zoom
 from phosphene.film.source import look_at
@@ -69,9 +71,10 @@ def test_a_frame_is_what_a_camera_would_see(turn, towards):
 
 def test_speed_does_not_depend_on_the_rate_of_frames(tmp_path):
     def film(fps):
-        asked = zooming.Asked(source="sample:coffee", given=GIVEN, zoom=Zoom(seconds=1, fps=fps, **KEYS))
-        ready = zooming.begin(asked, tmp_path / f"{fps}.mkv", device="cpu")
-        return {round(frame.time * 120): frame.image for frame, _ in zooming.frames(ready)}
+        asked = AskedZoom(source="sample:coffee", given=GIVEN, zoom=Zoom(seconds=1, fps=fps, **KEYS))
+        ready, folder = zooming.prepare(asked, Path("zoom.mkv"), "cpu"), tmp_path / f"{fps}"
+        folder.mkdir()
+        return {round(frame.time * 120): frame.image for frame in zooming.frames(ready, folder)}
 
     slow, fast = film(24), film(60)
     assert (len(slow), len(fast)) == (24, 60)
@@ -86,11 +89,11 @@ def sharpness(image):
 
 
 def test_a_frame_before_a_key_is_as_sharp_as_the_one_at_it(tmp_path):
-    asked = zooming.Asked(
+    asked = AskedZoom(
         source="sample:coffee", given=GIVEN | {"size": 128, "steps": 6}, zoom=Zoom(seconds=1, fps=50, rate=2)
     )
-    ready = zooming.begin(asked, tmp_path / "zoom.mkv", device="cpu")
-    course, keys = ready.course, list(zooming.keys(ready))
+    ready = zooming.prepare(asked, Path("zoom.mkv"), "cpu")
+    course, keys = ready.course, list(zooming.keys(ready, tmp_path))
     assert course.keys == 2
     at_key = sharpness(course.frame(course.step, 1, keys[1], keys[2]))
     before = sharpness(course.frame(course.step - 0.02, 0, keys[0], keys[1]))
@@ -98,11 +101,11 @@ def test_a_frame_before_a_key_is_as_sharp_as_the_one_at_it(tmp_path):
 
 
 def test_a_loop_ends_where_it_began(tmp_path):
-    asked = zooming.Asked(
+    asked = AskedZoom(
         source="sample:coffee", given=GIVEN, zoom=Zoom(seconds=2, fps=10, rate=4, turn=15, loop=True, **KEYS)
     )
-    ready = zooming.begin(asked, tmp_path / "zoom.mkv", device="cpu")
-    course, keys = ready.course, list(zooming.keys(ready))
+    ready = zooming.prepare(asked, Path("zoom.mkv"), "cpu")
+    course, keys = ready.course, list(zooming.keys(ready, tmp_path))
     end = course.frame(course.seconds, course.keys - 1, keys[-2], keys[-1])
     begin = course.frame(0.0, 0, keys[0], keys[1])
     assert (end - begin).abs().max() < 0.02
@@ -134,10 +137,21 @@ def test_the_command(tmp_path, capfd):
     assert command(words) == 0
     said = capfd.readouterr()
     assert said.out == f"{target}\n"
-    assert "4 frames of 64 x 48 px, cut out of 3 pictures of 128 x 96 px" in said.err
+    assert "frames are cut out of 3 pictures of 128 x 96 px" in said.err
+    assert "4 frames of 64 x 48 px; up to " in said.err
     assert command(["recipe", str(target)]) == 0
     assert 'towards = "0.5,0.4"' in capfd.readouterr().out
     assert imagefile.read(tmp_path / "new.png").image.shape == (3, 48, 64)
+
+
+def test_a_zoom_is_made_again_from_its_recipe(tmp_path):
+    zoom, again, moving = tmp_path / "zoom.mp4", tmp_path / "again.mp4", tmp_path / "again.apng"
+    phosphene.zoom("noise:40x64", zoom, seconds=0.25, rate=4, loop=True, at="0:step_size=0.01", **SMALL)
+    assert command(["replay", str(zoom), "-o", str(again)]) == 0
+    assert all(map(torch.equal, decoded(zoom), decoded(again)))
+    assert command(["replay", str(zoom), "-o", str(moving), "--input", "sample:coffee"]) == 0
+    assert command(["replay", str(moving), "-o", str(tmp_path / "other.apng")]) == 0
+    assert moving.read_bytes() == (tmp_path / "other.apng").read_bytes()
 
 
 def test_odd_sizes_and_what_cannot_be_asked(tmp_path):

@@ -9,7 +9,7 @@ pytest.importorskip("av")
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from film.conftest import decoded, pan, write_film
-from phosphene.film.source import read_recipe
+from phosphene.film.sink import read_recipe
 from studio.conftest import end, start
 from studio.words import choose, dream, picture_of, set_to, until
 

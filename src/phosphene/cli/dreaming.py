@@ -1,10 +1,9 @@
-"""`phosphene dream`, `replay` and `recipe`."""
+"""`phosphene dream` and `recipe`."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -77,7 +76,6 @@ def add_to(app: App) -> None:
     """Register the commands."""
     app.command(dream)
     app.command(recipe)
-    app.command(replay)
 
 
 def dream(
@@ -105,7 +103,7 @@ def dream(
 
     given = settings.model_dump(include=settings.model_fields_set) if settings else {}
     chosen = choose(given, look, preset)
-    _introduce(chosen.model)
+    introduce_own(chosen.model)
     tasks = paired(inputs, options.output)
     if len(tasks) > 1 and (told.preview or told.trace):
         raise UsageError("--preview and --trace are for one photograph at a time")
@@ -183,44 +181,16 @@ def recipe(picture: Path, /) -> None:
     picture
         A picture or a film that Phosphene wrote.
     """
-    from phosphene.imagefile import read_recipe
+    print(recipe_of(picture), end="")
 
+
+def recipe_of(picture: Path) -> str:
+    """Return the recipe that a picture or a film carries; only films need PyAV."""
     if picture.suffix.lower() in VIDEOS:
-        from phosphene.film.source import read_recipe
-
-    print(read_recipe(picture), end="")
-
-
-def replay(
-    picture: Path,
-    /,
-    *,
-    input: str | None = None,
-    model: str | None = None,
-    options: Options,
-    told: Told = Told(),
-) -> int:
-    """Make a picture again from the recipe that it carries.
-
-    Parameters
-    ----------
-    picture
-        A picture that Phosphene wrote.
-    input
-        The photograph, if it is not where the recipe says, or another one to dream in the same way.
-    model
-        The network, if the recipe's was your own, as package.module:callable, or another one.
-    """
-    from phosphene.imagefile import read_recipe
-    from phosphene.job import differences
-    from phosphene.recipe.provenance import from_toml
-
-    chosen, made = from_toml(read_recipe(picture))
-    if model is not None:
-        _introduce(model)
-        chosen = chosen.but(model=model)
-    listeners = replace(listeners_of(told, options.output, picture, input), on_start=partial(differences, made))
-    return dream_one(input or made.source, chosen, options, listeners)
+        from phosphene.film.sink import read_recipe
+    else:
+        from phosphene.imagefile import read_recipe
+    return read_recipe(picture)
 
 
 def run_job(job: Job, listeners: Listeners, keep_partial: bool = False) -> int:
@@ -238,7 +208,7 @@ def run_job(job: Job, listeners: Listeners, keep_partial: bool = False) -> int:
     return 0
 
 
-def _introduce(model: str) -> None:
+def introduce_own(model: str) -> None:
     """Import a network of the user's own. What a recipe names is imported only if the user names it too."""
     if ":" in model:
         from phosphene.networks.registry import introduce

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,14 +11,14 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from phosphene.cli.dreaming import Output, Settings
+from phosphene.cli.dreaming import Output, Settings, Switch, introduce_own
 from phosphene.cli.progress import INTERRUPTED, check_listening, stopped_by_interrupt
 from phosphene.film.settings import Motion, Part
 from phosphene.film.settings import Zoom as ZoomSettings
 from phosphene.recipe.spelling import flag
 
 if TYPE_CHECKING:
-    from phosphene.film import zoom as zooming
+    from phosphene.film.asked import AskedFilm, AskedZoom
     from phosphene.film.plan import Run
     from phosphene.film.run import Reached
 
@@ -38,137 +37,119 @@ def add_to(app: App) -> None:
     app.command(zoom)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a film and of a zoom."""
+
+    look: str | None = None
+    """A named style; `phosphene looks` lists each model's."""
+
+    preset: str | None = None
+    """The report's plain (its main loop), octaves or tiles; or keras-tutorial, tensorflow-tutorial."""
+
+    at: Several = None
+    """A setting at a time in seconds, as 8:look=creatures or 2.5:step_size=0.01; numbers move, and looks fade."""
+
+    settings: Settings = None
+
+    def words(self) -> dict[str, Any]:
+        """Return what was said, by name; a network of the user's own is imported."""
+        given = self.settings.model_dump(include=self.settings.model_fields_set) if self.settings else {}
+        introduce_own(str(given.get("model", "")))
+        return {"given": given, "look": self.look, "preset": self.preset, "at": tuple(self.at or ())}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Means:
+    """Where a film goes, and with what means it is made."""
+
+    output: Output
+    """The film to write, .mp4, .mov, .mkv, .webm, .gif, .apng or .webp; without an ending, a folder of frames."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+
+    memory: str | None = None
+    """What the process may take, as 2GB; without it, a safe share of what is free."""
+
+    overwrite: Switch = False
+    """Replace what is there."""
+
+    preview: Path | None = None
+    """A picture that each new frame is written to."""
+
+    def begin(self, asked: AskedFilm | AskedZoom, **workers: Any) -> Run:
+        """Look at all that can be wrong, and make the folder in which the film is dreamed."""
+        from phosphene.film.plan import begin
+
+        check_listening(self.preview, None, 1, self.output, asked.source)
+        return begin(asked, self.output, device=self.device, memory=self.memory, overwrite=self.overwrite, **workers)
+
+
 def animate(
     film: str,
     /,
     *,
-    output: Output,
-    look: str | None = None,
-    preset: str | None = None,
-    at: Several = None,
+    asked: Asked = Asked(),
     follow: Several = None,
     motion: Moving = None,
     part: Wanted = None,
-    settings: Settings = None,
-    device: str = "auto",
-    memory: str | None = None,
+    means: Means,
     workers: int = 1,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
-    preview: Path | None = None,
+    cluster: str | None = None,
 ) -> int:
-    """Dream a film: held still by motion, at one strength, with its sound and its times.
+    """Dream a film: held still by motion, at one strength, with its sound and its times; all its pixels without --size.
 
     Parameters
     ----------
     film
         Any file that PyAV opens, a folder of frames, or a pattern of them, as 'frame*.png'.
-    output
-        The film to write; its ending chooses the format: .mp4, .mov, .mkv, .webm, .gif, .apng, .webp, or none for a
-        folder of frames.
-    look
-        A named style; `phosphene looks` lists each model's.
-    preset
-        One of the report's experiments: plain (its main loop), octaves, tiles; or keras-tutorial, tensorflow-tutorial.
-    at
-        A setting at a time in seconds, as 0:look=strokes, 8:look=creatures or 2.5:step_size=0.01; numbers move in
-        between, and looks fade into each other.
     follow
         What follows the film's sound, as sound, step_size=bass or change=treble:0.04..0.12; bands are sound, bass,
         mids and treble.
-    device
-        auto, cpu, cuda or mps.
-    memory
-        What the process may take, as 2GB; without it, a safe share of what is free.
     workers
         Processes of one thread each that share the scenes, or the frames with --no-carry; the frames are the same.
-    overwrite
-        Replace what is there.
-    preview
-        A picture that each new frame is written to.
+    cluster
+        The address of a Ray cluster whose workers share them, or local for one on this machine.
     """
-    from phosphene.film.plan import Asked, begin
+    from phosphene.film.asked import AskedFilm
 
-    check_listening(preview, None, 1, output, film)
-    asked = Asked(
-        source=film,
-        given=settings.model_dump(include=settings.model_fields_set) if settings else {},
-        look=look,
-        preset=preset,
-        at=tuple(at or ()),
-        follow=tuple(follow or ()),
-        motion=motion or Motion(),
-        part=part or Part(),
+    wanted = AskedFilm(
+        source=film, **asked.words(), follow=tuple(follow or ()), motion=motion or Motion(), part=part or Part()
     )
-    return go_on(begin(asked, output, device=device, memory=memory, workers=workers, overwrite=overwrite), preview)
+    return go_on(means.begin(wanted, workers=workers, cluster=cluster), means.preview)
 
 
-def zoom(
-    photo: str,
-    /,
-    *,
-    output: Output,
-    look: str | None = None,
-    preset: str | None = None,
-    at: Several = None,
-    zoom: Zooming = None,
-    settings: Settings = None,
-    device: str = "auto",
-    memory: str | None = None,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
-    preview: Path | None = None,
-) -> int:
+def zoom(photo: str, /, *, asked: Asked = Asked(), zoom: Zooming = None, means: Means) -> int:
     """Zoom into a photograph that is dreamed all the way; 640 px unless --size says otherwise.
 
     Parameters
     ----------
     photo
         A photograph, sample:NAME (as sample:coffee), or noise:HEIGHTxWIDTH.
-    output
-        The film to write; its ending chooses the format, as for `phosphene animate`.
-    look
-        A named style; `phosphene looks` lists each model's.
-    preset
-        One of the report's experiments: plain (its main loop), octaves, tiles; or keras-tutorial, tensorflow-tutorial.
-    at
-        A setting at a time in seconds, as 0:look=strokes and 8:look=creatures.
-    device
-        auto, cpu, cuda or mps.
-    memory
-        What the process may take, as 2GB; without it, a safe share of what is free.
-    overwrite
-        Replace what is there.
-    preview
-        A picture that each new frame is written to.
     """
-    from phosphene.film.zoom import Asked, begin
+    from phosphene.film.asked import AskedZoom
 
-    check_listening(preview, None, 1, output, photo)
-    asked = Asked(
-        source=photo,
-        given=settings.model_dump(include=settings.model_fields_set) if settings else {},
-        look=look,
-        preset=preset,
-        at=tuple(at or ()),
-        zoom=zoom or ZoomSettings(),
-    )
-    return go_on_zooming(begin(asked, output, device=device, memory=memory, overwrite=overwrite), preview)
+    return go_on(means.begin(AskedZoom(source=photo, **asked.words(), zoom=zoom or ZoomSettings())), means.preview)
+
+
+def again(text: str, source: str | None, model: str | None, means: Means) -> int:
+    """Make a film or a zoom again from its recipe, and return the exit code."""
+    from phosphene.film.asked import from_toml
+    from phosphene.job import differences
+
+    asked, made = from_toml(text)
+    given = asked.given if model is None else {**asked.given, "model": model}
+    ready = means.begin(asked.model_copy(update={"given": given, "source": source or asked.source}))
+    return go_on(replace(ready, notes=(*ready.notes, *differences(made, ready.film.made))), means.preview)
 
 
 def go_on(ready: Run, preview: Path | None = None) -> int:
-    """Dream a film, or what is left of it, and return the exit code."""
+    """Dream a film or make a zoom, or what is left of it, and return the exit code."""
     from phosphene.film.run import run
 
-    return _go_on(ready, run, preview)
-
-
-def go_on_zooming(ready: zooming.Run, preview: Path | None = None) -> int:
-    """Make a zoom, or what is left of it, and return the exit code."""
-    from phosphene.film.zoom import run
-
-    return _go_on(ready, run, preview)
-
-
-def _go_on(ready: Any, run: Callable[..., Path | None], preview: Path | None) -> int:
     for note in ready.notes:
         print(f"note: {note}", file=sys.stderr)
     with stopped_by_interrupt() as stop, Listener(str(ready.output), preview) as listener:

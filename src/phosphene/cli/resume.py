@@ -1,18 +1,22 @@
-"""`phosphene resume`: what was interrupted, pictures and films."""
+"""`phosphene resume` and `replay`: what was interrupted, and what is made again; pictures and films."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from cyclopts import App
 
 from phosphene.cli import film
-from phosphene.cli.dreaming import Told, listeners_of, run_job
+from phosphene.cli.dreaming import Options, Told, dream_one, introduce_own, listeners_of, recipe_of, run_job
+from phosphene.errors import UsageError
 from phosphene.places import check_folder
 
 
 def add_to(app: App) -> None:
-    """Register the command."""
+    """Register the commands."""
+    app.command(replay)
     app.command(resume)
 
 
@@ -28,14 +32,54 @@ def resume(folder: Path, /, *, cluster: str | None = None, told: Told = Told()) 
     """
     check_folder(folder)
     listeners = listeners_of(told)
-    if (folder / "zoom.json").exists():
-        from phosphene.film.zoom import reopen as reopen_zoom
-
-        return film.go_on_zooming(reopen_zoom(folder))
     if (folder / "film.json").exists():
         from phosphene.film.plan import reopen
 
-        return film.go_on(reopen(folder))
+        _check_told_of_film(told)
+        return film.go_on(reopen(folder, cluster), told.preview)
     from phosphene.job import resume as go_on
 
     return run_job(go_on(folder, cluster), listeners)
+
+
+def replay(
+    picture: Path,
+    /,
+    *,
+    input: str | None = None,
+    model: str | None = None,
+    options: Options,
+    told: Told = Told(),  # noqa: B008
+) -> int:
+    """Make a picture or a film again from the recipe that it carries.
+
+    Parameters
+    ----------
+    picture
+        A picture or a film that Phosphene wrote.
+    input
+        The photograph or the film, if it is not where the recipe says, or another one to dream in the same way.
+    model
+        The network, if the recipe's was your own, as package.module:callable, or another one.
+    """
+    text = recipe_of(picture)
+    if model is not None:
+        introduce_own(model)
+    if "[film]" in text:
+        _check_told_of_film(told)
+        if options.bits != 8 or options.keep_partial or options.cluster:
+            raise UsageError("--bits, --keep-partial and --cluster are for making pictures again, and this is a film")
+        means = film.Means(options.output, options.device, options.memory, options.overwrite, told.preview)
+        return film.again(text, input, model, means)
+    from phosphene.job import differences
+    from phosphene.recipe.provenance import from_toml
+
+    chosen, made = from_toml(text)
+    chosen = chosen if model is None else chosen.but(model=model)
+    listeners = replace(listeners_of(told, options.output, picture, input), on_start=partial(differences, made))
+    return dream_one(input or made.source, chosen, options, listeners)
+
+
+def _check_told_of_film(told: Told) -> None:
+    if told.json or told.trace:
+        raise UsageError("--json and --trace are for pictures, and this is a film")

@@ -1,17 +1,19 @@
 """What scripts and notebooks call to make pictures move."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from phosphene.api import spelt
-from phosphene.film import zoom as zooming
+from phosphene.api import Model, spelt
+from phosphene.film import film as whole
+from phosphene.film.asked import AskedFilm, AskedZoom, from_toml
 from phosphene.film.frames import Frame, dream_frames
 from phosphene.film.motion import Flow, dis
-from phosphene.film.plan import Asked, begin, prepare
+from phosphene.film.plan import begin, reopen
 from phosphene.film.run import Reached, run
 from phosphene.film.settings import Motion, Part, Zoom
+from phosphene.film.sink import read_recipe
 from phosphene.networks.registry import introduce
 
 
@@ -24,6 +26,7 @@ def animate(
     device: str = "auto",
     memory: str | None = None,
     workers: int = 1,
+    cluster: str | None = None,
     overwrite: bool = False,
     **settings: Any,
 ) -> Path | None:
@@ -31,18 +34,24 @@ def animate(
 
     `film` is a file, a folder of frames, or a pattern ("frame*.png"). `settings` are those of `phosphene.dream`, with
     `carry`, `later_steps`, `later_octaves`, `change`, `start`, `seconds`, `fps`, and lists `at`
-    ("8:look=creatures") and `follow` ("step_size=bass"). `workers` processes of one thread each share the scenes, or
-    the frames where nothing is carried; in a script, call it under `if __name__ == "__main__"`. Setting
-    `stop` ends within a step; None is returned then, and the folder `OUTPUT.phosphene` is there to go on from with
-    `phosphene resume`.
+    ("8:look=creatures") and `follow` ("step_size=bass"). `workers` processes of one thread each, or those of a Ray
+    `cluster` (its address, or "local") whose machines share the film's folder, share the scenes, or the frames where
+    nothing is carried; in a script, call it under `if __name__ == "__main__"`. Setting `stop` ends within a step; None
+    is returned then, and the folder `OUTPUT.phosphene` is there to go on from with `resume_film`.
 
     Raises `PhospheneError`: `UsageError` for what cannot be done as asked, `ImageError` for what is no film, and
     `BrokenFilmError` for one that breaks off, when what came before has been written.
     """
-    order = begin(
-        asked(film, settings), Path(output), device=device, memory=memory, workers=workers, overwrite=overwrite
+    ready = begin(
+        _asked_film(film, settings),
+        Path(output),
+        device=device,
+        memory=memory,
+        workers=workers,
+        cluster=cluster,
+        overwrite=overwrite,
     )
-    return run(order, on_frame, stop)
+    return run(ready, on_frame, stop)
 
 
 def zoom(
@@ -63,11 +72,8 @@ def zoom(
     `loop`, `fps`, `key_steps`, `key_octaves`; and a list `at`. Stopping and errors are as in `animate`.
     """
     given = _given(settings)
-    wanted = Zoom(**{name: given.pop(name) for name in Zoom.model_fields if name in given})
-    look, preset, at = given.pop("look", None), given.pop("preset", None), _several(given.pop("at", ()))
-    order = zooming.Asked(source=str(photo), given=given, look=look, preset=preset, at=at, zoom=wanted)
-    ready = zooming.begin(order, Path(output), device=device, memory=memory, overwrite=overwrite)
-    return zooming.run(ready, on_frame, stop)
+    asked = AskedZoom(source=str(photo), zoom=Zoom(**_taken(given, Zoom)), **_words(given, "at"), given=given)
+    return run(begin(asked, Path(output), device=device, memory=memory, overwrite=overwrite), on_frame, stop)
 
 
 def frames(
@@ -78,20 +84,51 @@ def frames(
     `flow(frame, other)` returns for each pixel of `frame` how far right and down its thing is in `other`, [2, height,
     width] in px; another one can be put in.
     """
-    ready = prepare(asked(film, settings), device=device, memory=memory)
+    ready = whole.prepare(_asked_film(film, settings), device=device, memory=memory)
     return dream_frames(ready.shots(), ready.seconds_of, ready.moments, ready.asked.motion, flow=flow)
 
 
-def asked(film: str | Path, settings: dict[str, Any]) -> Asked:
+def replay_film(
+    film: str | Path,
+    output: str | Path,
+    source: str | Path | None = None,
+    *,
+    model: Model | None = None,
+    on_frame: Callable[[Reached], None] | None = None,
+    stop: threading.Event | None = None,
+    device: str = "auto",
+    memory: str | None = None,
+    overwrite: bool = False,
+) -> Path | None:
+    """Make a film or a zoom again from the recipe that it carries; of another film or photograph, if `source` is given.
+
+    A network of one's own is given again as `model`. The rest, and what it raises, is as in `animate`.
+    """
+    asked, _ = from_toml(read_recipe(film))
+    given = asked.given if model is None else {**asked.given, "model": introduce(model)}
+    asked = asked.model_copy(update={"given": given, "source": str(source or asked.source)})
+    return run(begin(asked, Path(output), device=device, memory=memory, overwrite=overwrite), on_frame, stop)
+
+
+def resume_film(
+    folder: str | Path,
+    *,
+    cluster: str | None = None,
+    on_frame: Callable[[Reached], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Path | None:
+    """Go on with a film or a zoom that was stopped; `folder` is OUTPUT.phosphene, beside its output.
+
+    It ends in the same frames as if nothing had happened.
+    """
+    return run(reopen(Path(folder), cluster), on_frame, stop)
+
+
+def _asked_film(film: str | Path, settings: dict[str, Any]) -> AskedFilm:
     """Sort what a person gave by name."""
     given = _given(settings)
-    look, preset = given.pop("look", None), given.pop("preset", None)
-    at, follow = (_several(given.pop(name, ())) for name in ("at", "follow"))
-    motion = Motion(**{name: given.pop(name) for name in Motion.model_fields if name in given})
-    part = Part(**{name: given.pop(name) for name in Part.model_fields if name in given})
-    return Asked(
-        source=str(film), given=given, look=look, preset=preset, at=at, follow=follow, motion=motion, part=part
-    )
+    motion, part = Motion(**_taken(given, Motion)), Part(**_taken(given, Part))
+    return AskedFilm(source=str(film), motion=motion, part=part, **_words(given, "at", "follow"), given=given)
 
 
 def _given(settings: dict[str, Any]) -> dict[str, Any]:
@@ -103,5 +140,16 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _several(words: str | Sequence[str]) -> tuple[str, ...]:
-    return (words,) if isinstance(words, str) else tuple(words)
+def _taken(given: dict[str, Any], kind: type[Motion | Part | Zoom]) -> dict[str, Any]:
+    """Take what belongs to one kind of settings out of those given."""
+    return {name: given.pop(name) for name in kind.model_fields if name in given}
+
+
+def _words(given: dict[str, Any], *lists: str) -> dict[str, Any]:
+    """Take a look, a preset, and lists of words out of what is given; one word is a list too."""
+    words = {name: given.pop(name, ()) for name in lists}
+    return {
+        "look": given.pop("look", None),
+        "preset": given.pop("preset", None),
+        **{name: (each,) if isinstance(each, str) else tuple(each) for name, each in words.items()},
+    }

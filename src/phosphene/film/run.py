@@ -1,4 +1,4 @@
-"""From an order to a film: its frames, each on disk and in the journal before it is written."""
+"""From what is asked to a film or a zoom: its frames, one after the other, into the file."""
 
 import shutil
 import threading
@@ -10,10 +10,13 @@ from pathlib import Path
 from phosphene.disk import journal
 from phosphene.errors import BrokenFilmError
 from phosphene.film.carry import Carried
+from phosphene.film.film import Film
 from phosphene.film.frames import Frame, Stopped, dream_frames
 from phosphene.film.journal import keep, last, read
 from phosphene.film.plan import Run
 from phosphene.film.workers import side_by_side
+from phosphene.film.zoom import Zoomed
+from phosphene.film.zoom import frames as zoomed_frames
 from phosphene.types import Image
 
 
@@ -63,9 +66,9 @@ def run(
 
 def _dream(run: Run, on_frame: Callable[[Reached], None] | None, stop: threading.Event | None) -> None:
     film, sink, began, count = run.film, run.sink(), time.perf_counter(), 0
-    there = last(run.folder).frames
+    there = film.there(run.folder)
     try:
-        for frame in _one_by_one(run, stop) if run.workers == 1 else side_by_side(run, stop):
+        for frame in _frames(run, stop):
             sink.add(frame.image, frame.pts)
             count = frame.index
             dreamed = max(0, count - there)
@@ -78,14 +81,22 @@ def _dream(run: Run, on_frame: Callable[[Reached], None] | None, stop: threading
     sink.close(run.output)
 
 
-def _one_by_one(run: Run, stop: threading.Event | None) -> Iterator[Frame]:
-    """Dream the frames in this process, as far as they are not there."""
-    film, entry = run.film, last(run.folder)
+def _frames(run: Run, stop: threading.Event | None) -> Iterator[Frame]:
+    if isinstance(run.film, Zoomed):
+        return zoomed_frames(run.film, run.folder, stop)
+    if run.workers > 1 or run.cluster:
+        return side_by_side(run.film, run.folder, run.workers, run.cluster, run.device, stop)
+    return _one_by_one(run.film, run.folder, stop)
+
+
+def _one_by_one(film: Film, folder: Path, stop: threading.Event | None) -> Iterator[Frame]:
+    """Dream the frames in this process, as far as they are not in the folder."""
+    entry = last(folder)
 
     def stored(index: int, frame: Image) -> Carried | None:
-        return read(run.folder, index, frame, entry.strength) if index <= entry.frames else None
+        return read(folder, index, frame, entry.strength) if index <= entry.frames else None
 
     for frame in dream_frames(film.shots(), film.seconds_of, film.moments, film.asked.motion, stored=stored, stop=stop):
         if frame.index > entry.frames:
-            keep(run.folder, frame)
+            keep(folder, frame)
         yield frame

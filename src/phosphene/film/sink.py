@@ -228,6 +228,17 @@ def sink_for(folder: Path, output: Path, size: Size, footage: Footage, recipe: s
     return Kept(folder, footage, recipe)
 
 
+def read_recipe(path: str | Path) -> str:
+    """Return the recipe that a film carries, or a frame of one. Raises `ImageError` where there is none."""
+    if not is_video(Path(path)):
+        return imagefile.read_recipe(path)
+    with opened(str(path)) as container:
+        tags = {name.lower(): text for name, text in container.metadata.items()}
+    if "[made]" not in tags.get("comment", ""):
+        raise ImageError(f"{str(path)!r} carries no recipe: give a film as Phosphene wrote it, not a copy")
+    return str(tags["comment"])
+
+
 def durations(times: Sequence[int], footage: Footage) -> list[float]:
     """Return how long each frame is shown, in seconds; the last one as long as the one before it."""
     usual = 1 / float(footage.rate)

@@ -168,15 +168,6 @@ def _look_at(source: str, fps: float | None) -> Footage:
     return replace(footage, frames=frames, rate=rate, time_base=1 / rate, own_base=footage.time_base, counted=False)
 
 
-def read_recipe(path: str | Path) -> str:
-    """Return the recipe that a video file carries. Raises `ImageError` where there is none, or no film."""
-    with opened(str(path)) as container:
-        tags = {name.lower(): text for name, text in container.metadata.items()}
-    if "[made]" not in tags.get("comment", ""):
-        raise ImageError(f"{str(path)!r} carries no recipe: give a film as Phosphene wrote it, not a copy")
-    return str(tags["comment"])
-
-
 @contextmanager
 def opened(source: str) -> Iterator[Any]:
     """Open a film; what FFmpeg says of a file that is none becomes an `ImageError`."""

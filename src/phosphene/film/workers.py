@@ -1,4 +1,5 @@
-"""Frames by several processes: each dreams stretches that begin with a scene, or anywhere if nothing is carried over.
+"""Frames by several processes, here or on a cluster: each dreams stretches that begin with a scene, or anywhere if
+nothing is carried over.
 
 A stretch has a journal of its own in the film's folder, so one that was dreamed before the film was stopped is there.
 """
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -19,14 +21,16 @@ from typing import Any
 
 import torch
 
+from phosphene.cluster import Submit, cluster_pool
 from phosphene.dreaming.resample import resize
 from phosphene.dreaming.strength import rms_change
 from phosphene.errors import BrokenFilmError, StoreError
 from phosphene.film.carry import levelled
+from phosphene.film.film import Film
 from phosphene.film.frames import Frame, Stopped, dream_frames
 from phosphene.film.journal import keep, last, read
 from phosphene.film.motion import dis, is_cut, reliable
-from phosphene.film.plan import Film, Run, reopen
+from phosphene.film.plan import reopen
 from phosphene.malloc import keep_freed
 from phosphene.types import Image
 
@@ -46,26 +50,36 @@ class Stretch:
     done: "Future[None]"
 
 
-def side_by_side(run: Run, stop: threading.Event | None) -> Iterator[Frame]:
-    """Yield a film's frames in order, dreamed by `run.workers` processes; they are those that one process dreams.
+def side_by_side(
+    film: Film, folder: Path, workers: int, cluster: str | None, device: str, stop: threading.Event | None
+) -> Iterator[Frame]:
+    """Yield a film's frames in order, dreamed by `workers` processes here, or by those of a Ray cluster.
 
-    Raises `Stopped` once `stop` is set, and `BrokenFilmError` after the last frame of a film that breaks off.
+    They are those that one process dreams. Raises `Stopped` once `stop` is set, and `BrokenFilmError` after the last
+    frame of a film that breaks off.
     """
-    context = multiprocessing.get_context("spawn")
-    stopped = context.Event()
-    pool = ProcessPoolExecutor(run.workers, context, initializer=_begin, initargs=(stopped,))
-    try:
-        stretches, broken = _ordered(run, pool, stop)
-        frames = _frames(run.film)
+    with cluster_pool(cluster, device) if cluster else processes(workers) as (submit, count):
+        stretches, broken = _ordered(film, folder, submit, count, stop)
+        frames = _frames(film)
         for stretch in stretches:
             for index, (pts, photograph) in enumerate(islice(frames, stretch.size), start=stretch.first):
-                strength = _strength(run.folder, stretch, index, stop)
-                found = read(run.folder, index, photograph, strength)
+                strength = _strength(folder, stretch, index, stop)
+                found = read(folder, index, photograph, strength)
                 change = rms_change(found.dream, photograph)
-                time = run.film.seconds_of(pts)
+                time = film.seconds_of(pts)
                 yield Frame(index, pts, time, found.dream, photograph, index == stretch.first, change, found)
         if broken is not None:
             raise broken
+
+
+@contextmanager
+def processes(count: int) -> Iterator[tuple[Submit, int]]:
+    """Within, there are `count` processes on this machine, of one thread each."""
+    context = multiprocessing.get_context("spawn")
+    stopped = context.Event()
+    pool = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(stopped,))
+    try:
+        yield pool.submit, count
     except BrokenProcessPool as error:
         raise StoreError("a worker was killed, as when memory runs out: `phosphene resume` goes on") from error
     finally:
@@ -74,7 +88,7 @@ def side_by_side(run: Run, stop: threading.Event | None) -> Iterator[Frame]:
 
 
 def _ordered(
-    run: Run, pool: ProcessPoolExecutor, stop: threading.Event | None
+    film: Film, folder: Path, submit: Submit, workers: int, stop: threading.Event | None
 ) -> tuple[list[Stretch], BrokenFilmError | None]:
     """Have the stretches of a film dreamed, each as soon as its end is known."""
     stretches: list[Stretch] = []
@@ -82,14 +96,14 @@ def _ordered(
 
     def order() -> None:
         first = 1 + sum(stretch.size for stretch in stretches)
-        stretches.append(Stretch(first, size, pool.submit(_dream, run.folder, first, size)))
+        stretches.append(Stretch(first, size, submit(_dream, folder, first, size)))
 
     broken, before = None, None
     try:
-        for _, frame in _frames(run.film):
+        for _, frame in _frames(film):
             if stop is not None and stop.is_set():
                 raise Stopped
-            if before is not None and _ends(run, size, before, frame):
+            if before is not None and _ends(film, workers, size, before, frame):
                 order()
                 size = 0
             before, size = frame, size + 1
@@ -100,17 +114,17 @@ def _ordered(
     return stretches, broken
 
 
-def _ends(run: Run, size: int, before: Image, frame: Image) -> bool:
+def _ends(film: Film, workers: int, size: int, before: Image, frame: Image) -> bool:
     """Whether a stretch of `size` frames that ends with `before` need not go on with `frame`."""
-    if not run.film.asked.motion.carry:
-        return size >= run.film.footage.frames / (STRETCHES * run.workers)
+    if not film.asked.motion.carry:
+        return size >= film.footage.frames / (STRETCHES * workers)
     return is_cut(reliable(dis(frame, before), dis(before, frame)))
 
 
 def _frames(film: Film) -> Iterator[tuple[int, Image]]:
     """The frames as they are dreamed, and when they are shown."""
     for shot, _ in film.shots():
-        yield shot.pts, levelled(resize(shot.image, film.moments.size))
+        yield shot.pts, levelled(resize(shot.image, film.size))
 
 
 def _strength(folder: Path, stretch: Stretch, index: int, stop: threading.Event | None) -> float:
@@ -148,7 +162,9 @@ def _end_with_parent() -> None:
 
 @lru_cache(maxsize=1)
 def _film(folder: Path) -> Film:
-    return reopen(folder).film
+    film = reopen(folder).film
+    assert isinstance(film, Film)
+    return film
 
 
 def _dream(folder: Path, first: int, size: int) -> None:

@@ -34,8 +34,8 @@ def extent_of(source: str | Path, recipe: Recipe, zoom: Zoom | None = None) -> t
     A zoom is its keys, larger than its frames. Raises as `still_of`, and `UsageError` for a zoom into a film.
     """
     if zoom is not None:
+        from phosphene.film.film import fitted
         from phosphene.film.geometry import Course
-        from phosphene.film.plan import fitted
 
         if is_film(source):
             raise UsageError("a zoom goes into a photograph, and this is a film: dream it, or choose a photograph")

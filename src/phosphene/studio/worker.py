@@ -1,9 +1,9 @@
 """What the queues' threads do: an order into a picture, or a comparison's plan into its pictures and its report."""
 
 import threading
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from phosphene import imagefile
 from phosphene.errors import OutputExistsError, UnknownNameError, WeightsUnavailableError
@@ -33,9 +33,7 @@ def dream_or_compare(task: Task, folder: Folder) -> State:
     """Do what a task of the queue of dreams orders."""
     if isinstance(task.order, Compared):
         return compare(task, task.order.comparison, folder)
-    if task.order.zoom is not None:
-        return zoom(task, task.order, folder)
-    if is_film(task.order.photograph):
+    if task.order.zoom is not None or is_film(task.order.photograph):
         return animate(task, task.order, folder)
     return dream(task, task.order, folder)
 
@@ -54,38 +52,21 @@ def dream(task: Task, order: Order, folder: Folder) -> State:
 
 
 def animate(task: Task, order: Order, folder: Folder) -> State:
-    """Dream a film, and save it; a stopped one can be gone on with on the command line."""
-    from phosphene.film.plan import Asked, begin
-    from phosphene.film.run import run as run_film
+    """Dream a film, or zoom into a photograph, and save the film; a stopped one goes on on the command line."""
+    from phosphene.film.asked import AskedFilm, AskedZoom
+    from phosphene.film.plan import begin
+    from phosphene.film.run import run
 
-    source, recipe = folder.photograph(order.photograph), order.recipe(folder)
+    source = folder.photograph(order.photograph)
+    words: dict[str, Any] = {"source": source, "given": order.recipe(folder).model_dump(mode="json")}
     with LOADING:
-        asked = Asked(source=source, given=recipe.model_dump(mode="json"))
+        asked = AskedFilm(**words) if order.zoom is None else AskedZoom(**words, zoom=order.zoom)
         ready = begin(asked, folder.free_name(order.title, ".mp4"))
-    task.notes, task.size = ready.notes, ready.film.moments.size
-    task.command = shown(ready.film.recipe, source)["command"]
-    return _moving(task, ready.folder, partial(run_film, ready))
-
-
-def zoom(task: Task, order: Order, folder: Folder) -> State:
-    """Zoom into a photograph, and save the film; a stopped one can be gone on with on the command line."""
-    from phosphene.film.zoom import Asked, begin
-    from phosphene.film.zoom import run as run_zoom
-
-    source, recipe = folder.photograph(order.photograph), order.recipe(folder)
-    assert order.zoom is not None
-    with LOADING:
-        asked = Asked(source=source, given=recipe.model_dump(mode="json"), zoom=order.zoom)
-        ready = begin(asked, folder.free_name(order.title, ".mp4"))
-    task.notes, task.size = ready.notes, ready.course.size
-    task.command = shown(ready.recipe, source, order.zoom)["command"]
-    return _moving(task, ready.folder, partial(run_zoom, ready))
-
-
-def _moving(task: Task, unfinished: Path, run: Callable[..., Path | None]) -> State:
-    written = run(task.hear_of_frame, task.stop)
+    task.notes, task.size = ready.notes, ready.film.size
+    task.command = shown(ready.film.recipe, source, order.zoom)["command"]
+    written = run(ready, task.hear_of_frame, task.stop)
     if written is None:
-        task.notes = (*task.notes, f"`phosphene resume {unfinished}` goes on with it")
+        task.notes = (*task.notes, f"`phosphene resume {ready.folder}` goes on with it")
         return "stopped"
     task.picture = written.name
     return "done"

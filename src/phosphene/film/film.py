@@ -1,0 +1,108 @@
+"""A film that is ready to be dreamed: what it is, its settings over time, its frames and their masks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from phosphene import imagefile
+from phosphene.film import sink
+from phosphene.film.asked import AskedFilm
+from phosphene.film.journal import last
+from phosphene.film.moments import Moments
+from phosphene.film.sound import levels_of
+from phosphene.film.source import Footage, Shot, at_rate, look_at, shots
+from phosphene.imagefile import Photo
+from phosphene.recipe.provenance import Made
+from phosphene.recipe.settings import Recipe
+from phosphene.types import Plane, Size
+
+FRAME_BYTES = 3.2
+"""Bytes of a pixel on disk at most: dreams are hard to compress without loss."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film, ready to be dreamed or to go on."""
+
+    asked: AskedFilm
+    footage: Footage
+    moments: Moments
+    recipe: Recipe
+    made: Made
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> Size:
+        """Height and width of a frame."""
+        return self.moments.size
+
+    @property
+    def disk_bytes(self) -> int:
+        """What it takes on disk at most: its frames and itself."""
+        height, width = self.size
+        return int(self.footage.frames * height * width * (FRAME_BYTES + 1))
+
+    def shots(self) -> Iterator[tuple[Shot, Plane | None]]:
+        """Read the frames, each with its mask."""
+        found = zip(shots(self.footage), masks(self.recipe.mask, self.size), strict=False)
+        return found if self.footage.own_base is None else at_rate(found, self.footage)
+
+    def seconds_of(self, pts: int) -> float:
+        """Return a frame's time in seconds."""
+        return float(pts * self.footage.time_base)
+
+    def there(self, folder: Path) -> int:
+        """Return how many frames are in a folder already."""
+        return last(folder).frames
+
+
+def prepare(asked: AskedFilm, output: Path | None = None, device: str = "auto", memory: str | None = None) -> Film:
+    """Look at a film, load the network, and bind the two. All that can be wrong is found here."""
+    timeline = asked.timeline
+    footage = look_at(asked.source, asked.part)
+    levels = levels_of(footage, {follow.band for follow in timeline.follows}) if timeline.follows else None
+    recipe = timeline.at(0.0)[0]
+    size = fitted(footage.size, recipe)
+    size = size if output is None else sink.fitting(output, size)
+    moments = Moments(timeline, size, device, memory, levels)
+    for time in {time for keys in timeline.tracks.values() for time, _ in keys}:
+        timeline.at(time)
+    job = moments.job(0.0, torch.full((3, *size), 0.5), None, torch.Generator())
+    facts = {
+        "source": asked.source,
+        "source_sha256": footage.sha256,
+        "source_size": footage.size,
+        "mask_sha256": look_at_mask(recipe.mask),
+    }
+    recipe = job.recipe.but(mask=recipe.mask, size=recipe.size)
+    return Film(asked, footage, moments, recipe, job.made.model_copy(update=facts), (*footage.notes, *job.notes))
+
+
+def fitted(size: Size, recipe: Recipe) -> Size:
+    """Return the size at which a recipe dreams a film of `size`."""
+    scale = 1.0 if recipe.size == "full" else recipe.size / max(size)
+    if scale == 1 or (scale > 1 and not recipe.enlarge):
+        return size
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def masks(mask: str | None, size: Size) -> Iterator[Plane | None]:
+    """Give a mask for each frame, for ever: a picture, or a film whose last frame stays."""
+    if mask is None or imagefile.is_image(Path(mask)):
+        still = None if mask is None else imagefile.as_mask(imagefile.read(mask), size)
+        while True:
+            yield still
+    for shot in shots(look_at(mask)):
+        plane = imagefile.as_mask(Photo(shot.image, None, mask, "", ()), size)
+        yield plane
+    while True:
+        yield plane
+
+
+def look_at_mask(mask: str | None) -> str | None:
+    """Return the checksum of a mask, which may be a film; raises where it is neither film nor picture."""
+    if mask is None:
+        return None
+    return imagefile.checksum(mask) if imagefile.is_image(Path(mask)) else look_at(mask).sha256
