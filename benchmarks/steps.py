@@ -16,7 +16,7 @@ import torch
 
 from phosphene import imagefile
 from phosphene.dreaming.ascent import climb
-from phosphene.dreaming.norms import NORMS, normalise
+from phosphene.dreaming.norms import divisions, normalise
 from phosphene.dreaming.render import IN_MEMORY, Medium, render
 from phosphene.job import prepare
 from phosphene.recipe.settings import Recipe
@@ -28,7 +28,7 @@ FEWER = (3, 5, 7, 10, 15)
 
 
 def slope(gradient: Image, settings: Recipe) -> Image:
-    return normalise(gradient, NORMS[settings.norm])
+    return normalise(gradient, divisions(settings.norm))
 
 
 def momentum(decay: float) -> Callable:

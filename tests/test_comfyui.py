@@ -1,4 +1,4 @@
-"""The node pack for ComfyUI, against a stand-in of the documented types of its API: ComfyUI itself is not here."""
+"""The node pack for ComfyUI, against a stand-in of what it uses; its README says what it did in the real one."""
 
 import asyncio
 import importlib.util
@@ -42,6 +42,13 @@ def comfy(monkeypatch):
     """ComfyUI as a node sees it; `told` is the progress that it heard of, and `cancelled` whether it is to end."""
     told, state = [], SimpleNamespace(cancelled=False)
 
+    class ProgressBar:
+        def __init__(self, total):
+            self.total = total
+
+        def update_absolute(self, value, total=None, preview=None):
+            told.append((value, self.total, preview))
+
     class InterruptProcessingError(Exception):
         pass
 
@@ -55,13 +62,13 @@ def comfy(monkeypatch):
     )  # fmt: skip
     latest = ModuleType("comfy_api.latest")
     latest.io, latest.ComfyExtension = io, object
-    execution = SimpleNamespace(set_progress=lambda **given: told.append(given))
-    latest.ComfyAPISync = lambda: SimpleNamespace(execution=execution)
+    utils = ModuleType("comfy.utils")
+    utils.ProgressBar = ProgressBar
     management = ModuleType("comfy.model_management")
     management.throw_exception_if_processing_interrupted = throw
     for name, module in {
         "comfy_api": ModuleType("comfy_api"), "comfy_api.latest": latest,
-        "comfy": ModuleType("comfy"), "comfy.model_management": management,
+        "comfy": ModuleType("comfy"), "comfy.model_management": management, "comfy.utils": utils,
     }.items():  # fmt: skip
         monkeypatch.setitem(sys.modules, name, module)
     spec = importlib.util.spec_from_file_location("phosphene_comfyui", PACK)
@@ -88,9 +95,9 @@ def test_the_node_dreams_a_batch_under_a_mask_in_inference_mode(comfy):
     changed = (dreams - images).abs()
     assert changed[:, :, :32].max() < 1e-6
     assert (changed[:, :, 32:].amax((1, 2, 3)) > 0.01).all()
-    assert [given["value"] for given in comfy.told] == list(range(1, 11))
-    assert [given["preview_image"] is not None for given in comfy.told].count(True) == 2
-    assert comfy.told[4]["preview_image"].size == (64, 48)
+    assert [(value, total) for value, total, _ in comfy.told] == [(value, 200) for value in range(20, 201, 20)]
+    shown = [preview for _, _, preview in comfy.told if preview is not None]
+    assert [(kind, picture.size) for kind, picture, _ in shown] == [("JPEG", (64, 48))] * 2
 
 
 def test_cancel_ends_it_after_a_step(comfy):

@@ -14,6 +14,7 @@ from phosphene import imagefile
 from phosphene.dreaming.resample import resize
 from phosphene.errors import StoreError, UsageError
 from phosphene.job import prepare, resume, run
+from phosphene.recipe import own
 from phosphene.recipe.settings import Recipe
 
 pytest.importorskip("ray")
@@ -112,6 +113,13 @@ def test_an_error_in_a_worker_is_ours(cluster, photograph, tmp_path):
     chunk.unlink()
     with pytest.raises(StoreError, match="misses a chunk"):
         run(resume(job.resumable, cluster="local"))
+
+
+def test_a_norm_of_ones_own_travels_to_the_workers(cluster, photograph, tmp_path):
+    half = own.norm(lambda gradient: gradient.sign() / 2, "half", margin=0)
+    recipe = RECIPE.but(norm=half, octaves=1, steps=1)
+    found = run(prepare(str(photograph), recipe, "cpu", cluster="local", output=tmp_path / "out.tif"))
+    assert torch.equal(found.image, run(prepare(str(photograph), recipe, "cpu")).image)
 
 
 def test_results_come_in_order(cluster):

@@ -1,16 +1,15 @@
 """Phosphene in ComfyUI: a node that dreams, with a look or a layer, a mask, a live preview, cancel and batches.
 
 Put this folder into ComfyUI's `custom_nodes`, and install Phosphene into ComfyUI's Python (`pip install phosphene`). It is
-written for the documented V3 schema of nodes (docs.comfy.org/custom-nodes/v3_migration).
+written for the V3 schema of nodes; README.md says what it was tried with.
 """
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from comfy.model_management import throw_exception_if_processing_interrupted
+from comfy.utils import ProgressBar
 from comfy_api.latest import ComfyExtension, io
 from PIL import Image
 
@@ -21,6 +20,9 @@ from phosphene.types import Step
 MODEL = "efficientnet_lite0"
 NO_LOOK = "(a layer)"
 PREVIEW_EVERY = 5
+
+LARGEST = 512
+"""Long side of a preview, in px."""
 
 
 class Dream(io.ComfyNode):
@@ -69,45 +71,33 @@ class Dream(io.ComfyNode):
             settings["layers"] = layer
         elif look != NO_LOOK and model == MODEL:
             settings["look"] = look
-        hear = _listener(len(image) * steps * octaves)
-        with tempfile.TemporaryDirectory() as folder:
-            dreams = [
-                phosphene.dream(
-                    each[..., :3].movedim(2, 0),
-                    on_step=hear,
-                    **settings,
-                    **({"mask": _mask_file(mask, index, Path(folder))} if mask is not None else {}),
-                ).image.movedim(0, 2)
-                for index, each in enumerate(image)
-            ]
+        dreams = [
+            phosphene.dream(
+                each[..., :3].movedim(2, 0),
+                on_step=_listener(index, len(image)),
+                mask=None if mask is None else mask[min(index, len(mask) - 1)],
+                **settings,
+            ).image.movedim(0, 2)
+            for index, each in enumerate(image)
+        ]
         return io.NodeOutput(torch.stack(dreams).to(image.device))
 
 
-def _mask_file(mask: torch.Tensor, index: int, folder: Path) -> str:
-    """Write the mask [batch, height, width] of an image of a batch as a grey picture."""
-    path = folder / f"mask{index}.png"
-    grey = (mask[min(index, len(mask) - 1)].clamp(0, 1) * 255).round().byte().cpu().numpy()
-    Image.fromarray(grey).save(path)
-    return str(path)
-
-
-def _listener(total: int) -> Callable[[Step], None]:
-    """Show progress with a picture now and then, and let ComfyUI's cancel end the dream: it raises within."""
-    from comfy.model_management import throw_exception_if_processing_interrupted
-    from comfy_api.latest import ComfyAPISync
-
-    execution, heard = ComfyAPISync().execution, 0
+def _listener(index: int, images: int) -> Callable[[Step], None]:
+    """Show the progress of one of several images, with a picture now and then; ComfyUI's cancel raises within."""
+    bar = ProgressBar(100 * images)
 
     def hear(step: Step) -> None:
-        nonlocal heard
-        heard += 1
         throw_exception_if_processing_interrupted()
-        shown = heard % PREVIEW_EVERY == 0
-        pixels = (step.image.movedim(0, 2).clamp(0, 1) * 255).round().byte().cpu().numpy() if shown else None
-        preview = Image.fromarray(np.ascontiguousarray(pixels)) if pixels is not None else None
-        execution.set_progress(value=min(heard, total), max_value=total, preview_image=preview)
+        shown = step.step % PREVIEW_EVERY == 0 or step.is_last
+        preview = ("JPEG", _picture(step.image), LARGEST) if shown else None
+        bar.update_absolute(round(100 * (index + step.progress)), preview=preview)
 
     return hear
+
+
+def _picture(image: torch.Tensor) -> Image.Image:
+    return Image.fromarray((image.movedim(0, 2).clamp(0, 1) * 255).round().byte().cpu().numpy())
 
 
 class Phosphene(ComfyExtension):

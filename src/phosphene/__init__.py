@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from phosphene.live import steps as steps
     from phosphene.networks.card import ModelCard as ModelCard
     from phosphene.networks.cards import register as register
+    from phosphene.recipe.own import mask as mask
+    from phosphene.recipe.own import norm as norm
     from phosphene.recipe.settings import Recipe as Recipe
     from phosphene.recipe.terms import Objective as Objective
     from phosphene.recipe.terms import channel as channel
@@ -62,6 +64,8 @@ _HOMES = {
     "Objective": "recipe.terms",
     "channel": "recipe.terms",
     "label": "recipe.terms",
+    "mask": "recipe.own",
+    "norm": "recipe.own",
     "layer": "recipe.terms",
     "neuron": "recipe.terms",
     "term": "recipe.terms",

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 
 from phosphene import imagefile
+from phosphene.dreaming.norms import divisions
 from phosphene.dreaming.pyramid import fit_within, fitted_size, octave_sizes
 from phosphene.dreaming.render import render
 from phosphene.dreaming.resample import resize
@@ -23,12 +24,13 @@ from phosphene.imagefile import Photo, streaming
 from phosphene.imagefile.formats import endings, format_of
 from phosphene.networks.network import Network
 from phosphene.recipe import provenance
+from phosphene.recipe.own import is_own, own_norm
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe
 from phosphene.setup.memory import budget, image_bytes, spell_bytes
 from phosphene.setup.preflight import Forecast, Way, complete, describe_stages, patient_gradient_fn
 from phosphene.setup.session import choose_device, describe_device, load_network, needs_top, seen_guide, versions
-from phosphene.setup.source import Source, read
+from phosphene.setup.source import Source, mask_checksum, own_mask_bytes, read, read_mask
 from phosphene.types import GradientFn, Image, Map, Plane, Size, Step, Trace
 from phosphene.verbs import LOOKED_AT, Dream, Job
 
@@ -200,6 +202,7 @@ class _Found:
 
 
 def _find(source: Source, recipe: Recipe, device: str) -> _Found:
+    divisions(recipe.norm)  # raises where one of somebody's own was not given
     where, rng = choose_device(device), torch.Generator().manual_seed(recipe.seed)
     if isinstance(source, str | Path) and not str(source).startswith("noise:"):
         shape, photo = imagefile.look(source), None
@@ -219,7 +222,8 @@ def _ways(
     barred = {"memory": _bars_memory(found, allowed, cluster, output), "disk": _bars_disk(recipe, network, output)}
     if all(barred.values()):
         raise UsageError(f"{barred['memory']}, and {barred['disk']}")
-    pictures: dict[Way, int] = {"memory": image_bytes(found.size), "disk": strip_bytes(found.size[1])}
+    strips = strip_bytes(found.size[1]) + own_mask_bytes(recipe.mask, found.size)
+    pictures: dict[Way, int] = {"memory": image_bytes(found.size), "disk": strips}
     return {way: needed for way, needed in pictures.items() if not barred[way]}
 
 
@@ -244,6 +248,8 @@ def _bars_disk(recipe: Recipe, network: Network, output: Path | None) -> str | N
         return "by way of the disk it is dreamed in tiles: leave --tile none out"
     if network.is_hooked:
         return f"{network.card.name} cannot be traced, so it has no tiles and no way by the disk"
+    if is_own(recipe.norm) and own_norm(recipe.norm).margin is None:
+        return f"{recipe.norm} looks at whole gradients, and none is whole by way of the disk: give it a margin"
     if output is not None and format_of(output).strips is None:
         return f"{output.name!r} cannot be written in strips: its ending must be one of {endings(strips=True)}"
     if find_spec("zarr") is None or find_spec("pyvips") is None:
@@ -256,7 +262,6 @@ def _in_memory(
 ) -> MemoryJob:
     recipe, size = forecast.recipe, found.size
     photo = found.photo or imagefile.read(found.source)
-    mask = imagefile.read(recipe.mask) if recipe.mask is not None else None
     made = _made(found, photo.sha256, recipe, network)
     return MemoryJob(
         recipe=recipe,
@@ -265,7 +270,7 @@ def _in_memory(
         gradient_of=patient_gradient_fn(network, forecast.scoring, recipe, size),
         rng=found.rng,
         alpha=None if photo.alpha is None else resize(photo.alpha[None], size)[0],
-        mask=imagefile.as_mask(mask, size).to(found.device) if mask else None,
+        mask=None if recipe.mask is None else read_mask(recipe.mask, size).to(found.device),
         min_side=network.card.min_side,
         notes=(*photo.notes, *forecast.notes, *_octave_notes(recipe, size, network.card.min_side)),
         output=output,
@@ -319,7 +324,7 @@ def _made(found: _Found, sha256: str, recipe: Recipe, network: Network) -> Made:
         size=found.size,
         weights=network.weights,
         guide_sha256=imagefile.checksum(recipe.guide) if recipe.guide else None,
-        mask_sha256=imagefile.checksum(recipe.mask) if recipe.mask else None,
+        mask_sha256=mask_checksum(recipe.mask, found.size),
         device=describe_device(found.device),
         versions=versions(),
     )

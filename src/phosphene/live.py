@@ -12,7 +12,8 @@ from phosphene.dreaming.render import Reached, render
 from phosphene.errors import SettingsError
 from phosphene.job import MemoryJob
 from phosphene.modes import undisturbed
-from phosphene.recipe.settings import Ascent
+from phosphene.recipe import own
+from phosphene.recipe.settings import Ascent, Recipe
 from phosphene.recipe.spelling import validated
 from phosphene.setup.source import Source
 from phosphene.types import Step, Trace
@@ -54,9 +55,9 @@ class Steps:
         return step
 
     def change(self, **settings: Any) -> None:
-        """Take the steps to come with other settings of the ascent: steps, step_size, norm, jitter, blur.
+        """Take the steps to come with other settings of the ascent: steps, step_size, norm, jitter, blur, schedules.
 
-        Raises `SettingsError` for another setting or a value out of range. A schedule is a change after each step.
+        Raises `SettingsError` for another setting or a value out of range. A number takes the place of its schedule.
         """
         for name in settings:
             if name not in Ascent.model_fields:
@@ -64,7 +65,7 @@ class Steps:
                 raise SettingsError(f"{name} cannot change within a dream; {allowed} can")
         if self._job.recipe.colour == "original":
             raise SettingsError("a dream in the photograph's colours keeps its settings; colour it when it is done")
-        job = self._job = replace(self._job, recipe=validated({**self._job.recipe.model_dump(), **settings}))
+        job = self._job = replace(self._job, recipe=_changed(self._job.recipe, settings))
         where = f"octave {self._last.octave}, step {self._last.step}" if self._last else "the beginning"
         self._changes.append(f"at {where}: {', '.join(f'{name}={value}' for name, value in settings.items())}")
         reached = Reached(self._last.octave, self._last.step, self._last.image) if self._last else None
@@ -80,6 +81,11 @@ class Steps:
         image = self._last.image if self._last else None
         with undisturbed():
             return self._job.dreamed(image, self._trace, "; ".join(filter(None, (stopped, changed))) or None)
+
+
+def _changed(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
+    kept = {**recipe.model_dump(), "schedules": own.without(recipe.schedules, *settings)}
+    return validated({**kept, **settings})
 
 
 def steps(image: Source, **settings: Any) -> Steps:

@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from pydantic import ValidationError
 
-from phosphene import imagefile
 from phosphene.disk import journal, raster
+from phosphene.dreaming.norms import divisions
 from phosphene.dreaming.stages import Stage, Stages
 from phosphene.dreaming.tiling import round_up
 from phosphene.errors import StoreError, UsageError
@@ -22,6 +22,7 @@ from phosphene.recipe.settings import Recipe, Settings
 from phosphene.setup.builders import bind, stages_of
 from phosphene.setup.memory import PIXEL, spell_bytes
 from phosphene.setup.session import load_network, needs_top, seen_guide
+from phosphene.setup.source import mask_checksum
 from phosphene.types import Size
 
 RASTERS, RASTERS_OF_ONE_OCTAVE = 9, 4
@@ -82,12 +83,13 @@ def reopen(folder: Path) -> Plan:
     except ValidationError as error:
         raise StoreError(f"the plan in {folder} is of another version of Phosphene: begin again") from error
     made, recipe = plan.made, plan.recipe
+    divisions(recipe.norm)
     for kind, path, kept in (
         ("photograph", made.source if is_file(made.source) else None, made.source_sha256),
         ("guide", recipe.guide, made.guide_sha256),
         ("mask", recipe.mask, made.mask_sha256),
     ):
-        if path is not None and imagefile.checksum(path) != kept:
+        if path is not None and mask_checksum(path, made.size) != kept:
             raise StoreError(f"the {kind} {path!r} has changed since the dream began: put it back, or begin again")
     return plan
 

@@ -22,10 +22,12 @@ from phosphene.imagefile import Photo, streaming
 from phosphene.imagefile.formats import format_of
 from phosphene.imagefile.streaming import Streamed
 from phosphene.recipe import provenance
+from phosphene.recipe.own import is_own
 from phosphene.recipe.settings import Recipe
 from phosphene.setup.memory import halving_gradient
 from phosphene.setup.preflight import longest, within
-from phosphene.types import Image, Map, Size, Step, Trace
+from phosphene.setup.source import read_mask
+from phosphene.types import Image, Map, Plane, Size, Step, Trace
 from phosphene.verbs import LOOKED_AT, Dream, Job
 
 
@@ -190,7 +192,9 @@ def _decode(plan: Plan, surface: Surface, photo: Photo | Streamed) -> None:
     _keep(surface, colours, size, "photograph")
     if alpha is not None:
         _keep(surface, alpha, size, "alpha")
-    if plan.recipe.mask is not None:
+    if is_own(plan.recipe.mask):
+        _write_mask(surface, read_mask(str(plan.recipe.mask), size))
+    elif plan.recipe.mask is not None:
         _decode_mask(surface, streaming.look(plan.recipe.mask), size)
 
 
@@ -202,6 +206,12 @@ def _decode_mask(surface: Surface, photo: Streamed, size: Size) -> None:
     mask = raster.reopen(surface.folder / "mask")
     for block in strips.blocks(mask.size):
         mask.write(mask.read(*block).clamp(0, 1), *block)
+
+
+def _write_mask(surface: Surface, plane: Plane) -> None:
+    mask = raster.create(surface.folder / "mask", (1, *plane.shape))
+    for block in strips.blocks(mask.size):
+        mask.write(plane[block][None], *block)
 
 
 def _keep(surface: Surface, decoded: Raster, size: Size, name: str) -> None:

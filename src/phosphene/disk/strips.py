@@ -12,11 +12,12 @@ from torch import Tensor
 from phosphene.disk.raster import STRIP, Part, Raster
 from phosphene.dreaming.ascent import climb
 from phosphene.dreaming.exact_sums import SEGMENT, condensed, sums_of_squares
-from phosphene.dreaming.norms import NORMS
+from phosphene.dreaming.norms import Division, divisions
 from phosphene.dreaming.objective import Scoring
 from phosphene.dreaming.render import finish
 from phosphene.dreaming.resample import blur, resize
 from phosphene.dreaming.tiling import round_up
+from phosphene.recipe.own import OwnNorm
 from phosphene.recipe.settings import Ascent, Recipe
 from phosphene.types import Shift, Size
 
@@ -72,8 +73,8 @@ def add_detail(block: Block, dream: Raster, base: Raster, previous: Raster, targ
 class Slope:
     """A gradient on disk, in the frame rolled by `shift`, and what is known of it as a whole.
 
-    `squares` are the sums of squares of the terms' gradients, where they are balanced, and `sizes` what the first of
-    the norm's divisions divide by.
+    `squares` are the sums of squares of the terms' gradients, where they are balanced. `sizes` are what the first of
+    the norm's divisions divide by. `own` is somebody's own norm, which another process does not know by its name.
     """
 
     gradient: Raster
@@ -82,6 +83,7 @@ class Slope:
     settings: Ascent
     squares: tuple[float, ...] = ()
     sizes: tuple[tuple[float, ...], ...] = ()
+    own: OwnNorm | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -89,10 +91,15 @@ class Slope:
         return (3, *self.gradient.size)
 
     @property
+    def divisions(self) -> tuple[Division, ...]:
+        """What the norm is made of."""
+        return divisions(self.settings.norm, self.own)
+
+    @property
     def margin(self) -> int:
         """Pixels to each side that a pixel depends on; a multiple of eight, as the blocks are and the bands' pixels."""
         blurred = round_up(max(1, round(3 * self.settings.blur)), 8) if self.settings.blur else 0
-        return blurred + sum(division.margin for division in NORMS[self.settings.norm])
+        return blurred + sum(division.margin for division in self.divisions)
 
     def window(self, block: Block) -> Block:
         """What to read, so that `block` comes out right."""
@@ -110,7 +117,7 @@ class Slope:
     def divided(self, window: Block) -> Part:
         """The gradient, blurred and divided as far as `sizes` are known; right but for `margin` at its edges."""
         gradient = blur(self.scoring.weigh(self.terms(window), self.squares), self.settings.blur)
-        for division, sizes in zip(NORMS[self.settings.norm], self.sizes, strict=False):
+        for division, sizes in zip(self.divisions, self.sizes, strict=False):
             gradient = division.divide(division.split(gradient), sizes)
         return gradient
 
@@ -126,7 +133,7 @@ def squares(block: Block, slope: Slope) -> list[list[float]]:
 
 def part_sums(block: Block, slope: Slope) -> list[tuple[list[list[float]], int]]:
     """Return the sums that the next division needs of each of its parts, and how many numbers they are of."""
-    division = NORMS[slope.settings.norm][len(slope.sizes)]
+    division = slope.divisions[len(slope.sizes)]
     window = slope.window(block)
     found = []
     for level, part in enumerate(division.split(slope.divided(window))):

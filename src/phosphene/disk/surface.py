@@ -17,8 +17,8 @@ from phosphene.disk import raster, strips
 from phosphene.disk.raster import CHUNK_COLUMNS, STRIP, Raster, Rolled
 from phosphene.disk.strips import Slope, blocks, cut
 from phosphene.dreaming.exact_sums import total
-from phosphene.dreaming.norms import NORMS
 from phosphene.dreaming.stages import Pass, Stages, look, roll_of
+from phosphene.recipe.own import is_own, own_norm
 from phosphene.recipe.settings import Ascent, Recipe
 from phosphene.types import Image, Map, Shift, Size
 
@@ -60,7 +60,9 @@ class Surface:
 
     def step(self, image: Raster, slope: Slope, settings: Ascent, mask: Raster | None) -> Raster:
         """Take a step: gather what the norm must know of the whole gradient, then write the other buffer."""
-        for _ in NORMS[settings.norm]:
+        own = own_norm(settings.norm) if is_own(settings.norm) else None
+        slope = replace(slope, settings=settings, own=own)
+        for _ in slope.divisions:
             slope = slope.with_sizes(self._sizes(slope))
         target = self._other_buffer(image, image.size)
         work = partial(strips.climb_block, image=image, slope=slope, mask=mask, target=target)
@@ -106,7 +108,7 @@ class Surface:
         return replace(slope, squares=tuple(total(term) for term in zip(*found, strict=True)))
 
     def _sizes(self, slope: Slope) -> tuple[float, ...]:
-        division = NORMS[slope.settings.norm][len(slope.sizes)]
+        division = slope.divisions[len(slope.sizes)]
         found = list(self.map(partial(strips.part_sums, slope=slope), blocks(slope.gradient.size)))
         sizes = []
         for part in zip(*found, strict=True):

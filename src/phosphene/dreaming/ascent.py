@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from phosphene.dreaming.norms import NORMS, normalise
+from phosphene.dreaming.norms import divisions, normalise
 from phosphene.dreaming.resample import blur
 from phosphene.recipe.settings import Ascent
 from phosphene.types import Image, Mask, Picture, Shift
@@ -16,7 +16,7 @@ P = TypeVar("P", bound=Picture)
 
 def take_step(image: Image, gradient: Image, settings: Ascent, mask: Mask | None) -> Image:
     """Return `image + step_size * gradient / norm(gradient)`, clamped to 0..1; the gradient is blurred first."""
-    return climb(image, normalise(blur(gradient, settings.blur), NORMS[settings.norm]), settings, mask)
+    return climb(image, normalise(blur(gradient, settings.blur), divisions(settings.norm)), settings, mask)
 
 
 def climb(image: Image, slope: Image, settings: Ascent, mask: Mask | None) -> Image:
@@ -35,15 +35,18 @@ def ascend(
     mask: P | None = None,
     step: Callable[..., Any] = take_step,
     done: int = 0,
+    octave: int = 1,
 ) -> Iterator[tuple[float, P]]:
     """Take `settings.steps` steps uphill; after each, yield the score before it and the image after it.
 
     `mask` (0..1) says how much of a step each pixel takes. Where the image is shifted to is drawn from `rng` alone.
-    `step` is how one is taken; pictures on disk bring their own. `done` steps have been taken before.
+    `step` is how one is taken; pictures on disk bring their own. `done` steps have been taken before. What is scheduled
+    is looked up for `octave`.
     """
-    for _ in range(done, settings.steps):
-        score, gradient = gradient_of(image, draw_shift(rng, settings.jitter))
-        image = step(image, gradient, settings, mask)
+    for number in range(done + 1, settings.steps + 1):
+        now = settings.at(octave, number)
+        score, gradient = gradient_of(image, draw_shift(rng, now.jitter))
+        image = step(image, gradient, now, mask)
         yield score, image
 
 

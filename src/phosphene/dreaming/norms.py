@@ -1,8 +1,8 @@
 """What a gradient is divided by before a step, so that a step size means the same on every network.
 
-Each norm maps a gradient [3, height, width] to one whose mean absolute value is about 1 (exactly 1 for `mean_abs`
-and `laplacian`). A zero gradient stays zero. A norm is one or more divisions; to add one, write it and its name in
-`settings.Norm`.
+Each norm of ours maps a gradient [3, height, width] to one whose mean absolute value is about 1 (exactly 1 for
+`mean_abs` and `laplacian`). A zero gradient stays zero. A norm is one or more divisions; to add one, write it and its
+name in `settings.Norm`. One of somebody's own is a function, as a division whose sizes are 1.
 
 A division needs numbers that belong to the whole gradient, and then looks at each place by itself. The two are apart,
 so that a gradient on disk can be divided block by block with the same result.
@@ -12,9 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
+from torch import Tensor
+
 from phosphene.dreaming.exact_sums import SEGMENT, SegmentSums, sums, sums_of_absolutes, sums_of_squares, total
 from phosphene.dreaming.resample import Band, laplacian_bands, merge_bands
-from phosphene.recipe.settings import Norm
+from phosphene.errors import UsageError
+from phosphene.recipe.own import OwnNorm, own_norm
 from phosphene.types import Image
 
 TINY = 1e-30
@@ -56,6 +59,28 @@ def normalise(gradient: Image, divisions: Sequence[Division]) -> Image:
     return gradient
 
 
+def divisions(norm: str, own: OwnNorm | None = None) -> tuple[Division, ...]:
+    """Return what a norm is made of: one of ours, or one of somebody's own, which is given or known by its name.
+
+    `UsageError` where it was not given in this process.
+    """
+    return NORMS[norm] if norm in NORMS else (_division(norm, own or own_norm(norm)),)
+
+
+def _division(name: str, norm: OwnNorm) -> Division:
+    def direction(gradient: Image) -> list[Band]:
+        try:
+            found = norm.function(gradient)
+        except Exception as error:  # it is other people's code
+            raise UsageError(f"{name}, a norm of your own, failed: {type(error).__name__}: {error}") from error
+        if not isinstance(found, Tensor) or found.shape != gradient.shape:
+            shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise UsageError(f"{name}, a norm of your own, gave {shape} for a gradient {list(gradient.shape)}")
+        return [found]
+
+    return Division(direction, _only, lambda part, columns: [], lambda means: 1.0, norm.margin or 0)
+
+
 def _whole(gradient: Image) -> list[Band]:
     return [gradient]
 
@@ -93,4 +118,4 @@ It balances low and high frequencies. That the mean absolute value is divided ou
 size comparable with the other norms.
 """
 
-NORMS: dict[Norm, tuple[Division, ...]] = {"mean_abs": (MEAN_ABS,), "std": (STD,), "laplacian": (BANDS, MEAN_ABS)}
+NORMS: dict[str, tuple[Division, ...]] = {"mean_abs": (MEAN_ABS,), "std": (STD,), "laplacian": (BANDS, MEAN_ABS)}

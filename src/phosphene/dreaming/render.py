@@ -100,7 +100,7 @@ def render(
             previous_base, base = base, medium.resize(photograph, size)
             dream = medium.reinject(dream, base, previous_base) if recipe.detail else medium.resize(dream, size)
         where = None if mask is None else medium.resize(mask, size)
-        ascent = ascend(dream, gradient_of, recipe, rng, where, medium.step, steps_done)
+        ascent = ascend(dream, gradient_of, recipe, rng, where, medium.step, steps_done, octave)
         for step, (score, dream) in enumerate(ascent, start=steps_done + 1):
             seen = recipe.steps * sum(pixels[: octave - 1]) + step * pixels[octave - 1]
             yield Step(

@@ -15,6 +15,8 @@ from phosphene.film.run import Reached, run
 from phosphene.film.settings import Motion, Part, Zoom
 from phosphene.film.sink import read_recipe
 from phosphene.networks.registry import introduce
+from phosphene.recipe.settings import Recipe
+from phosphene.recipe.spelling import plain
 
 
 def animate(
@@ -137,7 +139,8 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
     given |= spelt(given.pop("layers", None))
     if "model" in given:
         given["model"] = introduce(given["model"], given.pop("mean", None), given.pop("std", None))
-    return given
+    recipe = {name: value for name, value in given.items() if name in Recipe.model_fields}
+    return given | plain(recipe, given.get("look"), given.get("preset"))
 
 
 def _taken(given: dict[str, Any], kind: type[Motion | Part | Zoom]) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from phosphene.film.moments import Moments
 from phosphene.film.sound import levels_of
 from phosphene.film.source import Footage, Shot, at_rate, look_at, shots
 from phosphene.imagefile import Photo
+from phosphene.recipe.own import is_own
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe
+from phosphene.setup.source import mask_checksum, read_mask
 from phosphene.types import Plane, Size
 
 FRAME_BYTES = 3.2
@@ -74,7 +76,7 @@ def prepare(asked: AskedFilm, output: Path | None = None, device: str = "auto", 
         "source": asked.source,
         "source_sha256": footage.sha256,
         "source_size": footage.size,
-        "mask_sha256": look_at_mask(recipe.mask),
+        "mask_sha256": look_at_mask(recipe.mask, size),
     }
     recipe = job.recipe.but(mask=recipe.mask, size=recipe.size)
     return Film(asked, footage, moments, recipe, job.made.model_copy(update=facts), (*footage.notes, *job.notes))
@@ -90,8 +92,8 @@ def fitted(size: Size, recipe: Recipe) -> Size:
 
 def masks(mask: str | None, size: Size) -> Iterator[Plane | None]:
     """Give a mask for each frame, for ever: a picture, or a film whose last frame stays."""
-    if mask is None or imagefile.is_image(Path(mask)):
-        still = None if mask is None else imagefile.as_mask(imagefile.read(mask), size)
+    if mask is None or is_own(mask) or imagefile.is_image(Path(mask)):
+        still = None if mask is None else read_mask(mask, size)
         while True:
             yield still
     for shot in shots(look_at(mask)):
@@ -101,8 +103,8 @@ def masks(mask: str | None, size: Size) -> Iterator[Plane | None]:
         yield plane
 
 
-def look_at_mask(mask: str | None) -> str | None:
+def look_at_mask(mask: str | None, size: Size) -> str | None:
     """Return the checksum of a mask, which may be a film; raises where it is neither film nor picture."""
-    if mask is None:
-        return None
-    return imagefile.checksum(mask) if imagefile.is_image(Path(mask)) else look_at(mask).sha256
+    if mask is None or is_own(mask) or imagefile.is_image(Path(mask)):
+        return mask_checksum(mask, size)
+    return look_at(mask).sha256

@@ -8,13 +8,24 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, field_validator, model_validator
 
-from phosphene.errors import UnknownNameError
+from phosphene.errors import SettingsError, UnknownNameError
 from phosphene.networks.cards import DEFAULT_MODEL
+from phosphene.recipe.own import Schedule, is_own
 from phosphene.recipe.terms import KINDS, Cut, Objective
 
-Norm = Literal["mean_abs", "std", "laplacian"]
+Norm = Annotated[
+    Literal["mean_abs", "std", "laplacian"],
+    WrapValidator(lambda given, known: given if is_own(given) else known(given)),
+]
+"""A norm of ours, or the name of one's own: `own:NAME`; see `own.norm`."""
+
+LAST = 30
+"""More octaves there are not."""
+
+SCHEDULED = ("step_size", "jitter", "blur")
+"""The numbers that may differ from step to step."""
 
 
 RENAMED = {"winograd": "fast"}
@@ -79,7 +90,7 @@ class Target(Settings):
 class Octaves(Settings):
     """The sizes that are dreamed, coarse to fine."""
 
-    octaves: Annotated[int, Field(ge=1, le=30, description="How many sizes to dream at.")] = 5
+    octaves: Annotated[int, Field(ge=1, le=LAST, description="How many sizes to dream at.")] = 5
     octave_scale: Annotated[float, Field(gt=1, le=4, description="Size ratio of neighbouring octaves.")] = 1.4
     detail: Annotated[bool, Field(description="Put back the photograph's detail that an octave lost.")] = True
 
@@ -96,11 +107,47 @@ class Ascent(Settings):
     blur: Annotated[
         float, Field(ge=0, le=32, description="Standard deviation of the gradient's blur, in px; 0 is none.")
     ] = 0.0
+    schedules: Annotated[
+        tuple[str, ...],
+        Field(
+            description="step_size, jitter or blur from step to step, each SETTING=NUMBER,NUMBER/NUMBER: commas "
+            "between steps, strokes between octaves; the last stay."
+        ),
+    ] = ()
+
+    @field_validator("schedules")
+    @classmethod
+    def _spell_schedules(cls, schedules: tuple[str, ...]) -> tuple[str, ...]:
+        found = [Schedule.parse(text) for text in schedules]
+        for schedule in found:
+            _check_schedule(schedule)
+        return tuple(map(str, found))
+
+    def at(self, octave: int, step: int) -> "Ascent":
+        """The settings of a step, both counted from 1."""
+        now = {each.setting: each.at(octave, step) for each in map(Schedule.parse, self.schedules)}
+        return self.model_copy(update={name: type(getattr(self, name))(value) for name, value in now.items()})
 
     @property
     def drive(self) -> float:
-        """step_size x steps of the last octave: the one number by which strengths compare."""
-        return self.step_size * self.steps
+        """The step sizes of the last octave, added up: the one number by which strengths compare."""
+        if not self.schedules:
+            return self.step_size * self.steps
+        return sum(self.at(LAST, step).step_size for step in range(1, self.steps + 1))
+
+
+def _check_schedule(schedule: Schedule) -> None:
+    """Raise `SettingsError` where a number may not change, or is outside its range at some step."""
+    name = schedule.setting
+    if name not in SCHEDULED:
+        raise UnknownNameError(
+            "setting that may differ from step to step", name, SCHEDULED, f"There are {', '.join(SCHEDULED)}."
+        )
+    for number in {number for steps in schedule.octaves for number in steps}:
+        try:
+            Ascent.model_validate({name: number})
+        except ValidationError as error:
+            raise SettingsError(describe_problems(error.errors())) from None
 
 
 class Tiles(Settings):

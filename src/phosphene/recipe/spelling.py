@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from phosphene.errors import SettingsError, UnknownNameError
+from phosphene.recipe import own
 from phosphene.recipe.looks import LOOKS
 from phosphene.recipe.looks import look as look_of
 from phosphene.recipe.settings import PRESETS, RENAMED, Recipe, describe_problems
@@ -32,11 +33,30 @@ def choose(given: Mapping[str, Any], look: str | None = None, preset: str | None
 
 
 def validated(settings: Mapping[str, Any]) -> Recipe:
-    """Return a recipe of these settings, or raise a `SettingsError` of one sentence."""
+    """Return a recipe of these settings, functions of one's own included (see `recipe.own`).
+
+    Raises a `SettingsError` of one sentence.
+    """
+    functions = {name: value for name, value in settings.items() if own.is_function(name, value)}
     try:
-        return Recipe(**settings)
+        recipe = Recipe(**{name: value for name, value in settings.items() if name not in functions})
+        return with_functions(recipe, functions) if functions else recipe
     except ValidationError as error:
         raise SettingsError(describe_problems(error.errors())) from None
+
+
+def with_functions(recipe: Recipe, functions: Mapping[str, Any]) -> Recipe:
+    """Return a recipe with norms, masks and schedules of one's own; a schedule takes an older one's place."""
+    kept = own.kept(functions, recipe.octaves, recipe.steps)
+    before = own.without(recipe.schedules, *functions)
+    return recipe.but(**{**kept, "schedules": (*before, *kept["schedules"])})
+
+
+def plain(given: Mapping[str, Any], look: str | None = None, preset: str | None = None) -> dict[str, Any]:
+    """Return settings with what a recipe keeps of functions in their place, for who writes them down."""
+    functions = [name for name, value in given.items() if own.is_function(name, value)]
+    kept = choose(given, look, preset).model_dump(include={*functions, "schedules"}) if functions else {}
+    return {**given, **kept}
 
 
 def flag(setting: str) -> str:

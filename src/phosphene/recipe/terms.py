@@ -130,7 +130,7 @@ KINDS: dict[str, type[LayerTerm] | type[ClassTerm] | type[OwnTerm]] = {
 }
 """The kinds of terms, by the setting that holds them."""
 
-SINGULAR = {"layers": "layer", "classes": "class", "terms": "term", "cuts": "cut"}
+SINGULAR = {"layers": "layer", "classes": "class", "terms": "term", "cuts": "cut", "schedules": "schedule"}
 """What a setting is called where one is given at a time: on the command line, and in a sweep."""
 
 

@@ -1,6 +1,7 @@
 """What a dream may be made of: files, samples, arrays, tensors, and seeded noise."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,12 @@ import numpy as np
 import torch
 
 from phosphene import imagefile
+from phosphene.dreaming.resample import resize
 from phosphene.errors import UsageError
 from phosphene.imagefile import Photo
-from phosphene.types import Image
+from phosphene.recipe.own import is_own, own_mask
+from phosphene.setup.memory import PIXEL
+from phosphene.types import Image, Plane, Size
 
 Source = Any
 """A path, `sample:NAME`, `noise:HEIGHTxWIDTH`, a `Photo`, an `Image`, or anything that NumPy takes for a picture."""
@@ -34,6 +38,56 @@ def read(source: Source, rng: torch.Generator) -> Photo:
     return Photo(pixels, None, "array", hashlib.sha256(pixels.numpy().tobytes()).hexdigest(), ())
 
 
+def read_mask(mask: str, size: Size) -> Plane:
+    """Read a mask from a file, or have it from somebody's own array or function, 0..1 at `size` (height, width)."""
+    if not is_own(mask):
+        return imagefile.as_mask(imagefile.read(mask), size)
+    given = own_mask(mask)
+    plane = _as_plane(_asked(given, mask, size) if callable(given) else given, mask)
+    if callable(given) and plane.shape != size:
+        raise UsageError(f"{mask} gave a mask {list(plane.shape)} for a picture {list(size)}")
+    return resize(plane[None], size)[0].clamp(0, 1)
+
+
+def mask_checksum(mask: str | None, size: Size) -> str | None:
+    """Return the SHA-256 of a mask's file, or of the pixels of somebody's own."""
+    if mask is None:
+        return None
+    if is_own(mask):
+        return hashlib.sha256(read_mask(mask, size).numpy().data).hexdigest()
+    return imagefile.checksum(mask)
+
+
+def own_mask_bytes(mask: str | None, size: Size) -> int:
+    """Foretell the bytes of a mask of somebody's own, which is whole even by way of the disk."""
+    return PIXEL * size[0] * size[1] if is_own(mask) else 0
+
+
+def _asked(function: Callable[[int, int], Any], name: str, size: Size) -> Any:
+    try:
+        return function(*size)
+    except Exception as error:  # it is other people's code
+        raise UsageError(f"{name}, a mask of your own, failed: {type(error).__name__}: {error}") from error
+
+
+def _as_plane(given: Any, name: str) -> Plane:
+    pixels = np.asarray(given.detach().cpu() if isinstance(given, torch.Tensor) else given)
+    if pixels.ndim != 2 or pixels.dtype.kind not in "biuf":
+        raise UsageError(
+            f"{name}, a mask of your own, is of shape {list(pixels.shape)} and type {pixels.dtype}; one is of numbers, "
+            f"[height, width], 0 to 1"
+        )
+    plane = torch.from_numpy(np.ascontiguousarray(pixels / np.float32(_limit(pixels)), np.float32))
+    if not plane.isfinite().all():
+        raise UsageError(f"{name}, a mask of your own, has numbers that are not finite; they are 0 to 1")
+    return plane
+
+
+def _limit(pixels: np.ndarray) -> int:
+    """The number that stands for 1."""
+    return np.iinfo(pixels.dtype).max if np.issubdtype(pixels.dtype, np.integer) else 1
+
+
 def _noise(source: str, rng: torch.Generator) -> Image:
     parts = source.removeprefix("noise:").split("x")
     if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
@@ -47,5 +101,4 @@ def _from_array(pixels: np.ndarray) -> torch.Tensor:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     if pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
         raise UsageError(f"an array of shape {pixels.shape} is not an image; one is [height, width, 3]")
-    limit = np.iinfo(pixels.dtype).max if np.issubdtype(pixels.dtype, np.integer) else 1
-    return torch.from_numpy(np.ascontiguousarray(pixels[:, :, :3]) / np.float32(limit)).permute(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(pixels[:, :, :3]) / np.float32(_limit(pixels))).permute(2, 0, 1)

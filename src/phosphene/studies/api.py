@@ -10,7 +10,7 @@ import torch
 
 from phosphene.errors import SettingsError, UsageError
 from phosphene.imagefile import Photo, write_atomically
-from phosphene.networks.registry import card, introduce
+from phosphene.networks.registry import introduce
 from phosphene.setup.session import choose_device
 from phosphene.setup.source import Source, read
 from phosphene.studies.measure import table
@@ -20,7 +20,7 @@ from phosphene.studies.plans import comparison as comparing
 from phosphene.studies.plans import sweep as sweeping
 from phosphene.studies.run.cell import Result, check_recipe
 from phosphene.studies.run.folder import Folder, Progress, Workers, check_folder, run_cells
-from phosphene.studies.run.workers import on_cluster, one_by_one, side_by_side
+from phosphene.studies.run.workers import is_private, on_cluster, one_by_one, side_by_side
 from phosphene.studies.study import CHANGE, DEPTHS, MODELS, MODES, SEEDS, SIZE, Absent, Study
 from phosphene.types import Image
 
@@ -199,8 +199,8 @@ def _read(image: Source) -> Photo:
 def _workers(workers: int, cluster: str | None, study: Study) -> Workers:
     if workers < 1:
         raise SettingsError(f"workers = {workers} will not do: it should be 1 or more")
-    if any(card(model).source == "own" for model in study.models) or any(cell.recipe.terms for cell in study.cells):
-        return one_by_one  # what is somebody's own is known in this process alone
+    if any(is_private(cell.recipe) for cell in study.cells):
+        return one_by_one
     if cluster is not None:
         return partial(on_cluster, address=cluster)
     return partial(side_by_side, workers=workers) if workers > 1 else one_by_one

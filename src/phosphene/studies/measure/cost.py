@@ -13,10 +13,10 @@ from pydantic import Field, ValidationError
 from phosphene.imagefile import write_atomically
 from phosphene.job import prepare, run
 from phosphene.malloc import keep_freed
-from phosphene.networks.registry import card
 from phosphene.recipe.settings import Recipe, Settings
 from phosphene.studies.run.cell import Result, one_thread
 from phosphene.studies.run.folder import Folder
+from phosphene.studies.run.workers import is_private
 from phosphene.studies.study import Study, file_name
 from phosphene.types import Size
 
@@ -36,16 +36,14 @@ class Cost(Settings):
 def costs(study: Study, folder: Folder, results: Mapping[str, Result], device: str) -> dict[str, Cost]:
     """Measure a step of each model, in a fresh process each, unless the folder has the answer already.
 
-    A model whose pictures did not fit the memory as a whole is left out, and so are networks of somebody's own.
+    A model whose pictures did not fit the memory as a whole is left out, and so is what only this process knows.
     """
     found = {}
     for model in study.models:
-        if card(model).source == "own":
-            continue  # another process does not know it
         sizes = [
             (r.made.size, r.recipe)
             for r in results.values()
-            if r.made and r.recipe and r.recipe.model == model and not _was_cut(r)
+            if r.made and r.recipe and r.recipe.model == model and not (_was_cut(r) or is_private(r.recipe))
         ]
         if sizes:
             size, recipe = sizes[0]

@@ -16,6 +16,9 @@ from typing import Any
 from phosphene.cluster import joined
 from phosphene.imagefile import Photo
 from phosphene.malloc import keep_freed
+from phosphene.networks.registry import card
+from phosphene.recipe.own import is_own
+from phosphene.recipe.settings import Recipe
 from phosphene.setup.session import choose_device
 from phosphene.studies.run.cell import Ended, Event, dream_cell, failed
 from phosphene.studies.study import Cell
@@ -30,6 +33,11 @@ MOST_WORKERS = 8
 def usual_workers(device: str) -> int:
     """As many as there are cores, for cells on the CPU; an accelerator is one cell's at a time."""
     return min(os.cpu_count() or 1, MOST_WORKERS) if choose_device(device).type == "cpu" else 1
+
+
+def is_private(recipe: Recipe) -> bool:
+    """Whether only this process has all that a recipe names: a network, a term, a norm or a mask of somebody's own."""
+    return bool(card(recipe.model).source == "own" or recipe.terms or is_own(recipe.norm) or is_own(recipe.mask))
 
 
 def one_by_one(tasks: Sequence[Task]) -> Iterator[Event]:

@@ -1,0 +1,192 @@
+"""Norms, masks and schedules of one's own: what a person gives as a function, and what a recipe keeps of it.
+
+Of a norm or a mask a recipe keeps the name, `own:NAME`, and the function is given again. Of a schedule it keeps the
+numbers, so that anyone can make the picture again.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from os import PathLike
+from typing import Any, TypeVar
+
+from phosphene.errors import SettingsError, UsageError
+from phosphene.recipe.terms import NUMBER
+
+T = TypeVar("T")
+
+MARK = "own:"
+STEPS = rf"{NUMBER}(?:,{NUMBER})*"
+SCHEDULE = re.compile(rf"(?P<setting>[a-z_]+)=(?P<octaves>{STEPS}(?:/{STEPS})*)")
+
+MOST_HELD = 16
+"""Masks of one's own that are held at a time, and norms: the last ones."""
+
+
+@dataclass(frozen=True)
+class OwnNorm:
+    """A function from a gradient [3, height, width] to the direction of a step, and how many px around it looks at."""
+
+    function: Callable[[Any], Any]
+    margin: int | None = None
+
+
+NORMS: dict[str, OwnNorm] = {}
+"""The norms that were given in this process, by name."""
+
+MASKS: dict[str, Any] = {}
+"""The masks that were given in this process, by name: arrays, or functions of (height, width)."""
+
+
+def norm(function: Callable[[Any], Any], name: str | None = None, margin: int | None = None) -> str:
+    """A norm of one's own: any function from a gradient to the direction of a step, both [3, height, width].
+
+    A step is `step_size` times that direction, so one whose mean absolute value is about 1 is as strong as ours. With
+    `margin`, a pixel of the direction depends on so many px around it, and on nothing else of the gradient; then it
+    goes by way of the disk and on a cluster too. Without, it is given whole gradients, and the dream stays in memory.
+
+    Returns its name, which a recipe keeps and `norm=` takes: `own:` and the function's own, or `name`.
+    """
+    if margin is not None and margin < 0:
+        raise SettingsError(f"margin = {margin} will not do: it is a number of px, 0 or more")
+    return _held(NORMS, name or _name_of(function), OwnNorm(function, margin), "norm")
+
+
+def mask(given: Any, name: str | None = None) -> str:
+    """A mask of one's own: an array or tensor [height, width], or a function that gives one for (height, width).
+
+    It says, 0..1, how strongly to dream where. An array of another size than the dream's is stretched to it; of whole
+    numbers, the type's largest is 1.
+
+    Returns its name, which a recipe keeps and `mask=` takes: `own:` and the function's own, or a checksum.
+    """
+    if callable(given):
+        return _held(MASKS, name or _name_of(given), given, "mask")
+    import numpy as np
+
+    array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+    sort = f"{array.dtype}{array.shape}".encode() + array.tobytes()
+    return _held(MASKS, name or f"mask-{sha256(sort).hexdigest()[:8]}", array, "mask")
+
+
+def own_norm(name: str) -> OwnNorm:
+    """Return a norm of one's own by its name; `UsageError` where it was not given in this process."""
+    return _found(NORMS, name, "norm")
+
+
+def own_mask(name: str) -> Any:
+    """Return a mask of one's own by its name; `UsageError` where it was not given in this process."""
+    return _found(MASKS, name, "mask")
+
+
+def is_own(name: Any) -> bool:
+    """Whether something is the name of a norm or a mask of one's own."""
+    return isinstance(name, str) and name.startswith(MARK)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A number of the ascent for each octave and step. The last step's stays, and so do the last octave's.
+
+    It is spelt `SETTING=NUMBER,NUMBER/NUMBER`: steps with commas between, octaves with strokes.
+    """
+
+    setting: str
+    octaves: tuple[tuple[float, ...], ...]
+
+    def __str__(self) -> str:
+        return f"{self.setting}={'/'.join(','.join(map(_spelt, steps)) for steps in self.octaves)}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Schedule":
+        """Read the spelling that `str` writes; a `SettingsError` says what is wrong with it."""
+        return _parsed(text)
+
+    @classmethod
+    def of(cls, setting: str, function: Callable[[int, int], Any], octaves: int, steps: int) -> "Schedule":
+        """Ask a function of (octave, step), counted from 1, for all numbers."""
+        asked = [
+            [_number(setting, function, octave + 1, step + 1) for step in range(steps)] for octave in range(octaves)
+        ]
+        return cls(setting, _shortest([_shortest(numbers) for numbers in asked]))
+
+    def at(self, octave: int, step: int) -> float:
+        """Return the number of a step, both counted from 1."""
+        steps = self.octaves[min(octave, len(self.octaves)) - 1]
+        return steps[min(step, len(steps)) - 1]
+
+
+def is_function(setting: str, value: Any) -> bool:
+    """Whether the value of a setting is one's own: a function, or an array as a mask."""
+    return callable(value) or (setting == "mask" and not isinstance(value, str | PathLike | None))
+
+
+def kept(given: Mapping[str, Any], octaves: int, steps: int) -> dict[str, Any]:
+    """Return settings of one's own as a recipe keeps them: names of norms and masks, and numbers of schedules."""
+    named: dict[str, Callable[[Any], str]] = {"norm": norm, "mask": mask}
+    found = {name: named[name](value) for name, value in given.items() if name in named}
+    scheduled = [Schedule.of(name, value, octaves, steps) for name, value in given.items() if name not in named]
+    return {**found, "schedules": tuple(map(str, scheduled))}
+
+
+def without(schedules: Iterable[str], *settings: str) -> tuple[str, ...]:
+    """Return the schedules of other settings than these."""
+    return tuple(text for text in schedules if Schedule.parse(text).setting not in settings)
+
+
+def _held(store: dict[str, T], name: str, given: T, kind: str) -> str:
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise SettingsError(
+            f"{name!r} does not name a {kind}: give it one of letters and digits, as in phosphene.{kind}(mine, 'mine')"
+        )
+    store.pop(MARK + name, None)
+    store[MARK + name] = given
+    for oldest in list(store)[:-MOST_HELD]:
+        del store[oldest]
+    return MARK + name
+
+
+def _name_of(function: Any) -> str:
+    return str(getattr(function, "__name__", ""))
+
+
+def _found(store: Mapping[str, T], name: str, kind: str) -> T:
+    if name not in store:
+        raise UsageError(f"{name} is a {kind} of somebody's own: give it again, with phosphene.{kind}")
+    return store[name]
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Schedule:
+    found = SCHEDULE.fullmatch(text.strip())
+    if found is None:
+        raise SettingsError(
+            f"{text!r} is not a schedule; one is spelt SETTING=NUMBER,NUMBER/NUMBER, steps with commas between and "
+            f"octaves with strokes, as in step_size=0.02,0.01/0.005"
+        )
+    octaves = found["octaves"].split("/")
+    return Schedule(found["setting"], tuple(tuple(map(float, steps.split(","))) for steps in octaves))
+
+
+def _number(setting: str, function: Callable[[int, int], Any], octave: int, step: int) -> float:
+    try:
+        return float(function(octave, step))
+    except Exception as error:  # it is other people's code
+        raise SettingsError(
+            f"{setting} at octave {octave}, step {step} could not be had ({type(error).__name__}: {error}); a schedule "
+            f"of your own is a function of both that gives a number"
+        ) from error
+
+
+def _shortest(items: Sequence[T]) -> tuple[T, ...]:
+    """Leave out what only says the last one again."""
+    last = len(items)
+    while last > 1 and items[last - 2] == items[-1]:
+        last -= 1
+    return tuple(items[:last])
+
+
+def _spelt(number: float) -> str:
+    return repr(number).removesuffix(".0")

@@ -1,0 +1,207 @@
+"""Norms, masks and schedules of one's own: what a step does with them, on every way, and what a recipe keeps."""
+
+import numpy as np
+import pytest
+import torch
+
+import phosphene
+from phosphene.dreaming.resample import blur
+from phosphene.errors import SettingsError, UnknownNameError, UsageError
+from phosphene.job import MemoryJob, in_memory, prepare
+from phosphene.recipe import own
+from phosphene.recipe.own import Schedule
+from phosphene.recipe.provenance import from_toml, to_toml
+from phosphene.recipe.settings import Ascent, Recipe
+
+SMALL = {"size": 96, "octaves": 2, "steps": 2, "jitter": 4, "layers": "blocks.1.1", "tile": 32}
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    """What is given in one test is not there in the next."""
+    yield
+    own.NORMS.clear()
+    own.MASKS.clear()
+
+
+def signs(gradient):
+    return gradient.sign()
+
+
+def soft(gradient):
+    return blur(gradient, 2.0) / 1e-6
+
+
+def left(height, width):
+    return np.arange(width)[None].repeat(height, 0) < width / 2
+
+
+def dream(**settings):
+    return phosphene.dream("sample:coffee", **{**SMALL, **settings})
+
+
+def test_a_norm_is_what_the_step_climbs_along():
+    found = dream(norm=signs, octaves=1, steps=1, step_size=0.01)
+    moved = found.image - found.photograph
+    job = in_memory("sample:coffee", found.recipe)
+    (step,) = job.steps()
+    assert torch.equal(step.image, found.image)
+    inside = (found.image > 0) & (found.image < 1)
+    assert (moved[inside].abs() - 0.01).abs().max() < 1e-6
+
+
+def test_a_norm_is_named_in_the_recipe_and_given_again_for_a_replay(tmp_path):
+    found = dream(norm=signs)
+    assert found.recipe.norm == "own:signs"
+    path = found.save(tmp_path / "dream.png")
+    assert torch.equal(phosphene.replay(path).image, found.image)
+    own.NORMS.clear()
+    with pytest.raises(UsageError, match=r"own:signs is a norm of somebody's own: give it again, with phosphene\.norm"):
+        phosphene.replay(path)
+    phosphene.norm(signs)
+    assert torch.equal(phosphene.replay(path).image, found.image)
+
+
+@pytest.mark.parametrize(("function", "margin"), [(signs, 0), (soft, 6)])
+def test_with_a_margin_it_is_the_same_by_way_of_the_disk(tmp_path, function, margin):
+    given = {
+        "norm": phosphene.norm(function, margin=margin),
+        "mask": left,
+        "jitter": lambda octave, step: octave + step,
+    }
+    found = dream(**given, output=tmp_path / "out.png", memory="1B")
+    assert not isinstance(found, type(dream()))
+    assert torch.equal(found.image, dream(**given).image)
+
+
+def test_without_a_margin_it_is_one_sentence_where_gradients_are_never_whole(tmp_path):
+    with pytest.raises(UsageError, match=r"own:signs looks at whole gradients.*give it a margin"):
+        dream(norm=signs, cluster="local")
+    assert isinstance(prepare("sample:coffee", Recipe(**SMALL | {"layers": ()}, norm=phosphene.norm(signs))), MemoryJob)
+
+
+def test_norms_that_will_not_do_are_one_sentence():
+    for function, said in [
+        (lambda g: g[0], r"own:mine, a norm of your own, gave \[64, 96\] for a gradient \[3, 64, 96\]"),
+        (lambda g: None, "own:mine, a norm of your own, gave NoneType for a gradient"),
+        (lambda g: 1 / 0, "own:mine, a norm of your own, failed: ZeroDivisionError"),
+    ]:
+        with pytest.raises(UsageError, match=said):
+            dream(norm=phosphene.norm(function, "mine"), octaves=1)
+    with pytest.raises(SettingsError, match="'<lambda>' does not name a norm"):
+        dream(norm=lambda g: g)
+    with pytest.raises(SettingsError, match="margin = -1 will not do"):
+        phosphene.norm(signs, margin=-1)
+    with pytest.raises(SettingsError, match="norm = 'laplacain' will not do: it should be 'mean_abs', 'std' or"):
+        dream(norm="laplacain")
+
+
+@pytest.mark.parametrize("kind", [left, left(64, 96), torch.tensor(left(64, 96)).float(), left(64, 96) * np.uint8(255)])
+def test_a_mask_is_where_it_dreams(kind):
+    found = dream(mask=kind)
+    changed = (found.image - found.photograph).abs().amax(0)
+    assert changed[:, 49:].max() < 1e-6
+    assert changed[:, :47].max() > 0.01
+
+
+def test_a_mask_is_named_given_again_and_told_from_another(tmp_path):
+    found = dream(mask=left, octaves=1)
+    path = found.save(tmp_path / "dream.png")
+    assert from_toml(phosphene.imagefile.read_recipe(path))[0].mask == "own:left"
+    assert torch.equal(phosphene.replay(path).image, found.image)
+    phosphene.mask(lambda height, width: 1 - left(height, width), "left")
+    again = phosphene.replay(path)
+    assert phosphene.job.differences(found.made, again.made)[0].startswith("the mask is not the one")
+    own.MASKS.clear()
+    with pytest.raises(UsageError, match="own:left is a mask of somebody's own: give it again"):
+        phosphene.replay(path)
+
+
+def test_an_array_as_a_mask_has_a_checksum_and_is_stretched():
+    first, second = (dream(mask=mask, octaves=1).recipe.mask for mask in (np.eye(9), np.eye(9) / 2))
+    assert first.startswith("own:mask-")
+    assert first != second
+    assert phosphene.mask(np.eye(9)) == first
+
+
+def test_masks_that_will_not_do_are_one_sentence():
+    with pytest.raises(
+        UsageError, match=r"is of shape \[3, 4, 5\] and type float64; one is of numbers, \[height, width\]"
+    ):
+        dream(mask=np.zeros((3, 4, 5)))
+    with pytest.raises(UsageError, match=r"own:wide gave a mask \[64, 97\] for a picture \[64, 96\]"):
+        dream(mask=phosphene.mask(lambda height, width: np.zeros((height, width + 1)), "wide"))
+    with pytest.raises(UsageError, match="has numbers that are not finite"):
+        dream(mask=np.full((2, 2), np.nan))
+    with pytest.raises(UsageError, match="own:broken, a mask of your own, failed: ZeroDivisionError"):
+        dream(mask=phosphene.mask(lambda height, width: 1 / 0, "broken"))
+
+
+def test_a_schedule_is_asked_for_each_step_and_its_numbers_are_kept(tmp_path):
+    found = dream(step_size=lambda octave, step: 0.02 / octave / step, norm=signs)
+    assert found.recipe.schedules == ("step_size=0.02,0.01/0.01,0.005",)
+    first, second, third, fourth = (step.image for step in in_memory("sample:coffee", found.recipe).steps())
+    moved = [(after - before).abs().median().item() for before, after in ((first, second), (third, fourth))]
+    assert moved == pytest.approx([0.01, 0.005], rel=1e-3)
+    assert found.recipe.drive == pytest.approx(0.015)
+    recipe, _ = from_toml(to_toml(found.recipe, found.made))
+    assert recipe == found.recipe
+
+
+def test_a_constant_schedule_is_the_constant():
+    found = dream(step_size=lambda octave, step: 0.01, jitter=lambda octave, step: 3, blur=lambda octave, step: 0.5)
+    assert set(found.recipe.schedules) == {"step_size=0.01", "jitter=3", "blur=0.5"}
+    assert torch.equal(found.image, dream(step_size=0.01, jitter=3, blur=0.5).image)
+
+
+def test_the_last_step_and_the_last_octave_stay():
+    schedule = Schedule.parse("step_size=0.02,0.01/0.005")
+    assert [schedule.at(1, step) for step in (1, 2, 9)] == [0.02, 0.01, 0.01]
+    assert [schedule.at(octave, 7) for octave in (2, 3)] == [0.005, 0.005]
+    now = Ascent(schedules=("jitter=8,4", "blur=1")).at(1, 2)
+    assert (now.jitter, now.blur, now.step_size) == (4, 1.0, Ascent().step_size)
+
+
+def test_schedules_that_will_not_do_are_one_sentence():
+    for given, said in [
+        ({"step_size": lambda octave, step: step}, "step_size = 2.0 will not do: it should be less than or equal to 1"),
+        ({"jitter": lambda octave, step: 1.5}, "jitter = 1.5 will not do: it should be integer"),
+        ({"step_size": lambda octave: 1}, r"step_size at octave 1, step 1 could not be had \(TypeError"),
+        ({"schedules": ("step_size:1",)}, "'step_size:1' is not a schedule; one is spelt SETTING=NUMBER"),
+    ]:
+        with pytest.raises(SettingsError, match=said):
+            dream(**given)
+    with pytest.raises(UnknownNameError, match="called 'step_sise'; did you mean step_size"):
+        dream(step_sise=lambda octave, step: 0.01)
+
+
+def test_a_number_that_is_changed_on_the_way_takes_the_place_of_its_schedule():
+    steps = phosphene.steps("sample:coffee", **SMALL, step_size=lambda octave, step: 0.01 * step, norm=signs)
+    next(steps)
+    steps.change(step_size=0.03)
+    assert steps.dream.recipe.schedules == ()
+    steps.change(step_size=lambda octave, step: 0.01, norm=phosphene.norm(signs))
+    assert steps.dream.recipe.schedules == ("step_size=0.01",)
+
+
+def test_a_sweep_takes_them(tmp_path):
+    swept = phosphene.sweep(
+        "sample:coffee", tmp_path / "sweep", vary={"layer": ["blocks.1.1"]}, norm=signs, mask=left,
+        step_size=lambda octave, step: 0.01 / step, size=64, octaves=1, steps=2,
+    )  # fmt: skip
+    assert not swept.failures
+    (result,) = swept.results.values()
+    assert result.recipe.schedules == ("step_size=0.01,0.005",)
+
+
+def test_a_film_takes_them(tmp_path):
+    for name in "ab":
+        dream(octaves=1, steps=1, size=64).save(tmp_path / f"{name}.png")
+    (frame, _) = phosphene.frames(
+        tmp_path, norm=signs, mask=left, step_size=lambda octave, step: 0.02, octaves=1, steps=1, carry=False
+    )
+    changed = (frame.image - frame.photograph).abs().amax(0)
+    assert changed[:, 33:].max() < 1e-6
+    assert changed[:, :31].median() == pytest.approx(0.02, rel=0.1)
+    phosphene.animate(tmp_path, tmp_path / "out", norm=signs, mask=left, octaves=1, steps=1)
+    assert len(list((tmp_path / "out").iterdir())) == 2
