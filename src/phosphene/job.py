@@ -252,8 +252,8 @@ def _bars_disk(recipe: Recipe, network: Network, output: Path | None) -> str | N
         return f"{recipe.norm} looks at whole gradients, and none is whole by way of the disk: give it a margin"
     if output is not None and format_of(output).strips is None:
         return f"{output.name!r} cannot be written in strips: its ending must be one of {endings(strips=True)}"
-    if find_spec("zarr") is None or find_spec("pyvips") is None:
-        return "for the way of the disk there are libraries missing: pip install 'phosphene[disk]'"
+    if find_spec("pyvips") is None:
+        return "for the way of the disk a library is missing: pip install 'phosphene[disk]'"
     return None
 
 

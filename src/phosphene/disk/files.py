@@ -10,8 +10,8 @@ import tifffile
 import torch
 
 from phosphene.disk import deepzoom
-from phosphene.disk.raster import STRIP, Part, Raster
-from phosphene.disk.strips import Block, blocks, cut
+from phosphene.disk.raster import STRIP, Block, Part, Raster
+from phosphene.disk.strips import blocks, cut
 from phosphene.dreaming.exact_sums import SEGMENT
 from phosphene.dreaming.tiling import round_up
 from phosphene.errors import ImageError, StoreError
@@ -42,7 +42,7 @@ def decoded(photo: Photo | Streamed, scratch: Path) -> Iterator[tuple[Block, Par
 def pack(parts: Iterable[Part], shape: tuple[int, int, int], bits: int, path: Path) -> None:
     """Round a picture [channels, height, width] to the levels of a file, in a TIFF that libvips reads piece by piece.
 
-    `parts` are its `blocks`, in their order.
+    `parts` are its `blocks` of STRIP rows, in their order.
     """
     channels, height, width = shape
     kind = np.dtype(np.uint16 if bits == 16 else np.uint8)

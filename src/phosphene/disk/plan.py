@@ -13,6 +13,8 @@ import torch
 from pydantic import ValidationError
 
 from phosphene.disk import journal, raster
+from phosphene.disk.strips import BLOCK
+from phosphene.dreaming.exact_sums import SEGMENT
 from phosphene.dreaming.norms import divisions
 from phosphene.dreaming.stages import Stage, Stages
 from phosphene.dreaming.tiling import round_up
@@ -29,7 +31,7 @@ RASTERS, RASTERS_OF_ONE_OCTAVE = 9, 4
 """Rasters of the whole size that are on disk at most, beside one for each gradient and the decoded input."""
 
 STRIP_COPIES = 8
-"""Strips of full width in memory at the height of resizing, decoding and encoding."""
+"""Strips of full width, or blocks, in memory at the height of resizing, decoding and encoding, or of a norm."""
 
 PLAN = "plan.json"
 
@@ -100,8 +102,8 @@ def is_file(source: str) -> bool:
 
 
 def strip_bytes(width: int) -> int:
-    """Foretell the bytes of memory that the strips of a picture of `width` px take."""
-    return STRIP_COPIES * PIXEL * raster.STRIP * width
+    """Foretell the bytes of memory that the strips and blocks of a picture of `width` px take."""
+    return STRIP_COPIES * PIXEL * max(raster.STRIP * width, BLOCK * SEGMENT)
 
 
 def disk_bytes(recipe: Recipe, source: Size, size: Size) -> int:

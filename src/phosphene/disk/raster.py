@@ -1,14 +1,24 @@
-"""A picture on disk: float32 in a chunked zarr array, read and written by rows and columns."""
+"""A picture on disk: float32 in a file for each chunk, read and written by rows and columns.
 
+    photograph/raster.json    shape, chunk, and mark
+    photograph/c/2-0          the chunk in the third row and the first column: [channels, rows, columns], and its seal
+
+A seal is a CRC-32 over what is written, its place, and the raster's mark. So a flipped bit is found out, two chunks
+that changed places, and one that is left of an older raster under the same name.
+"""
+
+import json
+import os
 import secrets
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -22,18 +32,28 @@ STRIP = 128
 
 CHUNK_COLUMNS = 256
 
+HEADER = "raster.json"
+
+SEAL = 4
+"""Bytes of a seal, behind what it seals."""
+
 Part = Float[Tensor, "channels rows columns"]
+Block = tuple[slice, slice]
+"""Rows and columns."""
+
+Numbers = Float[np.ndarray[Any, Any], "channels rows columns"]
 
 
 @dataclass(frozen=True)
 class Raster:
     """A picture [channels, height, width] in a folder of its own; it travels between processes as the folder's name.
 
-    `mark` tells it from an older one under the same name, which another process may still have open.
+    `chunk` is how many rows and columns a chunk has. `mark` tells it from an older one under the same name.
     """
 
     path: Path
     shape: tuple[int, int, int]
+    chunk: Size
     mark: str
 
     @property
@@ -43,18 +63,28 @@ class Raster:
 
     def read(self, rows: slice, columns: slice = slice(None)) -> Part:
         """Read a part. `StoreError` where a chunk is missing or damaged."""
+        down, across = range(self.shape[1])[rows], range(self.shape[2])[columns]
+        numbers = np.empty((self.shape[0], len(down), len(across)), np.float32)
         with _as_store_error(self.path, "read"):
-            numbers = torch.from_numpy(_opened(self.path, self.mark)[:, rows, columns])
-        if numbers.amax().isnan():
+            for place, inside, part in self._chunks(down, across):
+                numbers[:, *part] = self._chunk(place)[:, *inside]
+        if np.isnan(numbers.max()):
             raise StoreError(
                 f"{self.path} misses a chunk in rows {rows.start} to {rows.stop}; start the dream again from its input"
             )
-        return numbers
+        return torch.from_numpy(numbers)
 
     def write(self, numbers: Part, rows: slice, columns: slice = slice(None)) -> None:
         """Write a part. Parts that several processes write at a time must not share a chunk."""
+        down, across = range(self.shape[1])[rows], range(self.shape[2])[columns]
+        values = numbers.numpy(force=True)
         with _as_store_error(self.path, "write"):
-            _opened(self.path, self.mark)[:, rows, columns] = numbers.cpu().numpy()
+            for place, inside, part in self._chunks(down, across):
+                chunk = values[:, *part]
+                if chunk.shape != self._shape(place):
+                    chunk = self._chunk(place).copy()
+                    chunk[:, *inside] = values[:, *part]
+                _put(self._file(place), np.ascontiguousarray(chunk, np.float32).data.cast("B"), self._name(place))
 
     def read_rolled(self, rows: slice, columns: slice, shift: Shift) -> Part:
         """Read a part of this picture rolled by `shift`; the picture is not moved."""
@@ -63,6 +93,32 @@ class Raster:
             for down in wrapped(rows, shift[0], self.shape[1])
         ]
         return torch.cat(bands, dim=1)
+
+    def _chunks(self, rows: range, columns: range) -> Iterator[tuple[Size, Block, Block]]:
+        """The places of chunks that a part meets, and where they meet: inside the chunk, and of the part."""
+        for row, inside_rows, part_rows in _met(rows, self.chunk[0]):
+            for column, inside_columns, part_columns in _met(columns, self.chunk[1]):
+                yield (row, column), (inside_rows, inside_columns), (part_rows, part_columns)
+
+    def _chunk(self, place: Size) -> Numbers:
+        """Read a chunk; NaN where nothing was written."""
+        try:
+            data = _get(self._file(place), self._name(place))
+        except FileNotFoundError:
+            return np.full(self._shape(place), np.nan, np.float32)
+        return np.frombuffer(data, np.float32).reshape(self._shape(place))
+
+    def _shape(self, place: Size) -> tuple[int, int, int]:
+        """The shape of a chunk, which is smaller at the lower and right edges."""
+        lengths = zip(place, self.chunk, self.size, strict=True)
+        rows, columns = (min(side, length - number * side) for number, side, length in lengths)
+        return self.shape[0], rows, columns
+
+    def _file(self, place: Size) -> Path:
+        return self.path / "c" / "{}-{}".format(*place)
+
+    def _name(self, place: Size) -> str:
+        return "{}-{} of {}".format(*place, self.mark)
 
 
 @dataclass(frozen=True)
@@ -82,35 +138,21 @@ class Rolled:
 
 
 def create(path: Path, shape: tuple[int, int, int], chunk: Size = (STRIP, CHUNK_COLUMNS)) -> Raster:
-    """Make an empty raster, in place of any that is there.
-
-    What was never written is NaN, so that a chunk that is lost is found out. Chunks carry a checksum that knows their
-    place, and this array from any other.
-    """
-    import zarr
-
-    from phosphene.disk.sealed import Sealed
-
-    mark = secrets.token_hex(8)
+    """Make a raster of which nothing is written yet, in place of any that is there."""
+    raster = Raster(path, shape, chunk, secrets.token_hex(8))
+    header = json.dumps({"shape": shape, "chunk": chunk, "mark": raster.mark})
     with _as_store_error(path, "write"):
         remove(path)
-        zarr.create_array(
-            Sealed(zarr.storage.LocalStore(path)),
-            shape=shape,
-            chunks=(shape[0], min(chunk[0], shape[1]), min(chunk[1], shape[2])),
-            dtype="float32",
-            fill_value=float("nan"),
-            compressors=None,
-            attributes={"mark": mark},
-        )
-    return Raster(path, shape, mark)
+        (path / "c").mkdir(parents=True)
+        _put(path / HEADER, header.encode(), HEADER)
+    return raster
 
 
 def reopen(path: Path) -> Raster:
     """Find the raster that is at `path`."""
     with _as_store_error(path, "read"):
-        array = _open(path)
-        return Raster(path, array.shape, str(array.attrs["mark"]))
+        header = json.loads(bytes(_get(path / HEADER, HEADER)))
+    return Raster(path, tuple(header["shape"]), tuple(header["chunk"]), header["mark"])
 
 
 def rename(picture: Raster, name: str) -> Raster:
@@ -128,22 +170,43 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
-@lru_cache(maxsize=64)
-def _opened(path: Path, mark: str) -> Any:
-    return _open(path, mark)
+def _met(part: range, side: int) -> Iterator[tuple[int, slice, slice]]:
+    """The chunks of an axis that a part meets: number, where in the chunk, and where in the part."""
+    for number in range(part.start // side, -(-part.stop // side)):
+        begin, end = max(part.start, number * side), min(part.stop, (number + 1) * side)
+        yield (
+            number,
+            slice(begin - number * side, end - number * side),
+            slice(begin - part.start, end - part.start),
+        )
 
 
-def _open(path: Path, mark: str = "") -> Any:
-    import zarr
+def _put(path: Path, data: bytes | memoryview, name: str) -> None:
+    """Write a file with its seal; whole or not at all, should the process be killed."""
+    aside = path.with_name(f".{path.name}-{os.getpid()}")
+    with aside.open("wb") as file:
+        file.write(data)
+        file.write(_seal(data, name))
+    aside.replace(path)
 
-    from phosphene.disk.sealed import Sealed
 
-    return zarr.open_array(Sealed(zarr.storage.LocalStore(path), mark), mode="r+")
+def _get(path: Path, name: str) -> memoryview:
+    """Read what was written under a name. `ValueError` where it is not that."""
+    whole = memoryview(path.read_bytes())
+    if whole[-SEAL:] != _seal(whole[:-SEAL], name):
+        raise ValueError(
+            f"{path.name} is damaged or in a wrong place; the photograph is not touched: begin again from it"
+        )
+    return whole[:-SEAL]
+
+
+def _seal(data: bytes | memoryview, name: str) -> bytes:
+    return zlib.crc32(data, zlib.crc32(name.encode())).to_bytes(SEAL, "big")
 
 
 @contextmanager
 def _as_store_error(path: Path, verb: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError) as error:
         raise StoreError(f"{path} could not be {verb.replace('write', 'written')}: {error}") from error

@@ -12,8 +12,8 @@ import torch
 from phosphene import imagefile
 from phosphene.disk import files, journal, raster, strips
 from phosphene.disk.plan import Plan, Scratch, stages_in
-from phosphene.disk.raster import Part, Raster
-from phosphene.disk.strips import ALL, Block
+from phosphene.disk.raster import STRIP, Block, Part, Raster
+from phosphene.disk.strips import ALL
 from phosphene.disk.surface import Surface
 from phosphene.dreaming.pyramid import fit_within
 from phosphene.dreaming.render import Reached, finish, render
@@ -157,7 +157,7 @@ class DiskDream(Dream):
 
             try:
                 shape = (4 if alpha else 3, *dream.size)
-                files.pack(map(finished, strips.blocks(dream.size)), shape, bits, levels)
+                files.pack(map(finished, strips.blocks(dream.size, STRIP)), shape, bits, levels)
             except OSError as error:
                 raise StoreError(f"{levels} could not be written: {error}") from error
         files.save(levels, kind, path, provenance.to_toml(self.recipe, self.made))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float
 from torch import Tensor
 
-from phosphene.disk.raster import STRIP, Part, Raster
+from phosphene.disk.raster import STRIP, Block, Part, Raster
 from phosphene.dreaming.ascent import climb
 from phosphene.dreaming.exact_sums import SEGMENT, condensed, sums_of_squares
 from phosphene.dreaming.norms import Division, divisions
@@ -24,8 +24,8 @@ from phosphene.types import Shift, Size
 RESIZED = 2**20
 """Pixels that are resized at a time, so that memory does not grow with the picture; at least one row or column."""
 
-Block = tuple[slice, slice]
-"""Rows and columns."""
+BLOCK = 512
+"""Rows of a block: the more, the less is read twice, since a block is read with a margin."""
 
 ALL = slice(None)
 
@@ -40,9 +40,9 @@ def pieces(part: slice, size: int) -> list[slice]:
     return [slice(start, min(start + size, part.stop)) for start in range(part.start, part.stop, size)]
 
 
-def blocks(size: Size) -> list[Block]:
+def blocks(size: Size, rows: int = BLOCK) -> list[Block]:
     """Cut a picture into blocks, which do not share chunks and are a segment of `sums` wide."""
-    return [(rows, columns) for rows in cut(size[0]) for columns in cut(size[1], SEGMENT)]
+    return [(down, across) for down in cut(size[0], rows) for across in cut(size[1], SEGMENT)]
 
 
 def widen(rows: slice, source: Raster, target: Raster) -> None:

@@ -97,9 +97,9 @@ class Surface:
 
     def _room(self, size: Size, name: str, shape: tuple[int, int, int], side: int | None) -> Raster:
         """Make room for a gradient or what is known at a cut, of a picture of `size`, in chunks that cross no tiles."""
-        columns = side or CHUNK_COLUMNS
-        rows = next(rows for rows in range(min(STRIP, columns), 0, -1) if columns % rows == 0)
-        return raster.create(self.folder / f"{name}-{size[0]}x{size[1]}-{columns}", shape, (rows, columns))
+        side = side or CHUNK_COLUMNS
+        chunk = _divisor(side, STRIP), _divisor(side, CHUNK_COLUMNS)
+        return raster.create(self.folder / f"{name}-{size[0]}x{size[1]}-{side}", shape, chunk)
 
     def _weighed(self, slope: Slope) -> Slope:
         if not slope.scoring.balanced:
@@ -126,3 +126,8 @@ class Surface:
     def _each(self, work: Callable[[Any], None], parts: list[Any]) -> None:
         for _ in self.map(work, parts):
             pass
+
+
+def _divisor(number: int, most: int) -> int:
+    """Return the largest divisor of a number that is `most` at most."""
+    return next(divisor for divisor in range(most, 0, -1) if number % divisor == 0)
