@@ -14,7 +14,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 PROJECT = Path(__file__).parent.parent
-GROUPS = ("disk", "cluster", "lite", "video", "studio", "docs", "dev")
+GROUPS = ("disk", "cluster", "lite", "video", "notebook", "studio", "docs", "dev")
 
 COPYLEFT = {
     "libx264": "GPL-2.0-or-later",

@@ -27,7 +27,7 @@ LAYERS = [
     {"job"},
     {"api"},
     {"live"},
-    {"studies", "film"},
+    {"studies", "film", "notebook"},
     {"cli", "studio"},
     {"__main__"},
 ]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from phosphene.live import steps as steps
     from phosphene.networks.card import ModelCard as ModelCard
     from phosphene.networks.cards import register as register
+    from phosphene.notebook import watch as watch
     from phosphene.recipe.own import mask as mask
     from phosphene.recipe.own import norm as norm
     from phosphene.recipe.settings import Recipe as Recipe
@@ -47,6 +48,7 @@ _HOMES = {
     "dream_each": "api",
     "dream_async": "live",
     "steps": "live",
+    "watch": "notebook",
     "layers": "api",
     "replay": "api",
     "resume": "api",

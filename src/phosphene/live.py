@@ -74,6 +74,11 @@ class Steps:
         )
 
     @property
+    def recipe(self) -> Recipe:
+        """The recipe, with the settings of the steps to come."""
+        return self._job.recipe
+
+    @property
     def dream(self) -> Dream:
         """The dream as far as it has come. Its recipe has the last settings; what was changed on the way is said."""
         stopped = "" if self._last and self._last.is_last else "stopped before its end"
