@@ -40,8 +40,14 @@ def test_octaves_that_one_network_cannot_see_are_left_out_for_all():
 
 def test_a_cell_that_two_grids_show_is_dreamed_once():
     study = plan(depths=5, seeds=3)
-    assert len(study.cells) == 2 * 3 * 3 + 2 * 4
+    assert len(study.cells) == 2 * 3 * 3 + 2 * 4 * 3
     assert len({cell.name for cell in study.cells}) == len(study.cells)
+
+
+def test_depth_is_shown_of_what_is_trained_for_every_seed():
+    study = plan(models=["efficientnet_lite0"], trained="both", depths=2, seeds=3)
+    assert study.grids[1].rows == ("efficientnet_lite0 trained",)
+    assert [place.seed for place in study.grids[1].places] == [0, 1, 2] * 2
 
 
 def test_a_plan_reads_and_writes_as_json():

@@ -30,7 +30,7 @@ def test_the_folder_holds_what_it_should(compared):
     assert {file.name for file in path.iterdir()} == {
         "dreams", "costs", "report.html", "contact-sheet.png", "measures.csv", "times.csv", "study.json",
     }  # fmt: skip
-    assert len(list((path / "dreams").glob("*.png"))) == len(compared.study.cells) == 2 * 2 * 2 + 2 * (2 - 1)
+    assert len(list((path / "dreams").glob("*.png"))) == len(compared.study.cells) == 2 * 2 * 2 + 2 * (2 - 1) * 2
     assert json.loads((path / "study.json").read_text())["kind"] == "comparison"
 
 
@@ -43,7 +43,7 @@ def test_every_dream_has_the_wanted_change_and_its_recipe(compared):
 
 def test_the_table_is_what_measuring_a_file_gives(compared):
     rows = list(csv.DictReader(io.StringIO((compared.folder.path / "measures.csv").read_text())))
-    assert len(rows) == len(compared.rows) == 2 * 2 * 2 + 2 * 2
+    assert len(rows) == len(compared.rows) == 2 * 2 * 2 + 2 * 2 * 2
     row = rows[3]
     dream = imagefile.read(compared.folder.picture(row["cell"])).image
     photograph = resize(compared.photo.image, tuple(dream.shape[1:]))

@@ -74,11 +74,11 @@ def compare(
     modes
         Experiments: plain (one size), octaves, tiles.
     depths
-        Relative depths that each network is shown at; 0 for none.
+        Relative depths that each network is shown at, the trained ones if any is; 0 for none.
     weights
         pretrained, untrained (random), or both side by side.
     seeds
-        Dreams of each experiment, from --seed on, for the spread.
+        Dreams of each experiment and depth, from --seed on, for the spread.
     change
         Root-mean-square change, 0 to 1, that every dream is brought to by its step size.
     workers

@@ -110,8 +110,8 @@ def compare(
     """Compare architectures on one photograph, and write the report into `folder`.
 
     `image` is as in `phosphene.dream`, but no noise. `models`, names or modules of your own, are dreamed by `modes`
-    (plain, octaves, tiles) with `seeds` seeds, and at `depths` relative depths with the first one. `weights` are
-    pretrained, untrained or both. `change` is the root-mean-square change, in pixel units 0 to 1, that every dream is
+    (plain, octaves, tiles) with `seeds` seeds, and at `depths` relative depths, those that are trained if any is.
+    `weights` are pretrained, untrained or both. `change` is the root-mean-square change, in pixel units 0 to 1, that every dream is
     brought to by its step size. `workers` processes share the cells, or a Ray cluster at the address `cluster`
     ("local" starts one). `settings` are those of `phosphene.Recipe`, the same for all. `told` hears of each step and
     cell.

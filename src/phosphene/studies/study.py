@@ -16,7 +16,7 @@ MODES = ("plain", "octaves", "tiles")
 """The experiments of a comparison, each a preset."""
 
 DEPTHS, SEEDS = 5, 3
-"""Relative depths that each network is shown at, and dreams of each experiment."""
+"""Relative depths that each network is shown at, and dreams of each experiment and depth."""
 
 CHANGE = 0.08
 """The root-mean-square change that dreams are brought to, in pixel units; plain to see, and the photograph is too."""

@@ -47,7 +47,9 @@ def comparison(
     change: float = CHANGE,
     settings: Mapping[str, Any],
 ) -> Study:
-    """Plan the report's study: models by experiments for several seeds, and models by relative depth for one.
+    """Plan the report's study: models by experiments, and trained models by relative depth, for several seeds.
+
+    Where none is trained, depth is shown of what is untrained.
 
     `change` is the root-mean-square change of the picture, in pixel units 0 to 1, that every dream is brought to;
     `settings` are the same for all. Models whose trained weights cannot be had are `absent`. Raises `UsageError` for
@@ -63,14 +65,16 @@ def comparison(
         )
     shared, notes = _seen_by_all(photo, rows, {**PRESETS["octaves"], **settings})
     first = shared.pop("seed", 0)
+    each_seed = range(first, first + seeds)
     experiments = {
         (row, mode, seed): _cell(row, mode, EXPERIMENT_DEPTH, seed, shared, change)
-        for row, mode, seed in product(rows, modes, range(first, first + seeds))
+        for row, mode, seed in product(rows, modes, each_seed)
     }
     fractions = [(index + 0.5) / depths for index in range(depths)]
+    trained_rows = [row for row in rows if row.weights == "pretrained"]
     deep = {
-        (row, f"{fraction:.0%} deep", first): _cell(row, "octaves", fraction, first, shared, change)
-        for row, fraction in product(rows, fractions)
+        (row, f"{fraction:.0%} deep", seed): _cell(row, "octaves", fraction, seed, shared, change)
+        for row, fraction, seed in product(trained_rows or rows, fractions, each_seed)
     }
     cells = {cell.name: cell for cell in [*experiments.values(), *deep.values()]}
     return Study(
@@ -177,7 +181,7 @@ def _depth_grid(cells: Cells) -> Grid:
         name="depth",
         title="From strokes to objects",
         caption=(
-            "Each network through its depth, with octaves. Relative depth is a layer’s share of the convolutions and "
+            "Each network through its depth, with octaves; of trained ones where there are any. Relative depth is a layer’s share of the convolutions and "
             "linear layers on the longest way through the network; the nearest layer stands for each column."
         ),
         row_title="network",
