@@ -1,13 +1,18 @@
-"""Each measure against a case whose answer is known."""
+"""Each measure against a case whose answer is known, and against other people's code."""
 
 import math
 
+import colour
+import numpy as np
 import pytest
+import pytorch_msssim
 import torch
 
 from phosphene import imagefile
 from phosphene.dreaming.resample import resize
 from phosphene.dreaming.strength import rms_change
+from phosphene.networks import registry, weights
+from phosphene.networks.cards import DEFAULT_MODEL
 from phosphene.studies.measure.measures import (
     BANDS,
     MEASURES,
@@ -68,6 +73,28 @@ def test_ssim_of_two_greys_is_their_luminance_term():
     assert ssim(flat(a), flat(b)) == pytest.approx((2 * a * b + c1) / (a * a + b * b + c1), abs=1e-6)
 
 
+@pytest.fixture(scope="module")
+def noisy(coffee):
+    noise = torch.rand(coffee.shape, generator=torch.Generator().manual_seed(0))
+    return (coffee + 0.3 * (noise - 0.5)).clamp(0, 1)
+
+
+def test_ssim_is_that_of_pytorch_msssim(coffee, noisy):
+    lumas = [(0.299 * r + 0.587 * g + 0.114 * b)[None, None].double() for r, g, b in (noisy, coffee)]
+    assert ssim(noisy, coffee) == pytest.approx(float(pytorch_msssim.ssim(*lumas, data_range=1.0)), rel=1e-5)
+
+
+def test_colour_shift_is_that_of_colour_science(coffee, noisy):
+    """Its matrix from sRGB and its white have more digits than the ones here."""
+    white = colour.CCS_ILLUMINANTS["CIE 1931 2 Degree Standard Observer"]["D65"]
+    labs = [
+        colour.XYZ_to_Lab(colour.sRGB_to_XYZ(image.double().permute(1, 2, 0).numpy()), white)
+        for image in (coffee, noisy)
+    ]
+    theirs = colour.delta_E(*labs, method="CIE 2000").mean()
+    assert colour_shift(noisy, coffee) == pytest.approx(theirs, rel=2e-4)
+
+
 def test_colour_shift_of_two_greys_is_their_lightness_term():
     def lightness(level):
         linear = ((level + 0.055) / 1.055) ** 2.4
@@ -84,6 +111,34 @@ def test_distances_in_features_are_symmetric_and_grow(coffee, photo):
     seen, little, much = (looked_at((coffee + size * noise).clamp(0, 1)) for size in (0, 0.1, 0.5))
     assert feature_distance(seen, little) == feature_distance(little, seen)
     assert 0 < feature_distance(seen, little) < feature_distance(seen, much) < 4
+
+
+def test_distances_in_features_are_equation_1_by_hand(coffee, noisy):
+    """On activations that hooks on the network as it was loaded see."""
+    card = registry.card(DEFAULT_MODEL)
+    module = weights.load(card)[0].eval()
+    layers = [module.get_submodule(name) for name in card.layers]
+    seen = []
+    hooks = [layer.register_forward_hook(lambda _module, _inputs, out: seen.append(out[0].numpy())) for layer in layers]
+    with torch.no_grad():
+        for image in (coffee, noisy):
+            module((image[None] - 0.5) / 0.5)
+    for hook in hooks:
+        hook.remove()
+    halves = zip(seen[: len(layers)], seen[len(layers) :], strict=True)
+    wanted = np.mean([_distance_by_hand(one.astype(float), other.astype(float)) for one, other in halves])
+    assert feature_distance(looked_at(coffee), looked_at(noisy)) == pytest.approx(wanted, rel=1e-3)
+
+
+def _distance_by_hand(one, other):
+    _, height, width = one.shape
+    total = 0.0
+    for h in range(height):
+        for w in range(width):
+            x, y = one[:, h, w], other[:, h, w]
+            difference = x / math.sqrt(sum(x * x)) - y / math.sqrt(sum(y * y))
+            total += sum(difference * difference)
+    return total / (height * width)
 
 
 def test_opposite_unit_vectors_are_four_apart():
