@@ -17,7 +17,7 @@ dream: $(VENV)/installed ## Set up, and dream a photograph
 
 .PHONY: study
 study: $(VENV)/installed-dev ## Compare six networks on three sample photographs, into docs/study; hours, and it goes on where it stopped
-	$(BIN)/phosphene compare sample:chelsea sample:coffee sample:rocket -o docs/study --weights both --modes octaves --size 480 \
+	$(BIN)/phosphene compare sample:chelsea sample:coffee sample:rocket -o docs/study --weights both --modes octaves --size 480 --enlarge \
 		--models keras/inception_v3,keras/vgg19,keras/resnet50,efficientnet_lite0,efficientnet_lite1,efficientnet_lite2
 
 .PHONY: test

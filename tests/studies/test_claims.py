@@ -23,6 +23,10 @@ def test_the_p_value_counts_the_flips_of_signs_that_are_as_extreme():
     assert sign_flip_test(differences) == pytest.approx(wanted)
 
 
+def by_photograph(*differences):
+    return {(f"photograph {number}", "x", 0): difference for number, difference in enumerate(differences)}
+
+
 @pytest.mark.parametrize(
     ("differences", "verdict"),
     [
@@ -34,11 +38,20 @@ def test_the_p_value_counts_the_flips_of_signs_that_are_as_extreme():
         ([1.0, -2.0, 1.5, -1.0, 0.5, -0.2], "cannot be told from chance"),
     ],
 )
-def test_a_verdict_needs_pairs_that_agree(differences, verdict):
-    found = judged("a sentence", "px", differences)
+def test_a_verdict_needs_cases_that_agree(differences, verdict):
+    found = judged("a sentence", "px", by_photograph(*differences))
     assert found.verdict == verdict
-    assert found.pairs == len(differences)
+    assert found.cases == len(differences)
     assert found.agreeing == sum(difference > 0 for difference in differences)
+
+
+def test_seeds_are_no_cases_and_ranges_are_of_means():
+    values = {("a", "x", 0): 1.0, ("a", "x", 1): 2.0, ("a", "y", 0): 3.0, ("a", "y", 1): 6.0, ("b", "x", 0): 7.0}
+    found = judged("a sentence", "px", values)
+    assert (found.cases, found.agreeing) == (3, 3)
+    assert found.effect == pytest.approx((1.5 + 4.5 + 7) / 3)
+    assert found.over_photographs == (3.0, 7.0)
+    assert found.over_seeds == pytest.approx((11 / 3, 4.0))
 
 
 def test_trained_networks_are_compared_with_their_untrained_selves():
@@ -48,17 +61,38 @@ def test_trained_networks_are_compared_with_their_untrained_selves():
     ]
     rows.append(row(photograph="a", model="alone", strength=9.0))
     found = findings(rows)[0]
-    assert (found.pairs, found.effect, found.least, found.most) == (6, 1.0, 1.0, 1.0)
+    assert (found.cases, found.effect, found.over_photographs) == (6, 1.0, (1.0, 1.0))
     assert found.p == pytest.approx(2 / 2**6)
 
 
-def test_the_report_is_judged_by_its_networks_and_their_best_rival():
+@pytest.mark.parametrize(("photographs", "verdict"), [("a", "too few to tell"), ("abc", "holds")])
+def test_the_report_is_judged_by_in_how_many_photographs_a_network_is_ahead_of_all(photographs, verdict):
     values = {"keras/inception_v3": 3.0, "vgg19": 1.0, "efficientnet_lite0": 2.5}
-    rows = [row(seed=s, model=m, strength=v, uniqueness_features=None) for s in range(6) for m, v in values.items()]
-    obvious, unique = findings(rows)[-2:]
+    rows = [
+        row(photograph=p, seed=s, model=m, strength=v) for p in photographs for s in (0, 1) for m, v in values.items()
+    ]
+    obvious, unique = findings(rows)[-4:-2]
     assert obvious.sentence.startswith(REPORTED[0][0])
-    assert (obvious.pairs, obvious.effect, obvious.verdict) == (6, 0.5, "holds")
+    assert (obvious.cases, obvious.effect, obvious.verdict) == (len(photographs), 0.5, verdict)
+    assert obvious.p == pytest.approx((1 / 3) ** len(photographs))
     assert unique.verdict == "cannot be tested"
+
+
+def test_one_photograph_in_which_another_network_is_ahead_leaves_it_open():
+    rows = [
+        row(photograph=p, model=m, strength=1.0 + (m == "inception_v3")) for p in "abc" for m in ("inception_v3", "x")
+    ]
+    rows[-1]["strength"] = 5.0
+    obvious = findings(rows)[-4]
+    assert (obvious.agreeing, obvious.cases) == (2, 3)
+    assert obvious.p == pytest.approx(0.5)
+    assert obvious.verdict == "too few to tell"
+
+
+def test_networks_are_held_against_their_own_seeds():
+    rows = [row(photograph=p, model=m, uniqueness_features=2.0, seeds_features=0.5) for p in "ab" for m in "xyz"]
+    found = next(each for each in findings(rows) if "other seeds" in each.sentence)
+    assert (found.cases, found.effect, found.verdict) == (6, 1.5, "holds")
 
 
 def test_depth_is_a_rank_correlation_with_coarseness():
@@ -67,6 +101,6 @@ def test_depth_is_a_rank_correlation_with_coarseness():
 
     rows = [at(b, column=f"{b}", model=m, photograph=p) for m, p, b in product("xyz", "ab", (1, 2, 4))]
     found = next(each for each in findings(rows) if each.sentence.startswith("Deeper"))
-    assert (found.pairs, found.verdict) == (6, "holds")
+    assert (found.cases, found.verdict) == (6, "holds")
     assert found.effect == pytest.approx(1)
     assert coarseness(rows[2]) == 4

@@ -111,10 +111,10 @@ def compare(
 
     `image` is as in `phosphene.dream`, but no noise. `models`, names or modules of your own, are dreamed by `modes`
     (plain, octaves, tiles) with `seeds` seeds, and at `depths` relative depths, those that are trained if any is.
-    `weights` are pretrained, untrained or both. `change` is the root-mean-square change, in pixel units 0 to 1, that every dream is
-    brought to by its step size. `workers` processes share the cells, or a Ray cluster at the address `cluster`
-    ("local" starts one). `settings` are those of `phosphene.Recipe`, the same for all. `told` hears of each step and
-    cell.
+    `weights` are pretrained, untrained or both. `change` is the root-mean-square change, in pixel units 0 to 1, that
+    every dream is brought to by its step size. `workers` processes share the cells, or a Ray cluster at the address
+    `cluster` ("local" starts one). `settings` are those of `phosphene.Recipe`, the same for all. `told` hears of each
+    step and cell.
 
     A folder's cells that are done are kept. Raises `UsageError` before the first step for what cannot be done as asked;
     a cell that fails later is in `failures`.

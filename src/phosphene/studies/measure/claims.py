@@ -1,13 +1,15 @@
-"""What a table of measures says: effects within pairs, their spread, and a test that is fit for few pairs.
+"""What a table of measures says: effects, how they vary over photographs and seeds, and tests that are fit for so few.
 
-A pair differs in one thing, such as whether the network is trained, and shares all else: photograph, network, seed.
-The effect is the mean difference. Its p-value is that of an exact permutation test, which flips the signs of the
-differences in every way there is (Fisher, The Design of Experiments, 1935): with n pairs it is 2 / 2**n at least, so
-that fewer than six pairs cannot reach 0.05, whatever they say.
+Dreams of one photograph by one network at other seeds are alike, so a value is a mean over seeds; what is counted are
+photographs, and networks within them. A difference is tested by a sign-flip permutation test, exact and without an
+assumption on the numbers' distribution (Fisher, The Design of Experiments, 1935): with n differences p is 2 / 2**n at
+least. That one network is ahead of all others is tested by in how many photographs it is: by chance each of k networks
+is in one of k (a binomial test). Where even full agreement would not reach 0.05, there is too little to tell.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
 from phosphene.studies.measure.measures import BANDS, MEASURES
@@ -16,30 +18,30 @@ from phosphene.studies.measure.table import Row
 ENOUGH = 0.05
 """A p-value below which we say that an effect is there."""
 
-REPORTED = (
-    ("InceptionV3’s patterns are the most obvious", "inception_v3", "strength"),
-    ("ResNet’s shapes are the most unique", "resnet50", "uniqueness_features"),
-)
-"""What the report said of trained networks, judged by eye (its section 1.2): sentence, network, and what can tell."""
-
 Key = tuple[Any, ...]
+"""Photograph, network and seed."""
+
+Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence, and what speaks for it: mean difference, least and largest, and in how many pairs it is as said.
+    """A sentence, and what speaks for it.
 
-    `p` is None where there are no pairs.
+    `effect` is a mean difference, positive where the sentence holds; `over_photographs` and `over_seeds` are the least
+    and the largest of its means for one photograph, and for one seed. In `agreeing` of `cases` it is as said. `p` is
+    None where there is no case, and at least `least_p` for so many.
     """
 
     sentence: str
     unit: str
-    pairs: int = 0
+    cases: int = 0
     effect: float = 0.0
-    least: float = 0.0
-    most: float = 0.0
+    over_photographs: Range = (0.0, 0.0)
+    over_seeds: Range = (0.0, 0.0)
     agreeing: int = 0
     p: float | None = None
+    least_p: float = 1.0
 
     @property
     def verdict(self) -> str:
@@ -47,42 +49,53 @@ class Finding:
         if self.p is None:
             return "cannot be tested"
         if self.p >= ENOUGH:
-            return "too few to tell" if 2 / 2**self.pairs >= ENOUGH else "cannot be told from chance"
+            return "too few to tell" if self.least_p >= ENOUGH else "cannot be told from chance"
         return "holds" if self.effect > 0 else "does not hold: the opposite does"
 
 
-def findings(rows: Sequence[Row]) -> list[Finding]:
-    """Judge what there are pairs for: trained against untrained networks, depth, and the report's two sentences."""
-    good = [row for row in rows if row["failure"] is None]
-    first = _first_experiment([row for row in good if row["grid"] == "experiments"])
-    return [
-        *(_of_training(*claim, first) for claim in TRAINING),
-        _of_depth([row for row in good if row["grid"] == "depth"]),
-        *(_of_report(*claim, first) for claim in REPORTED),
-    ]
+@dataclass(frozen=True)
+class Claim:
+    """A sentence on training, the measure that can tell, and whether more or less of it speaks for the sentence."""
+
+    sentence: str
+    column: str
+    sign: int = 1
 
 
 TRAINING = (
-    ("Training makes patterns stronger at equal change", "strength", 1),
-    ("Training makes networks’ dreams more unlike each other", "uniqueness_features", 1),
-    ("Training leaves less of the photograph’s structure", "ssim", -1),
-    ("Training shifts colours more", "colour_shift", 1),
+    Claim("Training makes patterns stronger at equal change", "strength"),
+    Claim("Training makes networks’ dreams more unlike each other", "uniqueness_features"),
+    Claim("Training leaves less of the photograph’s structure", "ssim", -1),
+    Claim("Training shifts colours more", "colour_shift"),
 )
-"""Sentences, what can tell, and whether more or less of it speaks for them."""
+
+REPORTED = (
+    ("InceptionV3’s patterns are the most obvious", "inception_v3", "strength"),
+    ("ResNet’s shapes are the most unique", "resnet50", "uniqueness_features"),
+)
+"""What the report said of trained networks, judged by eye (its section 1.2): sentence, network, and what can tell."""
 
 
-def judged(sentence: str, unit: str, differences: Sequence[float]) -> Finding:
-    """Judge a sentence by differences that are positive where it holds."""
-    if not differences:
-        return Finding(sentence, unit)
-    agreeing = sum(difference > 0 for difference in differences)
-    mean = sum(differences) / len(differences)
-    spread = (mean, min(differences), max(differences))
-    return Finding(sentence, unit, len(differences), *spread, agreeing, sign_flip_test(differences))
+def findings(rows: Sequence[Row]) -> list[Finding]:
+    """Judge what there are cases for: training, depth, what networks share with their seeds, the report's sentences."""
+    good = [row for row in rows if row["failure"] is None]
+    first = _first_experiment([row for row in good if row["grid"] == "experiments"])
+    return [
+        *(_of_training(claim, first) for claim in TRAINING),
+        _of_seeds(first),
+        _of_depth([row for row in good if row["grid"] == "depth"]),
+        *(_of_report(*said, weights, first) for weights in ("pretrained", "untrained") for said in REPORTED),
+    ]
+
+
+def judged(sentence: str, unit: str, differences: Mapping[Key, float]) -> Finding:
+    """Judge a sentence by differences, by photograph, network and seed, that are positive where it holds."""
+    cases = list(_means(differences, lambda key: key[:2]).values())
+    return _found(sentence, unit, differences, cases, sign_flip_test, lambda n: 2 / 2**n)
 
 
 def sign_flip_test(differences: Sequence[float]) -> float:
-    """Return the two-sided p-value of a mean difference; exact for up to 13 pairs, and by 9999 random flips beyond."""
+    """Return the two-sided p-value of a mean difference; exact for up to 13 cases, and by 9999 random flips beyond."""
     import numpy as np
     from scipy.stats import permutation_test
 
@@ -94,6 +107,46 @@ def sign_flip_test(differences: Sequence[float]) -> float:
     return float(found.pvalue)
 
 
+def coarseness(row: Row) -> float:
+    """The mean octave band of the energy that a dream added, 1 the finest; bands that lost energy do not count."""
+    energies = [max(row[f"strength_band_{band}"], 0.0) for band in range(1, BANDS + 1)]
+    weighted = sum(band * energy for band, energy in enumerate(energies, start=1))
+    return float(weighted / max(sum(energies), 1e-30))
+
+
+def _found(
+    sentence: str,
+    unit: str,
+    differences: Mapping[Key, float],
+    cases: Sequence[float],
+    test: Callable[[Sequence[float]], float],
+    least_p: Callable[[int], float],
+) -> Finding:
+    if not differences:
+        return Finding(sentence, unit)
+    by_photograph = _means(differences, lambda key: key[0]).values()
+    by_seed = _means(differences, lambda key: key[2]).values()
+    return Finding(
+        sentence,
+        unit,
+        cases=len(cases),
+        effect=mean(cases),
+        over_photographs=(min(by_photograph), max(by_photograph)),
+        over_seeds=(min(by_seed), max(by_seed)),
+        agreeing=sum(case > 0 for case in cases),
+        p=test(cases),
+        least_p=least_p(len(cases)),
+    )
+
+
+def _means(values: Mapping[Key, float], group: Callable[[Key], Any]) -> dict[Any, float]:
+    """The mean of the values of each group of keys."""
+    grouped: dict[Any, list[float]] = {}
+    for key, value in values.items():
+        grouped.setdefault(group(key), []).append(value)
+    return {name: mean(members) for name, members in grouped.items()}
+
+
 def _first_experiment(rows: Sequence[Row]) -> list[Row]:
     """The rows of octaves, or of the first experiment where there are none: another tells much the same again."""
     columns = list(dict.fromkeys(row["column"] for row in rows))
@@ -101,37 +154,27 @@ def _first_experiment(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["column"] == wanted]
 
 
-def _of_training(sentence: str, column: str, sign: int, rows: Sequence[Row]) -> Finding:
-    trained, untrained = (_values(rows, column, weights) for weights in ("pretrained", "untrained"))
-    differences = [sign * (trained[key] - untrained[key]) for key in trained if key in untrained]
-    return judged(sentence, _unit(column), differences)
-
-
-def _values(rows: Sequence[Row], column: str, weights: str) -> Mapping[Key, float]:
-    """A measure by photograph, seed and network."""
+def _values(rows: Iterable[Row], column: str, weights: str) -> dict[Key, float]:
+    """A measure by photograph, network and seed."""
     return {
-        (row["photograph"], row["seed"], row["model"]): row[column]
+        (row["photograph"], row["model"], row["seed"]): row[column]
         for row in rows
         if row["weights"] == weights and row[column] is not None
     }
 
 
-def _of_report(sentence: str, architecture: str, column: str, rows: Sequence[Row]) -> Finding:
-    """The network's value less the largest of the others', for each photograph and seed."""
-    by_picture: dict[Key, dict[str, float]] = {}
-    for (photograph, seed, model), value in _values(rows, column, "pretrained").items():
-        by_picture.setdefault((photograph, seed), {})[model] = value
-    differences = []
-    for values in by_picture.values():
-        ours = [value for model, value in values.items() if _is(model, architecture)]
-        others = [value for model, value in values.items() if not _is(model, architecture)]
-        if ours and others:
-            differences.append(max(ours) - max(others))
-    return judged(f"{sentence} (the report)", _unit(column), differences)
+def _of_training(claim: Claim, rows: Sequence[Row]) -> Finding:
+    trained, untrained = (_values(rows, claim.column, weights) for weights in ("pretrained", "untrained"))
+    differences = {key: claim.sign * (trained[key] - untrained[key]) for key in trained if key in untrained}
+    return judged(claim.sentence, _unit(claim.column), differences)
 
 
-def _is(model: str, architecture: str) -> bool:
-    return model.rpartition("/")[2] == architecture
+def _of_seeds(rows: Sequence[Row]) -> Finding:
+    """A trained network's distance to the others, less that to itself with other seeds."""
+    apart, alike = (_values(rows, column, "pretrained") for column in ("uniqueness_features", "seeds_features"))
+    differences = {key: apart[key] - alike[key] for key in apart if key in alike}
+    sentence = "Trained networks’ dreams differ more from each other than from themselves with other seeds"
+    return judged(sentence, _unit("uniqueness_features"), differences)
 
 
 def _of_depth(rows: Sequence[Row]) -> Finding:
@@ -142,15 +185,34 @@ def _of_depth(rows: Sequence[Row]) -> Finding:
     for row in rows:
         if row["weights"] == "pretrained":
             series.setdefault((row["photograph"], row["model"], row["seed"]), []).append(coarseness(row))
-    rhos = [float(spearmanr(range(len(s)), s).statistic) for s in series.values() if len(set(s)) > 2]
+    rhos = {key: float(spearmanr(range(len(s)), s).statistic) for key, s in series.items() if len(set(s)) > 2}
     return judged("Deeper layers of trained networks make coarser patterns", "rank correlation", rhos)
 
 
-def coarseness(row: Row) -> float:
-    """The mean octave band of the energy that a dream added, 1 the finest; bands that lost energy do not count."""
-    energies = [max(row[f"strength_band_{band}"], 0.0) for band in range(1, BANDS + 1)]
-    weighted = sum(band * energy for band, energy in enumerate(energies, start=1))
-    return float(weighted / max(sum(energies), 1e-30))
+def _of_report(sentence: str, architecture: str, column: str, weights: str, rows: Sequence[Row]) -> Finding:
+    """How far the network is ahead of the best of the others, all trained or none, in each photograph."""
+    from scipy.stats import binomtest
+
+    values = _values(rows, column, weights)
+    networks = {model for _, model, _ in values}
+    ours = next((model for model in networks if model.rpartition("/")[2] == architecture), None)
+    averaged = _means(values, lambda key: key[:2])
+    ahead = {
+        (photograph, ours, seed): value - max(values[photograph, other, seed] for other in networks - {ours})
+        for (photograph, model, seed), value in values.items()
+        if model == ours and len(networks) > 1
+    }
+    cases = [
+        averaged[photograph, ours] - max(averaged[photograph, other] for other in networks - {ours})
+        for photograph in dict.fromkeys(photograph for photograph, _, _ in ahead)
+    ]
+
+    def test(cases: Sequence[float]) -> float:
+        ahead_in = sum(case > 0 for case in cases)
+        return float(binomtest(ahead_in, len(cases), 1 / len(networks), alternative="greater").pvalue)
+
+    kind = "the report" if weights == "pretrained" else "the report, of its networks untrained"
+    return _found(f"{sentence} ({kind})", _unit(column), ahead, cases, test, lambda n: len(networks) ** -n)
 
 
 def _unit(column: str) -> str:

@@ -144,7 +144,7 @@ MEASURES = (
     Measure(
         "uniqueness_features",
         "Uniqueness, in features",
-        "0 to 4",
+        "squared distance, at most 4",
         "The mean distance of a dream to the others beside it: of the default network’s unit feature vectors, squared, "
         "over places and its card’s layers.",
         "Zhang, Isola, Efros, Shechtman and Wang, The Unreasonable Effectiveness of Deep Features, 2018, equation 1 "
@@ -156,6 +156,13 @@ MEASURES = (
         "pixel units, 0 to 1",
         "The mean distance of a dream to the others beside it: root mean square over pixels and channels.",
         "The same mean, in the plainest space.",
+    ),
+    Measure(
+        "seeds_features",
+        "Distance to its other seeds, in features",
+        "squared distance, at most 4",
+        "The mean distance of a dream to those of the same network and layer with other seeds, in features as above.",
+        "What uniqueness is to be held against.",
     ),
 )
 

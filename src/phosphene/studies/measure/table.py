@@ -6,9 +6,10 @@ was never stopped. Times are in a table of their own, since they are the only nu
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import PurePath
+from statistics import mean
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ Row = dict[str, Any]
 MEASURE_COLUMNS = (
     *PICTURE_MEASURES,
     *(f"strength_band_{band}" for band in range(1, BANDS + 1)),
-    "score_before", "score_after", "score_gain", "uniqueness_features", "uniqueness_pixels",
+    "score_before", "score_after", "score_gain", "uniqueness_features", "uniqueness_pixels", "seeds_features",
 )  # fmt: skip
 COLUMNS = (
     "photograph", "grid", "row", "column", "seed", "cell", "model", "weights", "layers",
@@ -105,25 +106,36 @@ def _of_cell(result: Result, dream: Image, photo: Photo) -> Row:
 
 
 def _distances(places: Sequence[Place], folder: Folder, results: Mapping[str, Result]) -> Iterable[tuple[Place, Row]]:
-    """Each place, in order, with its mean distances to the others of its group and seed (of those of its size)."""
-    found: dict[Place, Row] = {}
-    for _, members in groupby(sorted(places, key=_company), key=_company):
-        dreams = {place: folder.dream(place.cell) for place in members if results[place.cell].failure is None}
-        seen = {place: looked_at(dream) for place, dream in dreams.items()}
+    """Each place, in order, with its mean distances to the others of its group and seed, and to its other seeds."""
+    there = [place for place in places if results[place.cell].failure is None]
+    others = _apart(there, lambda place: (place.group, place.seed), folder)
+    seeds = _apart(there, lambda place: (place.row, place.column), folder)
+    none = (None, None)
+    for place in places:
+        features, pixels = others.get(place, none)
+        yield (
+            place,
+            {
+                "uniqueness_features": features,
+                "uniqueness_pixels": pixels,
+                "seeds_features": seeds.get(place, none)[0],
+            },
+        )
+
+
+def _apart(
+    places: Sequence[Place], company: Callable[[Place], Any], folder: Folder
+) -> dict[Place, tuple[float, float]]:
+    """Mean distances, in features and in pixels, of each dream to those in its company that are of its size."""
+    found = {}
+    for _, members in groupby(sorted(places, key=company), key=company):
+        dreams = {place: folder.dream(place.cell) for place in members}
+        seen = {place: looked_at(dream) for place, dream in dreams.items()} if len(dreams) > 1 else {}
         for place, dream in dreams.items():
             others = [other for other in dreams if other != place and dreams[other].shape == dream.shape]
             if others:
-                found[place] = {
-                    "uniqueness_features": _mean(feature_distance(seen[place], seen[other]) for other in others),
-                    "uniqueness_pixels": _mean(rms_change(dream, dreams[other]) for other in others),
-                }
-    return [(place, found.get(place, {})) for place in places]
-
-
-def _company(place: Place) -> tuple[str, int]:
-    return place.group, place.seed
-
-
-def _mean(numbers: Iterable[float]) -> float:
-    listed = list(numbers)
-    return sum(listed) / len(listed)
+                found[place] = (
+                    mean(feature_distance(seen[place], seen[other]) for other in others),
+                    mean(rms_change(dream, dreams[other]) for other in others),
+                )
+    return found

@@ -9,10 +9,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from phosphene.dreaming.pyramid import fit_within
-from phosphene.dreaming.resample import resize
+from phosphene.dreaming.resample import Resized, resize
 from phosphene.imagefile import Photo
 from phosphene.imagefile.encode import encode_as, quantise
-from phosphene.imagefile.formats import WEBP
+from phosphene.imagefile.formats import WEBP, Format
 from phosphene.networks.facts import facts_of
 from phosphene.recipe.spelling import command
 from phosphene.setup.session import versions
@@ -24,7 +24,7 @@ from phosphene.studies.page.charts import charts, summaries
 from phosphene.studies.run.cell import Result
 from phosphene.studies.run.folder import Folder
 from phosphene.studies.study import Place, Study
-from phosphene.types import Image
+from phosphene.types import Image, Size
 
 EMBEDDED_SIDE = 640
 """Long side, in px, of the pictures inside the page; the files have all their pixels."""
@@ -128,7 +128,7 @@ def _pictures(
                     place=place,
                     label=" · ".join(part for part in (place.row, place.column, f"seed {place.seed}") if part),
                     layers=str(recipe.objective),
-                    source="" if result.failure else data_of(_read(folder, place.cell)),
+                    source="" if result.failure else data_of(small(folder.dream(place.cell))),
                     command=command(
                         recipe, "PHOTO" if study.source == "array" else study.source, folder.picture(place.cell).name
                     ),
@@ -158,12 +158,12 @@ def _is_report(study: Study) -> bool:
     return study.grids[0].name == "experiments"
 
 
-def _read(folder: Folder, cell: str) -> Image:
-    image = folder.dream(cell)
-    return resize(image, fit_within((image.shape[1], image.shape[2]), EMBEDDED_SIDE))
+def small(image: Image, size: Size | None = None) -> Resized:
+    """Return a picture as large as pages show it: of `size`, or of its own, and never larger than `EMBEDDED_SIDE`."""
+    return resize(image, fit_within(size or (image.shape[1], image.shape[2]), EMBEDDED_SIDE))
 
 
-def data_of(image: Image) -> str:
-    """Return a picture as the address of its own data."""
-    data = encode_as(quantise(image, None, WEBP, 8), WEBP, "")
+def data_of(image: Image, kind: Format = WEBP) -> str:
+    """Return a picture as the address of its own data; `kind` is WebP, compressed as one likes."""
+    data = encode_as(quantise(image, None, kind, 8), kind, "")
     return f"data:image/webp;base64,{b64encode(data).decode()}"

@@ -181,8 +181,9 @@ def _depth_grid(cells: Cells) -> Grid:
         name="depth",
         title="From strokes to objects",
         caption=(
-            "Each network through its depth, with octaves; of trained ones where there are any. Relative depth is a layer’s share of the convolutions and "
-            "linear layers on the longest way through the network; the nearest layer stands for each column."
+            "Each network through its depth, with octaves; of trained ones where there are any. Relative depth is a "
+            "layer’s share of the convolutions and linear layers on the longest way through the network; the nearest "
+            "layer stands for each column."
         ),
         row_title="network",
         column_title="relative depth",
