@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -258,15 +259,21 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def server(tmp_path) -> Iterator[Server]:
-    (tmp_path / "published").mkdir()
-    with Server(tmp_path / "published") as running:
+@contextmanager
+def served(folder: Path) -> Iterator[Server]:
+    folder.mkdir()
+    with Server(folder) as running:
         thread = Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield running
         running.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server(tmp_path) -> Iterator[Server]:
+    with served(tmp_path / "published") as running:
+        yield running
 
 
 @pytest.fixture
