@@ -94,7 +94,8 @@ def licence(one: Distribution) -> str:
         return _READ[name]
     if expression := told.get("License-Expression"):
         return _SAME.get(expression, str(expression))
-    kinds = [text.rpartition(" :: ")[2] for text in told.get_all("Classifier", []) if text.startswith("License ::")]
+    named = [text.rpartition(" :: ")[2] for text in told.get_all("Classifier", []) if text.startswith("License ::")]
+    kinds = [name for name in named if name != "OSI Approved"]
     first = _SAME.get(word := str(told.get("License") or "").strip(), word)
     if kinds in ([], ["BSD License"]) and re.fullmatch(r"[A-Z][\w .-]{1,30}", first):
         return first
