@@ -192,6 +192,9 @@ def test_a_module_that_raises_in_the_middle_leaves_nothing_behind(tiny):
         phosphene.dream("sample:coffee", model=tiny, layers="second", on_step=steps.append, **{**SMALL, "steps": 3})
     assert len(steps) == 1
     assert_same_state(before, state_of(tiny))
+    first = steps.pop()
+    again = phosphene.dream("sample:coffee", model=tiny, layers="second", **{**SMALL, "steps": 1})
+    assert torch.equal(again.image, first.image)  # the copy that is kept dreams on as if nothing had been
 
 
 def test_a_network_that_cannot_be_traced_says_that_it_has_no_tiles(tiny):

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
 import phosphene
+from phosphene.engine import freeze
 from phosphene.errors import UsageError
 from phosphene.networks.inspect import untrained_network
 from phosphene.networks.sizes import as_planes, first_fitting
@@ -41,6 +42,20 @@ def test_a_size_that_is_wanted_is_found_or_the_reason_is_one_sentence():
         UsageError, match=r"^m cannot see 90 x 100 pixels in the layer asked for \(Input height \(100\)"
     ):
         first_fitting(only((1, 1)), (100, 90), "m", 32)
+
+
+def test_a_size_that_is_refused_prints_nothing(capfd):
+    """fx prints a traceback of what fails within a traced module's own lines."""
+
+    class Windows(nn.Module):
+        def forward(self, x):
+            return {"windows": x.reshape(x.shape[0], 3, x.shape[2] // 7, 7, -1)}
+
+    frozen = freeze(fx.symbolic_trace(Windows()), fast=False)
+    assert frozen(torch.rand(1, 3, 14, 5))["windows"].shape == (1, 3, 2, 7, 5)
+    with pytest.raises(RuntimeError, match="invalid for input"):
+        frozen(torch.rand(1, 3, 15, 5))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_memory_that_runs_out_is_not_a_size():

@@ -41,7 +41,8 @@ class Frozen(nn.Module):
 
     def forward(self, images: Tensor) -> Mapping[str, Tensor]:
         """Return what the graph names, each once, as it comes: of any shape."""
-        named: Mapping[str, Tensor] = self.body(images)
+        # Called itself, a traced module prints a traceback for each size that it refuses.
+        named: Mapping[str, Tensor] = self.body.forward(images)
         return {name: _shown(value) for name, value in named.items()}
 
 
