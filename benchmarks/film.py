@@ -7,7 +7,7 @@ import statistics
 import sys
 import tempfile
 import time
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import cv2
@@ -99,7 +99,7 @@ def flicker(frames=16, height=240, width=320):
             error = warping_error([frame.image for frame in found], motions, masks)
             everywhere = warping_error([frame.image for frame in found], motions, seen)
             print(
-                f"flicker, noise {noise}: source {source:.6f}, {name} {error:.6f} = {error / source:.1f} x source "
+                f"flicker, noise {noise}: source {source:.6f}, {name} {error:.6f} = {error / source:.2f} x source "
                 f"(hidden places of the true motion left out alone: {everywhere:.6f}); "
                 f"change {found[0].change:.4f} to {found[-1].change:.4f}",
                 flush=True,
@@ -122,14 +122,18 @@ def drift(frames=300, height=120, width=160):
     return images
 
 
-def hidden(height=360, width=480):
-    for noise in (0.0, 0.01):
+def hidden():
+    for (height, width), noise in product(((360, 480), (240, 320)), (0.0, 0.01, 0.02)):
         images, _, seen = scene(6, height, width, noise)
         found = [reliable(dis(now, before), dis(before, now)) > 0 for before, now in pairwise(images)]
         recall = np.mean([float((~mask[~there]).float().mean()) for mask, there in zip(found, seen, strict=True)])
         lost = np.mean([float((~mask[there]).float().mean()) for mask, there in zip(found, seen, strict=True)])
         rare = np.mean([float((~there).float().mean()) for there in seen])
-        print(f"hidden, noise {noise}: {rare:.1%} were, recall {recall:.3f}, {lost:.1%} of the others lost", flush=True)
+        print(
+            f"hidden, {width} x {height}, noise {noise}: {rare:.1%} were, recall {recall:.3f}, "
+            f"{lost:.1%} of the others lost",
+            flush=True,
+        )
 
 
 def speed(frames=5, height=360, width=640):

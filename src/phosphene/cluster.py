@@ -105,13 +105,12 @@ def joined(address: str, store: int | None = None) -> Iterator[Any]:
     `local` starts a cluster on this machine, whose shared memory has `store` bytes, or as many as Ray takes.
     `UsageError` where there is no cluster at `address`, none could be started, or there is no Ray.
     """
-    ray = _ray()
+    ray = check_cluster(address)
     ours = not ray.is_initialized()
     if ours:
         start = {"object_store_memory": store, "include_dashboard": False} if address == "local" else {}
         failure = f"there is no Ray cluster at {address!r}" if address != "local" else "Ray did not start here"
         try:
-            _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **start)
         except Exception as error:  # Ray raises whatever its many parts do
             raise UsageError(f"{failure}: {error}") from error
@@ -141,11 +140,16 @@ def portions(items: Iterable[Any], workers: int) -> list[list[Any]]:
     return [items[first : first + each] for first in range(0, len(items), each)]
 
 
-def _knock(address: str) -> None:
-    """`OSError` where nobody listens at a HOST:PORT or ray://HOST:PORT, at which Ray tries for minutes."""
-    place = urlsplit(f"//{address.removeprefix('ray://')}")
-    if place.hostname and place.port:
-        socket.create_connection((place.hostname, place.port), KNOCK).close()
+def check_cluster(address: str) -> Any:
+    """Return Ray; `UsageError` without it, or where nobody listens at HOST:PORT or ray://HOST:PORT, at which Ray tries
+    for minutes."""
+    ray, place = _ray(), urlsplit(f"//{address.removeprefix('ray://')}")
+    try:
+        if place.hostname and place.port and not ray.is_initialized():
+            socket.create_connection((place.hostname, place.port), KNOCK).close()
+    except OSError as error:
+        raise UsageError(f"there is no Ray cluster at {address!r}: {error}") from error
+    return ray
 
 
 def _ray() -> Any:

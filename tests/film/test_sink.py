@@ -8,7 +8,7 @@ from phosphene.dreaming.resample import resize
 from phosphene.film.sink import sink_for
 from phosphene.film.source import look_at
 
-from .conftest import packets, write_film
+from .conftest import write_film
 
 
 def scraps(rng):
@@ -17,7 +17,7 @@ def scraps(rng):
 
 
 @pytest.mark.parametrize("size", [(48, 64), (64, 48), (46, 210), (32, 128)], ids=str)
-@pytest.mark.parametrize("ending", ["mp4", "webm"])
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "webm"])
 def test_the_same_frames_are_the_same_film(tmp_path, size, ending):
     """Whatever memory held before; x264 once read what was not its own where a side is no multiple of 128 px."""
     coffee = imagefile.read("sample:coffee").image
@@ -33,5 +33,5 @@ def test_the_same_frames_are_the_same_film(tmp_path, size, ending):
             sink.add(image, pts)
             del left
         sink.close(tmp_path / f"out.{ending}")
-        films.append(packets(tmp_path / f"out.{ending}", "video"))
+        films.append((tmp_path / f"out.{ending}").read_bytes())
     assert films[1:] == films[:-1]

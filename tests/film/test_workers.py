@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -85,6 +86,25 @@ def _empty(group: int) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+@pytest.mark.slow
+def test_a_network_of_ones_own_is_taken_along(film, tmp_path, monkeypatch):
+    code = "import torch\ntorch.manual_seed(0)\nnet = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3))\n"
+    (tmp_path / "mynet.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    given = ["--model", "mynet:net", "--layer", "0", "--octaves", "1", "--steps", "1", "--no-carry", "--seconds", "0.2"]
+    assert command(["animate", str(film), "-o", "dream.mkv", "--workers", "2", *given]) == 0
+    assert command(["replay", "dream.mkv", "-o", "again.mkv", "--model", "mynet:net"]) == 0
+    assert all(map(torch.equal, decoded(tmp_path / "dream.mkv"), decoded(tmp_path / "again.mkv")))
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3))
+    with pytest.raises(UsageError, match="other processes do not have this module"):
+        phosphene.animate(film, "out.mkv", workers=2, model=module, layers="0")
+    stop = threading.Event()
+    told = {"on_frame": lambda _: stop.set(), "stop": stop, "octaves": 1, "steps": 1}
+    assert phosphene.animate(film, "out.mkv", model=module, layers="0", **told) is None
+    assert phosphene.resume_film("out.mkv.phosphene", model=module) == Path("out.mkv")
 
 
 def test_no_workers_are_told(film, tmp_path):

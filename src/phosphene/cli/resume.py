@@ -20,18 +20,29 @@ def add_to(app: App) -> None:
     app.command(resume)
 
 
-def resume(folder: Path, /, *, cluster: str | None = None, told: Told = Told()) -> int:  # noqa: B008
+def resume(
+    folder: Path,
+    /,
+    *,
+    model: str | None = None,
+    cluster: str | None = None,
+    told: Told = Told(),  # noqa: B008
+) -> int:
     """Go on with a dream or a film that was interrupted; it ends as if nothing had happened.
 
     Parameters
     ----------
     folder
         The folder that the dream left beside its output, OUTPUT.phosphene.
+    model
+        The network, if it is your own, as package.module:callable.
     cluster
         The address of a Ray cluster, or local; the folder is on storage that its machines share.
     """
     check_folder(folder)
     listeners = listeners_of(told)
+    if model is not None:
+        introduce_own(model)
     if (folder / "film.json").exists():
         from phosphene.film.plan import reopen
 

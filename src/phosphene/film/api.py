@@ -115,14 +115,17 @@ def replay_film(
 def resume_film(
     folder: str | Path,
     *,
+    model: Model | None = None,
     cluster: str | None = None,
     on_frame: Callable[[Reached], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Path | None:
     """Go on with a film or a zoom that was stopped; `folder` is OUTPUT.phosphene, beside its output.
 
-    It ends in the same frames as if nothing had happened.
+    It ends in the same frames as if nothing had happened. A network of one's own is given again as `model`.
     """
+    if model is not None:
+        introduce(model)
     return run(reopen(Path(folder), cluster), on_frame, stop)
 
 

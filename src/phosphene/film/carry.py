@@ -10,7 +10,7 @@ from phosphene.job import MemoryJob
 from phosphene.recipe.settings import Ascent
 from phosphene.types import Image, Plane
 
-HOLD = 0.12
+HOLD = 0.1
 """How much of a step places take that are dreamed already; what was just uncovered takes whole steps."""
 
 SETTLING = 4

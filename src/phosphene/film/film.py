@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from phosphene import imagefile
+from phosphene.errors import ImageError
 from phosphene.film import sink
 from phosphene.film.asked import AskedFilm
 from phosphene.film.journal import last
@@ -107,4 +108,6 @@ def look_at_mask(mask: str | None, size: Size) -> str | None:
     """Return the checksum of a mask, which may be a film; raises where it is neither film nor picture."""
     if mask is None or is_own(mask) or imagefile.is_image(Path(mask)):
         return mask_checksum(mask, size)
+    if not Path(mask).exists():
+        raise ImageError(f"there is no mask {mask!r}: give a picture or a film")
     return look_at(mask).sha256

@@ -29,10 +29,10 @@ Flow = Callable[[Image, Image], Field]
 SMALLEST = 16
 """Sides, in px, below which there is no flow to be found."""
 
-SMOOTHING = 3.0
+SMOOTHING = 4
 """Standard deviation, in px, of the blur of both motions before they are held against each other."""
 
-VOTERS = 15
+VOTERS = 6 * SMOOTHING + 1
 """Side, in px, of the square by whose majority a place counts as hidden. It is as far as the blur reaches, so smaller
 spots are noise."""
 
@@ -45,7 +45,8 @@ photograph follows another it is 0.04 at most; where a picture is half as bright
 
 
 def dis(frame: Image, other: Image) -> Field:
-    """Dense inverse search (Kroeger et al., 2016) in its finest settings: to single pixels, 192 iterations."""
+    """Dense inverse search (Kroeger et al., 2016) in its finest settings: to single pixels, 192 iterations; 20 of the
+    refinement, for then noise moves it less."""
     if min(frame.shape[1:]) < SMALLEST:
         return torch.zeros(2, *frame.shape[1:])
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -53,6 +54,7 @@ def dis(frame: Image, other: Image) -> Field:
     search.setGradientDescentIterations(192)
     search.setPatchSize(8)
     search.setPatchStride(4)
+    search.setVariationalRefinementIterations(20)
     nothing_yet = np.zeros((*frame.shape[1:], 2), np.float32)
     return torch.from_numpy(search.calc(_grey(frame), _grey(other), nothing_yet)).permute(2, 0, 1)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from phosphene.cluster import check_cluster
 from phosphene.disk import journal
 from phosphene.errors import StoreError, UsageError
 from phosphene.film import film, sink, zoom
@@ -69,6 +70,10 @@ def begin(
         raise UsageError(f"{workers} workers dream nothing: give 1 or more")
     if workers > 1 and cluster:
         raise UsageError("a cluster has workers of its own: leave out the workers here")
+    if (workers > 1 or cluster) and str(asked.given.get("model", "")).startswith("own/"):
+        raise UsageError("other processes do not have this module: name it as package.module:callable")
+    if cluster:
+        check_cluster(cluster)
     check_folder(asked.source)
     sink.check_output(output, overwrite)
     ready = _prepare(asked, output, device, memory)

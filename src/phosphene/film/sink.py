@@ -121,8 +121,10 @@ class Video:
         self.path, self._bytes = path, 0
         self.footage, self._matrix = footage, footage.colour.matrix(footage.size[0])
         self._open = ExitStack()
-        mov = {"movflags": "+use_metadata_tags"} if path.suffix.lower() in (".mp4", ".mov") else {}
-        self._container = self._open.enter_context(av.open(str(path), "w", container_options=mov))
+        options = {"fflags": "+bitexact"}  # else Matroska has random numbers in it
+        if path.suffix.lower() in (".mp4", ".mov"):
+            options["movflags"] = "+use_metadata_tags"
+        self._container = self._open.enter_context(av.open(str(path), "w", container_options=options))
         self._container.metadata["comment"] = recipe
         self._stream = self._video_stream(path.suffix.lower(), size)
         self._packets = self._sound(path) if sound and not footage.stills else iter(())

@@ -32,6 +32,7 @@ from phosphene.film.journal import keep, last, read
 from phosphene.film.motion import dis, is_cut, reliable
 from phosphene.film.plan import reopen
 from phosphene.malloc import keep_freed
+from phosphene.networks.registry import introduce
 from phosphene.types import Image
 
 STRETCHES = 4
@@ -96,7 +97,7 @@ def _ordered(
 
     def order() -> None:
         first = 1 + sum(stretch.size for stretch in stretches)
-        stretches.append(Stretch(first, size, submit(_dream, folder, first, size)))
+        stretches.append(Stretch(first, size, submit(_dream, folder, first, size, film.recipe.model)))
 
     broken, before = None, None
     try:
@@ -161,15 +162,16 @@ def _end_with_parent() -> None:
 
 
 @lru_cache(maxsize=1)
-def _film(folder: Path) -> Film:
+def _film(folder: Path, model: str) -> Film:
+    introduce(model)  # the parent has; it may be a person's own
     film = reopen(folder).film
     assert isinstance(film, Film)
     return film
 
 
-def _dream(folder: Path, first: int, size: int) -> None:
+def _dream(folder: Path, first: int, size: int, model: str) -> None:
     """Dream a stretch as far as it is not there."""
-    film, done = _film(folder), last(folder, first)
+    film, done = _film(folder, model), last(folder, first)
     if done.frames >= first + size - 1:
         return
     shots = islice(film.shots(), first - 1, first - 1 + size)
