@@ -20,11 +20,11 @@ from phosphene import imagefile
 from phosphene.dreaming.strength import rms_change
 from phosphene.film import zoom as zooming
 from phosphene.film.asked import AskedZoom
+from phosphene.film.footage import Shot
 from phosphene.film.frames import dream_frames
 from phosphene.film.moments import Moments
 from phosphene.film.motion import dis, reliable, warp
 from phosphene.film.settings import Motion, Zoom
-from phosphene.film.source import Shot
 from phosphene.film.timeline import Timeline
 
 
@@ -106,7 +106,7 @@ def flicker(frames=16, height=240, width=320):
             )
 
 
-def drift(frames=300, height=120, width=160):
+def drift(frames=300, height=60, width=80):
     still = scene(1, height, width)[0][0]
     changes, means, images = [], [], []
     for frame in dreamed([still] * frames):

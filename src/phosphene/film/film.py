@@ -10,10 +10,11 @@ from phosphene import imagefile
 from phosphene.errors import ImageError
 from phosphene.film import sink
 from phosphene.film.asked import AskedFilm
+from phosphene.film.footage import Footage, Shot
 from phosphene.film.journal import last
 from phosphene.film.moments import Moments
 from phosphene.film.sound import levels_of
-from phosphene.film.source import Footage, Shot, at_rate, look_at, shots
+from phosphene.film.source import at_rate, look_at, shots
 from phosphene.imagefile import Photo
 from phosphene.recipe.own import is_own
 from phosphene.recipe.provenance import Made

@@ -9,10 +9,10 @@ import torch
 from phosphene.dreaming.resample import resize
 from phosphene.dreaming.strength import held, rms_change
 from phosphene.film.carry import Carried, after, carry, few_steps, first_of_scene, levelled
+from phosphene.film.footage import Shot
 from phosphene.film.moments import Moments
 from phosphene.film.motion import Flow, dis
 from phosphene.film.settings import Motion
-from phosphene.film.source import Shot
 from phosphene.job import MemoryJob
 from phosphene.types import Image, Plane
 

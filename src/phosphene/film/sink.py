@@ -20,7 +20,8 @@ import torch
 
 from phosphene import imagefile
 from phosphene.errors import ImageError, OutputExistsError, SettingsError
-from phosphene.film.source import Footage, opened
+from phosphene.film.footage import Footage
+from phosphene.film.video import opened
 from phosphene.places import check_folder
 from phosphene.types import Image, Size
 

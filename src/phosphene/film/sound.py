@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phosphene.errors import ImageError, SettingsError, UnknownNameError
-from phosphene.film.source import Footage, opened
+from phosphene.film.footage import Footage
+from phosphene.film.video import opened
 
 RATE = 16000
 """Samples a second that are listened to."""

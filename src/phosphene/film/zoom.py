@@ -19,11 +19,11 @@ from phosphene.film import sink
 from phosphene.film.asked import AskedZoom
 from phosphene.film.carry import Carried, levelled
 from phosphene.film.film import fitted
+from phosphene.film.footage import Colour, Footage
 from phosphene.film.frames import Frame, dreamed
 from phosphene.film.geometry import Course
 from phosphene.film.journal import ENTRY, Entry, last
 from phosphene.film.moments import Moments
-from phosphene.film.source import Colour, Footage
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe
 from phosphene.setup.source import read
