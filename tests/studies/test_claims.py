@@ -71,7 +71,7 @@ def test_the_report_is_judged_by_in_how_many_photographs_a_network_is_ahead_of_a
     rows = [
         row(photograph=p, seed=s, model=m, strength=v) for p in photographs for s in (0, 1) for m, v in values.items()
     ]
-    obvious, unique = findings(rows)[-4:-2]
+    obvious, unique = findings(rows)[-2:]
     assert obvious.sentence.startswith(REPORTED[0][0])
     assert (obvious.cases, obvious.effect, obvious.verdict) == (len(photographs), 0.5, verdict)
     assert obvious.p == pytest.approx((1 / 3) ** len(photographs))
@@ -83,10 +83,22 @@ def test_one_photograph_in_which_another_network_is_ahead_leaves_it_open():
         row(photograph=p, model=m, strength=1.0 + (m == "inception_v3")) for p in "abc" for m in ("inception_v3", "x")
     ]
     rows[-1]["strength"] = 5.0
-    obvious = findings(rows)[-4]
+    obvious = findings(rows)[-2]
     assert (obvious.agreeing, obvious.cases) == (2, 3)
     assert obvious.p == pytest.approx(0.5)
     assert obvious.verdict == "too few to tell"
+
+
+def test_untrained_networks_are_asked_among_themselves_and_only_where_there_are_some():
+    rows = [
+        row(photograph=p, model=m, strength=1.0 + (m == "inception_v3"))
+        for p in "abc"
+        for m in ("inception_v3", "x", "y")
+    ]
+    assert len(findings([{**each, "weights": "untrained"} for each in rows])) == len(findings(rows)) + 1
+    last = findings([{**each, "weights": "untrained"} for each in rows])[-1]
+    assert "untrained" in last.sentence
+    assert (last.agreeing, last.verdict) == (3, "holds")
 
 
 def test_networks_are_held_against_their_own_seeds():

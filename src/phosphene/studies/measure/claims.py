@@ -84,7 +84,8 @@ def findings(rows: Sequence[Row]) -> list[Finding]:
         *(_of_training(claim, first) for claim in TRAINING),
         _of_seeds(first),
         _of_depth([row for row in good if row["grid"] == "depth"]),
-        *(_of_report(*said, weights, first) for weights in ("pretrained", "untrained") for said in REPORTED),
+        *(_of_report(*said, "pretrained", first) for said in REPORTED),
+        *(found for said in REPORTED if (found := _of_report(*said, "untrained", first)).cases),
     ]
 
 
