@@ -99,7 +99,7 @@ def test_a_network_of_ones_own_is_taken_along(film, tmp_path, monkeypatch):
     assert command(["replay", "dream.mkv", "-o", "again.mkv", "--model", "mynet:net"]) == 0
     assert all(map(torch.equal, decoded(tmp_path / "dream.mkv"), decoded(tmp_path / "again.mkv")))
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3))
-    with pytest.raises(UsageError, match="other processes do not have this module"):
+    with pytest.raises(UsageError, match="other processes do not have own/Sequential"):
         phosphene.animate(film, "out.mkv", workers=2, model=module, layers="0")
     stop = threading.Event()
     told = {"on_frame": lambda _: stop.set(), "stop": stop, "octaves": 1, "steps": 1}

@@ -70,8 +70,10 @@ def begin(
         raise UsageError(f"{workers} workers dream nothing: give 1 or more")
     if workers > 1 and cluster:
         raise UsageError("a cluster has workers of its own: leave out the workers here")
-    if (workers > 1 or cluster) and str(asked.given.get("model", "")).startswith("own/"):
-        raise UsageError("other processes do not have this module: name it as package.module:callable")
+    if (workers > 1 or cluster) and (ours := _only_here(asked)):
+        raise UsageError(
+            f"other processes do not have {ours}: give a network as package.module:callable, a mask as a file"
+        )
     if cluster:
         check_cluster(cluster)
     check_folder(asked.source)
@@ -122,6 +124,11 @@ def create(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise StoreError(f"{folder} could not be made: {error}") from error
+
+
+def _only_here(asked: AskedFilm | AskedZoom) -> str | None:
+    """Name what was given in Python and is in this process alone: a network, a mask or a norm."""
+    return next((word for word in asked.given.values() if str(word).startswith(("own/", "own:"))), None)
 
 
 def _prepare(asked: AskedFilm | AskedZoom, output: Path, device: str, memory: str | None) -> Film | Zoomed:
