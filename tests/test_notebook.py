@@ -96,6 +96,8 @@ def test_the_widget_dreams_in_a_thread_what_a_dream_is():
 def test_settings_count_at_once_or_for_the_next_dream():
     live = phosphene.watch("sample:coffee", size=64, octaves=1, steps=500)
     live.step_size = 0.02
+    while "step_size=0.02" not in str(live.dream.made.unfinished):
+        assert live.running
     live.stop()
     live.wait()
     assert live.said.endswith("stopped")

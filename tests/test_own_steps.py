@@ -194,6 +194,18 @@ def test_a_sweep_takes_them(tmp_path):
     assert result.recipe.schedules == ("step_size=0.01,0.005",)
 
 
+def test_a_folder_is_dreamed_by_name(tmp_path):
+    for name in ("b", "a"):
+        dream(octaves=1, steps=1).save(tmp_path / f"{name}.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    found = phosphene.dream_each(tmp_path, mask=left, octaves=1, steps=1)
+    assert [each.made.source for each in found] == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    with pytest.raises(UsageError, match="there is no folder of photographs at 'sample:coffee'; dream takes one"):
+        phosphene.dream_each("sample:coffee")
+    with pytest.raises(UsageError, match="several photographs are for dream_each"):
+        phosphene.dream(["a.png", "b.png"])
+
+
 def test_a_film_takes_them(tmp_path):
     for name in "ab":
         dream(octaves=1, steps=1, size=64).save(tmp_path / f"{name}.png")

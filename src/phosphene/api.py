@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from phosphene import imagefile, job
-from phosphene.errors import SettingsError
+from phosphene.errors import SettingsError, UsageError
 from phosphene.job import MemoryJob, in_memory, prepare, run
 from phosphene.modes import undisturbed
 from phosphene.networks.cards import DEFAULT_MODEL
@@ -69,13 +69,22 @@ def dream(
     )
 
 
-def dream_each(images: Iterable[Source], **settings: Any) -> list[Dream]:
+def dream_each(images: Iterable[Source] | str | Path, **settings: Any) -> list[Dream]:
     """Dream several photographs, of any sizes, one after the other with one network.
 
-    Arguments and errors are those of `dream`. `stop`, once set, ends the one that it is at and leaves out the others.
+    `images` are what `dream` takes, or a folder, whose pictures are dreamed in the order of their names. Arguments and
+    errors are those of `dream`. `stop`, once set, ends the one that it is at and leaves out the others.
     """
     stop: threading.Event | None = settings.get("stop")
-    return [dream(image, **settings) for image in images if stop is None or not stop.is_set()]
+    several = _pictures_in(Path(images)) if isinstance(images, str | Path) else images
+    return [dream(image, **settings) for image in several if stop is None or not stop.is_set()]
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.iterdir() if imagefile.is_image(path)) if folder.is_dir() else []
+    if not found:
+        raise UsageError(f"there is no folder of photographs at {str(folder)!r}; dream takes one photograph")
+    return found
 
 
 @undisturbed()

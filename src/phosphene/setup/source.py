@@ -100,5 +100,6 @@ def _from_array(pixels: np.ndarray) -> torch.Tensor:
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     if pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
-        raise UsageError(f"an array of shape {pixels.shape} is not an image; one is [height, width, 3]")
+        several = "; several photographs are for dream_each" if pixels.ndim == 1 and len(pixels) else ""
+        raise UsageError(f"an array of shape {pixels.shape} is not an image; one is [height, width, 3]{several}")
     return torch.from_numpy(np.ascontiguousarray(pixels[:, :, :3]) / np.float32(_limit(pixels))).permute(2, 0, 1)
