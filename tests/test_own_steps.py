@@ -5,6 +5,8 @@ import pytest
 import torch
 
 import phosphene
+from phosphene.disk import raster, strips
+from phosphene.dreaming.objective import Energy, Scoring
 from phosphene.dreaming.resample import blur
 from phosphene.errors import SettingsError, UnknownNameError, UsageError
 from phosphene.job import MemoryDream, MemoryJob, in_memory, prepare
@@ -63,16 +65,22 @@ def test_a_norm_is_named_in_the_recipe_and_given_again_for_a_replay(tmp_path):
 
 
 def test_with_a_margin_it_is_the_same_by_way_of_the_disk(tmp_path):
-    """The picture is higher than the blocks in which gradients are on disk."""
-    given = {
-        "norm": phosphene.norm(soft, margin=6),
-        "mask": left,
-        "jitter": lambda octave, step: octave + step,
-        **{"size": 260, "octaves": 1, "steps": 1, "tile": 128},
-    }
+    given = {"norm": phosphene.norm(soft, margin=6), "mask": left, "jitter": lambda octave, step: octave + step}
     found = dream(**given, output=tmp_path / "out.png", memory="1B")
     assert not isinstance(found, MemoryDream)
     assert torch.equal(found.image, dream(**given).image)
+
+
+@pytest.mark.parametrize("margin", [0, 6])
+def test_a_margin_is_what_a_block_of_a_gradient_is_given_around_it(tmp_path, photo, margin):
+    gradient = photo(90, 40, torch.float32) - 0.5
+    stored = raster.create(tmp_path / "gradient", (3, 90, 40))
+    stored.write(gradient, slice(0, 90))
+    settings = Recipe(norm=phosphene.norm(soft, margin=margin))
+    slope = strips.Slope(stored, (0, 0), Scoring((Energy("deep"),)), settings, sizes=((1.0,),))
+    windows = [(block, slope.window(block)) for block in strips.blocks((90, 40), 32)]
+    found = [strips.own_part(slope.divided(window), block, window, 0) for block, window in windows]
+    assert torch.equal(torch.cat(found, 1), soft(gradient)) is (margin == 6)
 
 
 def test_without_a_margin_it_is_one_sentence_where_gradients_are_never_whole(tmp_path):
