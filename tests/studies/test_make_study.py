@@ -17,7 +17,7 @@ import torchvision
 from phosphene.cli import run
 from phosphene.networks.card import ModelCard
 from phosphene.networks.cards import CARDS
-from phosphene.studies.measure import cost
+from phosphene.studies import api
 from test_keras import MAKERS, Server, keras, save, served
 
 pytestmark = [
@@ -52,6 +52,12 @@ def published(server: Server, card: ModelCard, file: Path) -> ModelCard:
     )
 
 
+@pytest.fixture(autouse=True)
+def no_costs(monkeypatch):
+    """They are measured in processes that know the real cards alone, and are not on a survey's page."""
+    monkeypatch.setattr(api, "costs", lambda *_: {})
+
+
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """Hands out random weights of the four networks, whose cards know it for their publisher."""
@@ -73,8 +79,7 @@ def _publish(serving, monkeypatch):
     monkeypatch.setitem(CARDS, "resnet50", published(serving, CARDS["resnet50"], file))
 
 
-def test_it_fetches_the_reports_weights_and_makes_the_page_with_them(server, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cost, "_measured", lambda _folder, *what: cost.measure_step(*what))  # elsewhere: other cards
+def test_it_fetches_the_reports_weights_and_makes_the_page_with_them(server, tmp_path):
     folder = tmp_path / "study"
     words = words_of_make(folder)
     assert run(words) == 0
