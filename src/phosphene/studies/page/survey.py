@@ -134,6 +134,7 @@ def _shown(name: str, study: Any, row: Row, columns: int) -> dict[str, str]:
     place = ([row["column"]] if columns > 1 else []) + [f"seed {row['seed']}"]
     return {
         "key": f"{name}-{row['grid']}-{row['cell']}",
+        "photograph": name,
         "image": "" if row["failure"] else data_of(small(study.picture(row)), SMALL_FILE),
         "label": " · ".join(place),
         "network": row["row"],
