@@ -26,7 +26,7 @@ from phosphene.setup.memory import (
     spell_bytes,
 )
 from phosphene.setup.planning import Survey
-from phosphene.setup.preflight import describe_stages, longest, within
+from phosphene.setup.preflight import complete, describe_stages, longest, within
 from phosphene.setup.session import load_network
 
 
@@ -260,6 +260,37 @@ def test_the_foretold_peak_is_near(model, weights, layer, cuts):
     assert done.returncode == 0, done.stderr
     foretold, measured = map(int, done.stdout.split())
     assert 2 / 3 < foretold / measured < 3 / 2
+
+
+WEIGHTS = """
+import gc, sys, torch
+from phosphene.setup.session import load_network
+from phosphene.recipe.settings import Eye
+network = load_network(Eye(model=sys.argv[1], weights="untrained"))
+def held():
+    gc.collect()
+    tensors = [value for value in gc.get_objects() if isinstance(value, torch.Tensor)]
+    return sum({value.data_ptr(): value.untyped_storage().nbytes() for value in tensors}.values())
+before = held()
+part = network.part(network.resolve(sys.argv[2]))
+print(part.nbytes, held() - before)
+"""
+
+
+@pytest.mark.parametrize(("model", "layer"), [("efficientnet_lite0", "blocks.5.1"), ("resnet50", "layer2.3")])
+def test_the_bytes_of_laid_out_weights(model, layer):
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", WEIGHTS, model, layer], capture_output=True, text=True)
+    counted, held = map(int, done.stdout.split())
+    assert counted == pytest.approx(held, rel=0.1)
+
+
+def test_what_was_surveyed_is_not_kept():
+    """Else its weights would be there twice."""
+    network = load_network(Eye(model="resnet50", weights="untrained"))
+    network._features.clear()
+    recipe = Recipe(layers=("layer3.2",))
+    complete(recipe, network, None, (2000, 2000), {"memory": 10**8}, lambda: 9 * 10**8)
+    assert not network._features
 
 
 def test_tiles_may_be_looked_at_together(bound, photo):

@@ -39,6 +39,12 @@ class Frozen(nn.Module):
         """
         return lcm(*(part.algorithm.grid for part in self.modules() if isinstance(part, FrozenConv)))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its weights, with those that algorithms have laid out for themselves."""
+        weights = sum(buffer.nbytes for buffer in (*self.parameters(), *self.buffers()))
+        return weights + sum(part.algorithm.nbytes for part in self.modules() if isinstance(part, FrozenConv))
+
     def forward(self, images: Tensor) -> Mapping[str, Tensor]:
         """Return what the graph names, each once, as it comes: of any shape."""
         # Called itself, a traced module prints a traceback for each size that it refuses.

@@ -85,6 +85,11 @@ class Algorithm(ABC):
     def __init__(self, conv: Convolution) -> None:
         self.conv = conv
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights as it has laid them out for itself."""
+        return sum(getattr(value, "nbytes", 0) for value in vars(self).values())
+
     @classmethod
     @abstractmethod
     def fits(cls, conv: Convolution) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from phosphene.networks.extent import Extent, module_of, window_of
 from phosphene.networks.graph import ONE_AT_A_TIME, ancestors, may_have_channels_last, on_paper
-from phosphene.networks.network import Network
+from phosphene.networks.network import Features, Network
 from phosphene.networks.sizes import as_planes, first_fitting
 from phosphene.types import Size
 
@@ -77,7 +77,8 @@ def extents(network: Network, start: str | None = None) -> dict[str, Extent | No
 def channels(network: Network, nodes: tuple[str, ...], side: int = 1) -> Mapping[str, int]:
     """Return how many channels some layers have, by looking at an image of `side` px, or as little as can be seen."""
     side = max(side, network.card.min_side)
-    return {name: activation.shape[1] for name, activation in _activations(network, nodes, (side, side)).items()}
+    seen = _seen(network, network.part(nodes, is_frozen=False), (side, side))
+    return {name: activation.shape[1] for name, activation in seen.items()}
 
 
 def cut_channels(network: Network, cut: str) -> int:
@@ -94,11 +95,12 @@ def layer_sizes(
     An image that is smaller by a multiple of their strides has as many units less, and is quickly looked at. Where a
     layer sees the whole image, only shapes are computed; for that PyTorch loads its compiler, which takes two seconds.
     """
+    features, given = network.features(nodes, start), 3 if start is None else cut_channels(network, start)
     sights = [extents(network, start)[name] for name in nodes]
     known = [sight for sight in sights if sight]
     if len(known) < len(nodes):
-        with on_paper(network.features(nodes, start)):
-            activations = _activations(network, nodes, size, start)
+        with on_paper(features):
+            activations = _seen(network, features, size, given)
         return {name: (a.shape[2], a.shape[3]) for name, a in activations.items()}
     rows, columns = (
         _shortened(side, [(sight.stride[axis], sight.receptive_field[axis]) for sight in known])
@@ -106,18 +108,15 @@ def layer_sizes(
     )
     return {
         name: (a.shape[2] + (size[0] - rows) // sight.stride[0], a.shape[3] + (size[1] - columns) // sight.stride[1])
-        for (name, a), sight in zip(_activations(network, nodes, (rows, columns), start).items(), known, strict=True)
+        for (name, a), sight in zip(_seen(network, features, (rows, columns), given).items(), known, strict=True)
     }
 
 
 @torch.no_grad()
-def _activations(
-    network: Network, nodes: tuple[str, ...], size: Size, start: str | None = None
-) -> Mapping[str, Tensor]:
-    """What some layers have of a black image, or of zeros at `start`."""
+def _seen(network: Network, features: Features, size: Size, given: int = 3) -> Mapping[str, Tensor]:
+    """What some layers have of a black image, or of zeros of `given` channels."""
     weights = next(network.module.parameters(), torch.empty(0, device=network.device))
-    given = 3 if start is None else cut_channels(network, start)
-    return network.features(nodes, start)(torch.zeros(1, given, *size, device=weights.device, dtype=weights.dtype))
+    return features(torch.zeros(1, given, *size, device=weights.device, dtype=weights.dtype))
 
 
 def _shortened(side: int, sights: list[tuple[int, int]]) -> int:

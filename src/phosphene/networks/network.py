@@ -56,6 +56,11 @@ class Features(nn.Module):
         """How many units of a layer are computed together, on a side: tiles begin at multiples of it."""
         return self.body.grid
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its weights, as they are laid out for its kernels."""
+        return self.body.nbytes
+
     def forward(self, images: Tensor) -> Mapping[str, Activation]:
         """Run the network as far as the deepest layer.
 
@@ -164,11 +169,11 @@ class Network:
         return found
 
     @undisturbed()
-    def part(self, nodes: Iterable[str], start: str | None = None) -> Features:
-        """Return what `features` does, made anew, and not kept."""
+    def part(self, nodes: Iterable[str], start: str | None = None, is_frozen: bool = True) -> Features:
+        """Return what `features` does, made anew, and not kept; as PyTorch computes it, if it is not frozen."""
         begin = None if start is None else self.nodes[start]
         body = cut(self.module, self.graph, {name: self.nodes[name] for name in nodes}, begin)
-        frozen = freeze(body, fast=self.fast, stride=self._stride(begin))
+        frozen = freeze(body, fast=self.fast, stride=self._stride(begin)) if is_frozen else Frozen(body)
         return Features(frozen, self.card, start is None, may_have_channels_last(body)).to(self.device)
 
     def extents(self, start: str | None = None) -> Mapping[fx.Node, Extent | None]:

@@ -56,11 +56,13 @@ FORWARD, BOTH = 1, 2.4
 class Section:
     """What lies between two neighbouring places to cut at, for each pixel of a picture.
 
-    `work` is in multiply-adds. In bytes: `forward` and `back` are what is held at most while it is passed in a whole
-    image, `kept` is what was held before it, and `given` is its input.
+    `work` is in multiply-adds. In bytes: `weights` are those of its layers, whatever the picture; `forward` and `back`
+    are what is held at most while it is passed in a whole image, `kept` is what was held before it, and `given` is its
+    input.
     """
 
     work: float
+    weights: int
     forward: float
     back: float
     kept: float
@@ -184,7 +186,7 @@ class Survey:
 
     def _fitted(self, stages: Sequence[Foretold], room: int, in_memory: bool) -> Choice | None:
         """Give each stage the largest tile with which it fits; None where one has none."""
-        left = room - self._at_cuts(stages) * in_memory
+        left = room - self._weights - self._at_cuts(stages) * in_memory
         tiles = []
         for stage in stages:
             fits = [tile for tile in (None, *SIDES) if self._bytes(stage, tile) <= left]
@@ -195,7 +197,7 @@ class Survey:
 
     def _choice(self, stages: Sequence[Foretold], tiles: Sequence[int | None], in_memory: bool) -> Choice:
         pairs = list(zip(stages, tiles, strict=True))
-        most = max(self._bytes(stage, tile) for stage, tile in pairs)
+        most = self._weights + max(self._bytes(stage, tile) for stage, tile in pairs)
         whole = BOTH * sum(section.work for section in self._sections) * self.size[0] * self.size[1]
         return Choice(
             steps=tuple(Step(stage.start, tile) for stage, tile in pairs),
@@ -211,6 +213,11 @@ class Survey:
         """The bytes of the activations and of the gradients at the cuts."""
         given = sum(stage.sections[0].given for stage in stages if stage.start)
         return given * (1 + self.scoring.gradients) * self.size[0] * self.size[1]
+
+    @property
+    def _weights(self) -> int:
+        """The bytes of the weights of all stages, which are kept."""
+        return sum(section.weights for section in self._sections)
 
     def _margin(self, start: str | None, end: str | None, is_alone: bool) -> Margin | None:
         """A stage's stride and its halo, in px; None where a layer sees everything."""
@@ -245,15 +252,21 @@ class Survey:
     def _sections(self) -> list[Section]:
         """All that lies between two neighbouring places to cut at."""
         pixels, points = self._probe[0] * self._probe[1], tuple(self._points)
+        parts = [self._part(start, end) for start, end in pairwise((None, *points, None))]
         return [
-            Section((work.multiplications + MOVED * work.written) / pixels, *(held / pixels for held in bytes_held))
-            for work, bytes_held in zip(self._work(points), self._held(points), strict=True)
+            Section(
+                (work.multiplications + MOVED * work.written) / pixels,
+                part.nbytes,
+                *(forward / pixels, back / pixels, kept / pixels, given / pixels),
+            )
+            for work, (forward, back, kept, given), part in zip(
+                self._work(points), self._held(points, parts), parts, strict=True
+            )
         ]
 
-    def _held(self, points: tuple[str, ...]) -> list[tuple[int, int, int, int]]:
+    def _held(self, points: tuple[str, ...], parts: Sequence[Features]) -> list[tuple[int, int, int, int]]:
         """Return of each section what is held at most on the way forward and on the way back, what was held before it,
         and its input: all in bytes of the probe."""
-        parts = [self._part(start, end) for start, end in pairwise((None, *points, None))]
         forward, back, kept, given = ([0] * len(parts) for _ in range(4))
         with on_paper(*parts), LiveBytes() as live:
             x = images = torch.empty(1, 3, *self._probe, requires_grad=True)

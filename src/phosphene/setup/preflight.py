@@ -1,5 +1,6 @@
 """What a dream will take, before its first step: in memory or by way of the disk, in which stages and tiles."""
 
+import gc
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Literal
 from phosphene.dreaming.objective import Scoring
 from phosphene.engine import prepare
 from phosphene.errors import UsageError
+from phosphene.malloc import give_back
 from phosphene.networks.cards import NAMED
 from phosphene.networks.network import Network
 from phosphene.recipe.settings import Recipe
@@ -81,6 +83,8 @@ def _foretell(survey: Survey, recipe: Recipe, allowed: Callable[[], int], way: W
     if network.is_hooked:
         reach_of(network, scoring.layers)  # says that it has no tiles
     survey.begin()
+    gc.collect()  # what was surveyed: its convolutions and their algorithms refer to each other
+    give_back()
     free, in_memory = allowed(), way == "memory"
     choice = survey.best(free - pictures, in_memory) if recipe.tile == "auto" else survey.asked(in_memory)
     return Forecast(way, choice.of(recipe), scoring, pictures + choice.needed, free)
@@ -94,7 +98,10 @@ def _whole_bytes(network: Network, scoring: Scoring, recipe: Recipe, size: Size,
         return most  # it cannot be run on paper
     if network.card in NAMED and recipe.guide is None and most <= room:
         return most  # with room to spare; to foretell it takes a second
-    return gradient_bytes(network.features(scoring.layers), scoring, seen)
+    part = network.part(
+        scoring.layers
+    )  # and not `features`, which would be kept where the image is not looked at whole
+    return part.nbytes + gradient_bytes(part, scoring, seen)
 
 
 def patient_gradient_fn(network: Network, scoring: Scoring, recipe: Recipe, size: Size) -> GradientFn:

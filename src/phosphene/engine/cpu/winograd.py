@@ -80,6 +80,11 @@ class TransformedWeights:
     filters: int
     packed: Tensor
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed weights."""
+        return self.packed.nbytes
+
     def convolve(
         self,
         x: Tensor,
