@@ -16,7 +16,7 @@ Mask = Float[Tensor, "1 height width"] | Plane
 Activation = Float[Tensor, "batch channels rows columns"]
 
 FeaturesFn = Callable[[Tensor], Mapping[str, Activation]]
-"""Images [batch, 3, height, width] to activations by layer; `models.network.Features` is one."""
+"""Images [batch, 3, height, width] to activations by layer; `networks.network.Features` is one."""
 
 Size = tuple[int, int]
 """Height, width, in pixels."""

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from phosphene import imagefile
+from phosphene.cli.dreaming import VIDEOS
 from phosphene.dreaming.resample import resize
-from phosphene.film.sink import sink_for
+from phosphene.film.sink import CODECS, sink_for
 from phosphene.film.source import look_at
 
 from .conftest import write_film
@@ -35,3 +36,8 @@ def test_the_same_frames_are_the_same_film(tmp_path, size, ending):
         sink.close(tmp_path / f"out.{ending}")
         films.append((tmp_path / f"out.{ending}").read_bytes())
     assert films[1:] == films[:-1]
+
+
+def test_the_endings_whose_recipe_is_in_a_container():
+    """The command line has them too, so that pictures are read without PyAV."""
+    assert set(CODECS) == set(VIDEOS)

@@ -12,7 +12,6 @@ from pathlib import Path
 from random import Random
 
 from phosphene import imagefile
-from phosphene.disk import raster
 from phosphene.dreaming.resample import resize
 from phosphene.errors import PhospheneError
 from phosphene.job import resume, run
@@ -151,7 +150,6 @@ def damages(scratch: Path) -> Iterator[Attempt]:
         shutil.rmtree(folder, ignore_errors=True)
         target.unlink(missing_ok=True)
         shutil.copytree(chance.choice(kept), folder)
-        raster._opened.cache_clear()
         what = _damage(folder, chance)
         try:
             run(resume(folder)).save()

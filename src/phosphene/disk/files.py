@@ -69,9 +69,9 @@ def save(levels: Path, kind: Format, path: Path, recipe: str) -> None:
             picture = picture.flatten(background=255)
         if kind is DEEP_ZOOM:
             return deepzoom.save(picture, path, recipe, levels.parent)
-        savers = {"TIFF": picture.tiffsave, "PNG": picture.pngsave, "JPEG": picture.jpegsave}
+        encode = getattr(picture, f"{kind.name.lower()}save")  # pngsave, tiffsave, ...
         with replacing(path) as temporary:
-            savers[kind.name](str(temporary), **(kind.strips or {}))
+            encode(str(temporary), **(kind.strips or {}))
 
 
 def _with_recipe(picture: Any, recipe: str) -> Any:

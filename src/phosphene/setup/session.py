@@ -1,4 +1,4 @@
-"""What a dream runs on: the device, the network, the size, and the versions that its bits depend on."""
+"""What a dream runs on: the device, the network, and the versions that its bits depend on."""
 
 import platform
 from functools import lru_cache

@@ -1,1 +1,1 @@
-"""The addresses of the studio, and what each answers."""
+"""What each address of the studio answers; `app.ROUTES` lists them."""
