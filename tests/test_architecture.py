@@ -1,6 +1,7 @@
 """The layout is the architecture: imports point one way, one door, and a quick start."""
 
 import ast
+import pkgutil
 import re
 import subprocess
 import sys
@@ -130,12 +131,15 @@ def test_no_file_imports_itself_by_way_of_others():
         pytest.fail("a circle: " + " <- ".join(str(path.relative_to(ROOT)) for path in error.args[1]))
 
 
-def test_the_page_about_the_code_shows_every_room_and_names_files_that_exist():
+def test_the_page_about_the_code_shows_every_room_and_names_what_exists():
     page = (ROOT.parents[1] / "docs/code.md").read_text()
+    rooms, way, *_ = re.findall(r"```\n(.*?)```", page, re.DOTALL)
     for room in {part(path) for path in FILES} - {"__main__"}:
-        assert re.search(rf"\b{room}\b", page), f"docs/code.md does not show {room}"
+        assert re.search(rf"\b{room}\b", rooms), f"docs/code.md does not show {room}"
     for name in re.findall(r"`([a-z_/]+\.py|[a-z_]+/(?:[a-z_]+/)*)`", page):
         assert (ROOT / name).exists() or (ROOT.parents[1] / name).exists(), name
+    for name in set(re.findall(r"\b[a-z_]+(?:\.[a-z_]+)+\b", way)) - {"photo.jpg", "torch.autograd"}:
+        pkgutil.resolve_name(f"phosphene.{name}")
 
 
 def test_only_imagefile_uses_pillow():
