@@ -17,6 +17,7 @@ import torch
 
 from phosphene import imagefile
 from phosphene.cli import run
+from phosphene.cli.dreaming import paired
 
 QUICK = ["--layer", "blocks.2.1", "--octaves", "1", "--steps", "2", "--size", "64"]
 PROCESS = [sys.executable, "-m", "phosphene"]
@@ -270,3 +271,27 @@ def test_names_that_cannot_be_are_told_by_every_command(tmp_path, monkeypatch, c
     assert run([name if word == "NAME" else word for word in command.split()]) == 2
     assert ("too many for a name" if "x" in name else "is no name in UTF-8") in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "names"),
+    [
+        (["a-2.jpg", "a.jpg"], ["a-2", "a"]),
+        (["beach-sunset.jpg", "beach.jpg"], ["beach-sunset", "beach"]),
+        (["a.jpg", "x/a.png", "a-2.png", "y/a.jpg"], ["a", "a-2", "a-2-2", "a-3"]),
+    ],
+)
+def test_each_photograph_has_a_name_of_its_own(tmp_path, sources, names):
+    assert [path.stem for _, path in paired(sources, tmp_path)] == names
+
+
+def test_a_folder_with_one_photograph(tmp_path):
+    (tmp_path / "in").mkdir()
+    imagefile.write(tmp_path / "in" / "photo.png", torch.rand(3, 40, 40))
+    assert phosphene("dream", "in", "-o", "out", *QUICK, cwd=tmp_path).returncode == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["photo.png"]
+    (tmp_path / "file.png").touch()
+    answer = phosphene("dream", "in", "in/photo.png", "-o", "file.png", *QUICK, cwd=tmp_path)
+    assert answer.returncode == 1
+    assert "cannot be made: File exists" in answer.stderr
+    assert "Traceback" not in answer.stderr

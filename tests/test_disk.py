@@ -3,10 +3,12 @@
 import multiprocessing
 import os
 import random
+import re
 import resource
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from phosphene.errors import ImageError, OutputExistsError, SettingsError, Store
 from phosphene.imagefile import streaming
 from phosphene.job import prepare, resume, run
 from phosphene.recipe.settings import Recipe
+from phosphene.setup.memory import parse_bytes
 
 RECIPE = Recipe(
     layers=("blocks.1.1",), octaves=2, steps=3, size="full", tile=64, jitter=20, norm="laplacian", step_size=0.03
@@ -351,10 +354,10 @@ def size_of(file):
         return 0
 
 
-@pytest.mark.parametrize("octaves", [1, 2])
-def test_the_disk_that_is_said_is_enough(coffee, tmp_path, octaves):
-    """Watch the folder while it is dreamed in."""
-    target, recipe = tmp_path / "out.tif", RECIPE.but(jitter=0, octaves=octaves)
+@pytest.mark.parametrize("changes", [{"octaves": 1}, {"octaves": 2}, {"octaves": 1, "cuts": ("blocks.0",)}], ids=str)
+def test_the_disk_that_is_said_is_enough(coffee, tmp_path, changes):
+    """Watch the folder while it is dreamed in; what is known at cuts lies there too."""
+    target, recipe = tmp_path / "out.tif", RECIPE.but(jitter=0, **changes)
     job = begin(coffee / "deep.png", recipe, target, bits=16)
     most, over = 0, threading.Event()
 
@@ -373,8 +376,10 @@ def test_the_disk_that_is_said_is_enough(coffee, tmp_path, octaves):
     finally:
         over.set()
         watcher.join()
-    said = disk_bytes(recipe, (150, 210), (150, 210))
+    said = parse_bytes(re.search(r"up to ([\d.]+ \w+) on disk", job.notes[0])[1].replace(" ", ""))
     assert 0 < most < said
+    if "cuts" in changes:
+        assert said > 1.1 * disk_bytes(recipe, (150, 210), (150, 210))
 
 
 def test_a_tiff_that_is_cut_off(coffee, tmp_path):
@@ -469,3 +474,39 @@ def test_alpha_and_mask_that_are_lost_are_missed(coffee, tmp_path):
             run(resume(job.resumable)).save()
         (tmp_path / "elsewhere").rename(job.resumable / name)
     assert imagefile.read(run(resume(job.resumable)).save()).alpha is not None
+
+
+def test_seen_from_another_folder_it_ends_beside_its_own(coffee, undisturbed, tmp_path, monkeypatch):
+    """Whose output was named from where the dream began."""
+    monkeypatch.chdir(tmp_path)
+    stopped(coffee, Path("out.tif"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run(resume(tmp_path / "out.tif.phosphene")).save()
+    assert (tmp_path / "out.tif").read_bytes() == undisturbed.read_bytes()
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_what_is_left_of_a_folder_is_not_gone_on_with(coffee, undisturbed, tmp_path):
+    """Killed while a finished dream's folder was removed: its plan was gone first."""
+    folder = stopped(coffee, tmp_path / "out.tif", recipe=RECIPE.but(step_size=0.5))
+    (folder / PLAN).unlink()
+    run(begin(coffee / "coffee.tif", RECIPE, tmp_path / "out.tif")).save()
+    assert (tmp_path / "out.tif").read_bytes() == undisturbed.read_bytes()
+
+
+def test_an_error_while_a_folder_is_held_stays_what_it_is(tmp_path):
+    with pytest.raises(BrokenPipeError), journal.locked(tmp_path):
+        raise BrokenPipeError
+    with pytest.raises(StoreError, match="in use by another run"), journal.locked(tmp_path), journal.locked(tmp_path):
+        pass
+
+
+def test_an_array_that_was_not_kept(tmp_path):
+    job = begin_array(tmp_path / "out.tif")
+    with pytest.raises(UsageError, match=r"the array that .* is of was not kept yet: remove the folder"):
+        resume(job.resumable)
+
+
+def begin_array(output):
+    return prepare(torch.rand(3, 150, 210), RECIPE, "cpu", "1B", output=output)

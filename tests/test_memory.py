@@ -123,6 +123,20 @@ def test_memory_that_runs_out_halves_the_tile(photo, caplog, kept):
 
 
 @pytest.mark.usefixtures("kept")
+def test_memory_that_runs_out_where_there_are_no_tiles(photo):
+    """Of a class, say: what is told is that memory ran out, and not to leave out a tile that nobody gave."""
+
+    def whole(image, shift):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    def build(side):
+        raise UsageError("it sees whole activations, so no tile has its exact gradient")
+
+    with pytest.raises(MemoryError, match="can't allocate memory"):
+        halving_gradient(build, whole, 512)(photo(9, 9), (0, 0))
+
+
+@pytest.mark.usefixtures("kept")
 def test_a_thread_that_memory_ran_out_in_is_not_used_again(photo):
     """As oneDNN has it: where there was no memory for the code of a convolution, there never is any again."""
     image, spoilt = photo(9, 9), set()

@@ -167,6 +167,8 @@ def resume(folder: str | Path, cluster: str | None = None) -> Job:
     plan, entry = reopen(folder), journal.last(folder)
     rng, photo = torch.Generator().manual_seed(plan.recipe.seed), None
     if entry is None and not is_file(plan.made.source):
+        if plan.made.source == "array":
+            raise UsageError(f"the array that {folder} is of was not kept yet: remove the folder, and begin again")
         photo = read(plan.made.source, rng)
     where = f"octave {entry.octave}, step {entry.step}" if entry else "the beginning"
     notes = (f"going on from {where}",)
@@ -299,10 +301,11 @@ def _on_disk(
         device=device,
         has_alpha=photo.alpha is not None if isinstance(photo, Photo) else photo.has_alpha,
     )
-    scratch = begin(plan)
+    needed = disk_bytes(recipe, found.source_size, found.size) + forecast.at_cuts
+    scratch = begin(plan, needed)
     way = (
-        f"streamed by way of {scratch.path}: up to {spell_bytes(disk_bytes(recipe, found.source_size, found.size))} on "
-        f"disk, and about {spell_bytes(forecast.needed)} of memory, {describe_stages(recipe)}"
+        f"streamed by way of {scratch.path}: up to {spell_bytes(needed)} on disk, and about "
+        f"{spell_bytes(forecast.needed)} of memory, {describe_stages(recipe)}"
     )
     notes = (way, *_octave_notes(recipe, found.size, network.card.min_side))
     return DiskJob(recipe, plan.made, notes, plan, scratch, found.rng, found.photo, _workers(cluster, device))

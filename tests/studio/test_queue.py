@@ -53,6 +53,16 @@ def finish(queue, work, task):
         threading.Event().wait(0.005)
 
 
+def test_a_last_frame_that_cannot_be_shown_ends_no_queue(queue, work):
+    task = queue.add(ORDER)
+    task.image = torch.rand(5, 8, 9)  # no picture has five channels
+    task.scores.append(1.0)
+    finish(queue, work, task)
+    after = queue.add(ORDER)
+    finish(queue, work, after)
+    assert after.state == "done"
+
+
 def test_the_last_frame_is_there_for_pages_that_look_when_it_is_done(queue, work):
     task = queue.add(ORDER)
     task.image = torch.rand(3, 8, 9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -140,11 +141,13 @@ def paired(inputs: list[str], output: Path) -> list[tuple[str, Path]]:
 
 def dream_all(tasks: list[tuple[str, Path]], chosen: Recipe, options: Options, listeners: Listeners) -> int:
     """Dream each photograph; one that fails does not stop the rest. Return the exit code."""
+    from phosphene.places import make_folder
+
     code = 0
     for source, target in tasks:
         try:
-            if len(tasks) > 1:
-                target.parent.mkdir(parents=True, exist_ok=True)
+            if target != options.output:  # it is a folder
+                make_folder(options.output)
             code = max(code, dream_one(source, chosen, replace(options, output=target), listeners))
         except PhospheneError as error:
             if len(tasks) == 1:
@@ -199,8 +202,11 @@ def run_job(job: Job, listeners: Listeners, keep_partial: bool = False) -> int:
 
     source = job.made.source
     listeners.start(source, job.made, job.recipe, job.notes)
-    with stopped_by_interrupt() as stop:
-        dreamed = run(job, listeners.step, stop)
+    try:
+        with stopped_by_interrupt() as stop:
+            dreamed = run(job, listeners.step, stop)
+    finally:
+        listeners.rest()
     listeners.finish(dreamed.trace)
     if dreamed.made.unfinished:
         return _end_partial(job, dreamed, keep_partial)
@@ -218,12 +224,13 @@ def introduce_own(model: str) -> None:
 
 def _names_in(folder: Path, sources: list[str]) -> list[Path]:
     """A PNG for each source, by its name without the ending; twins are numbered."""
-    names: list[Path] = []
+    names: dict[str, Path] = {}
     for source in sources:
         stem = Path(source.partition(":")[2] or source).stem if ":" in source else Path(source).stem
-        twins = sum(1 for name in names if name.stem == stem or name.stem.startswith(f"{stem}-"))
-        names.append(folder / (f"{stem}-{twins + 1}.png" if twins else f"{stem}.png"))
-    return names
+        numbered = (f"{stem}-{number}" for number in count(2))
+        name = next(name for name in chain([stem], numbered) if name not in names)
+        names[name] = folder / f"{name}.png"
+    return list(names.values())
 
 
 def _end_partial(job: Job, dreamed: Dream, keep_partial: bool) -> int:

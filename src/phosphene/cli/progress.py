@@ -102,11 +102,14 @@ class Listeners:
         if self.preview is not None and self._steps % self.preview_every == 0:
             self._write_preview(step)
 
-    def finish(self, trace: Trace) -> None:
-        """Put the bar away, and write the trace."""
+    def rest(self) -> None:
+        """Put the bar away."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def finish(self, trace: Trace) -> None:
+        """Write the trace."""
         if self.trace is not None:
             from phosphene.imagefile import write_atomically
 

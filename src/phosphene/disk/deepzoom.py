@@ -14,30 +14,38 @@ TILE, OVERLAP, FORMAT = 510, 1, "jpg"
 QUALITY = "[Q=90,subsample_mode=off]"
 
 
-def save(picture: Any, path: Path, recipe: str, scratch: Path) -> None:
+def save(picture: Any, path: Path, recipe: str) -> None:
     """Write NAME.dzi, the tiles in NAME_files and the page NAME.html; `picture` is libvips's.
 
-    They are made within `scratch`, a folder on the same disk, and moved when they are whole; NAME.dzi, which holds
-    the recipe too, comes last.
+    They are made in a folder beside, and moved when they are whole; NAME.dzi, which holds the recipe too, comes last.
     """
-    made = scratch / "pyramid"
-    shutil.rmtree(made, ignore_errors=True)
+    made = path.with_name(f".phosphene-{path.name}")
+    shutil.rmtree(made, ignore_errors=True)  # what a process that was killed has left
     made.mkdir()
+    try:
+        _make(picture, made, path.stem, recipe)
+        tiles = path.with_name(f"{path.stem}_files")
+        if tiles.exists():
+            tiles.replace(made / "older")
+        for name in (tiles.name, f"{path.stem}.html", f"{path.stem}.dzi"):
+            (made / name).replace(path.with_name(name))
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _make(picture: Any, made: Path, name: str, recipe: str) -> None:
     picture.dzsave(
-        str(made / path.stem),
+        str(made / name),
         suffix=f".{FORMAT}{QUALITY}",
         tile_size=TILE,
         overlap=OVERLAP,
         keep="icc",
         depth="onepixel",
     )
-    (made / f"{path.stem}_files" / "vips-properties.xml").unlink(missing_ok=True)  # it carries the clock
-    index = made / f"{path.stem}.dzi"
+    (made / f"{name}_files" / "vips-properties.xml").unlink(missing_ok=True)  # it carries the clock
+    index = made / f"{name}.dzi"
     index.write_text(index.read_text().replace("</Image>", f"{xml_of(recipe)}</Image>"))
-    (made / f"{path.stem}.html").write_text(page((picture.height, picture.width), path.stem, recipe))
-    shutil.rmtree(path.with_name(f"{path.stem}_files"), ignore_errors=True)
-    for name in (f"{path.stem}_files", f"{path.stem}.html", f"{path.stem}.dzi"):
-        (made / name).replace(path.with_name(name))
+    (made / f"{name}.html").write_text(page((picture.height, picture.width), name, recipe))
 
 
 def page(size: Size, name: str, recipe: str) -> str:

@@ -1,5 +1,6 @@
 """Pictures of any size, to rasters and back, in strips; libvips encodes."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ from phosphene.imagefile.formats import DEEP_ZOOM, Format
 from phosphene.imagefile.replacing import replacing
 from phosphene.imagefile.streaming import Streamed, vips
 
+logger = logging.getLogger(__name__)
+
 
 def decoded(photo: Photo | Streamed, scratch: Path) -> Iterator[tuple[Block, Part]]:
     """Yield a block after the other, and its colours and alpha [3 or 4, rows, columns], sRGB, 0..1, from top to bottom.
@@ -32,11 +35,14 @@ def decoded(photo: Photo | Streamed, scratch: Path) -> Iterator[tuple[Block, Par
         planes = photo.image if photo.alpha is None else torch.cat([photo.image, photo.alpha[None]])
         yield from ((block, planes[:, block[0], block[1]]) for block in blocks(photo.size))
         return
-    for rows, colour, alpha in photo.parts(scratch, []):
+    notes: list[str] = []
+    for rows, colour, alpha in photo.parts(scratch, notes):
         samples = colour if alpha is None else np.concatenate([colour, alpha[..., None]], axis=2)
         for columns in cut(samples.shape[1], SEGMENT):
             part = np.ascontiguousarray(samples[:, columns].transpose(2, 0, 1))
             yield (rows, columns), torch.from_numpy(part)
+    for note in notes:
+        logger.warning("%s: %s", photo.path, note)
 
 
 def pack(parts: Iterable[Part], shape: tuple[int, int, int], bits: int, path: Path) -> None:
@@ -68,7 +74,7 @@ def save(levels: Path, kind: Format, path: Path, recipe: str) -> None:
         if picture.bands == 4 and not kind.alpha:
             picture = picture.flatten(background=255)
         if kind is DEEP_ZOOM:
-            return deepzoom.save(picture, path, recipe, levels.parent)
+            return deepzoom.save(picture, path, recipe)
         encode = getattr(picture, f"{kind.name.lower()}save")  # pngsave, tiffsave, ...
         with replacing(path) as temporary:
             encode(str(temporary), **(kind.strips or {}))

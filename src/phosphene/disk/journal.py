@@ -3,7 +3,7 @@
 import fcntl
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -93,11 +93,12 @@ def locked(folder: Path) -> Iterator[None]:
 
     `StoreError` where another process holds it.
     """
-    try:
-        with (folder / LOCK).open("w") as file:
+    with ExitStack() as held:
+        try:
+            file = held.enter_context((folder / LOCK).open("w"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-    except BlockingIOError as error:
-        raise StoreError(f"{folder} is in use by another run: wait for it, or stop it") from error
-    except OSError as error:
-        raise StoreError(f"{folder} could not be used: {error}") from error
+        except BlockingIOError as error:
+            raise StoreError(f"{folder} is in use by another run: wait for it, or stop it") from error
+        except OSError as error:
+            raise StoreError(f"{folder} could not be used: {error}") from error
+        yield

@@ -59,19 +59,19 @@ class Scratch:
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
-def begin(plan: Plan) -> Scratch:
+def begin(plan: Plan, needed: int) -> Scratch:
     """Make the folder of a new dream: beside its output, so that it can be gone on with, or one for this process alone.
 
-    `StoreError` where there is no room for it.
+    `StoreError` where there is no room for the bytes that are `needed`.
     """
     if plan.output is None:
         scratch = Scratch(Path(mkdtemp(prefix="phosphene-")))
         scratch.release()
-        _check_room(plan, scratch.path)
+        check_room(scratch.path, needed)
     else:
         scratch = Scratch(Path(f"{plan.output}.phosphene"))
-        _check_room(plan, scratch.path)
-        _create(scratch.path)
+        check_room(scratch.path, needed)
+        create(scratch.path, PLAN, "dream")
     journal.put(scratch.path / PLAN, plan.model_dump_json())
     return scratch
 
@@ -85,6 +85,8 @@ def reopen(folder: Path) -> Plan:
     except ValidationError as error:
         raise StoreError(f"the plan in {folder} is of another version of Phosphene: begin again") from error
     made, recipe = plan.made, plan.recipe
+    if plan.output is not None:  # beside the folder, wherever that is seen from
+        plan = plan.model_copy(update={"output": str(folder.parent / Path(plan.output).name)})
     divisions(recipe.norm)
     for kind, path, kept in (
         ("photograph", made.source if is_file(made.source) else None, made.source_sha256),
@@ -127,20 +129,23 @@ def _bound(recipe: Recipe, device: str) -> Stages:
     return stages_of(network, bind(recipe, network, guide), recipe)
 
 
-def _check_room(plan: Plan, folder: Path) -> None:
-    needed = disk_bytes(plan.recipe, plan.made.source_size, plan.made.size)
+def check_room(folder: Path, needed: int) -> None:
+    """Raise `StoreError` where the disk has not room enough."""
     free = shutil.disk_usage(folder.parent).free
     if needed > free:
         raise StoreError(f"{folder} needs {spell_bytes(needed)} on disk, and {spell_bytes(free)} are free")
 
 
-def _create(folder: Path) -> None:
-    if (folder / PLAN).exists():
+def create(folder: Path, plan: str, kind: str) -> None:
+    """Make the folder of something new, a `kind`; `UsageError` where one that was not finished is in it."""
+    if (folder / plan).exists():
         raise UsageError(
-            f"{folder} holds a dream that was not finished: `phosphene resume {folder}` goes on with it; "
+            f"{folder} holds a {kind} that was not finished: `phosphene resume {folder}` goes on with it; "
             f"remove the folder to begin again"
         )
     try:
         folder.mkdir(exist_ok=True)
+        for entry in folder.glob("journal*.json"):  # of a folder that was not removed whole
+            entry.unlink()
     except OSError as error:
         raise StoreError(f"{folder} could not be made: {error}") from error

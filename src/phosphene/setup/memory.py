@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map_only
 
 from phosphene.dreaming.gradient import differentiate
 from phosphene.dreaming.objective import Scoring
-from phosphene.errors import SettingsError
+from phosphene.errors import SettingsError, UsageError
 from phosphene.malloc import give_back, is_out_of_memory, keep_nothing
 from phosphene.networks.graph import on_paper
 from phosphene.networks.network import Features
@@ -119,11 +119,15 @@ def halving_gradient(build: Callable[[int], G], first: G, tile: int) -> G:
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error) or side // 2 < LEAST_TILE:
                     raise
+                reason = str(error)
             reserve.close()
             keep_nothing()
             side //= 2
             logger.warning("memory ran out: going on with tiles of %d px", side)
-            gradient = _in_new_threads(build(side))
+            try:
+                gradient = _in_new_threads(build(side))
+            except UsageError:  # what sees all of a picture has no tiles
+                raise MemoryError(reason) from None
 
     return cast(G, halving)
 

@@ -29,13 +29,16 @@ Way = Literal["memory", "disk"]
 
 @dataclass(frozen=True)
 class Forecast:
-    """A whole recipe, bound to its network; the way of its dream, and the bytes that a step takes and may take."""
+    """A whole recipe, bound to its network, and the way of its dream; the bytes that a step takes and may take, and
+    those of the activations and gradients at the cuts.
+    """
 
     way: Way
     recipe: Recipe
     scoring: Scoring
     needed: int
     allowed: int
+    at_cuts: int = 0
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -87,7 +90,7 @@ def _foretell(survey: Survey, recipe: Recipe, allowed: Callable[[], int], way: W
     give_back()
     free, in_memory = allowed(), way == "memory"
     choice = survey.best(free - pictures, in_memory) if recipe.tile == "auto" else survey.asked(in_memory)
-    return Forecast(way, choice.of(recipe), scoring, pictures + choice.needed, free)
+    return Forecast(way, choice.of(recipe), scoring, pictures + choice.needed, free, choice.at_cuts)
 
 
 def _whole_bytes(network: Network, scoring: Scoring, recipe: Recipe, size: Size, room: int) -> int:

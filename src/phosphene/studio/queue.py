@@ -5,6 +5,7 @@ A task lives on the server: the page that asked for it may be closed, and opened
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -94,7 +95,8 @@ class Queue:
                 task.state, task.error = "failed", without_places(str(error))
             except Exception as error:
                 task.state, task.error = "failed", without_places(f"the studio met an error of its own: {error!r}")
-            task.end()
+            with suppress(Exception):  # a last frame that cannot be shown ends no queue
+                task.end()
 
     def _next(self) -> Task | None:
         """Wait for the next task, and forget the oldest finished ones; None when the queue closes."""
