@@ -13,7 +13,7 @@ from phosphene.errors import SettingsError, UnknownNameError, UsageError
 from phosphene.job import differences, prepare, run
 from phosphene.recipe.provenance import from_toml
 from phosphene.recipe.settings import PRESETS, Recipe
-from phosphene.setup.session import describe_device, load_network
+from phosphene.setup.session import describe_device, kept_network
 from phosphene.studies.study import MODES
 
 QUICK = Recipe(layers=("blocks.2.1",), octaves=2, steps=2, size=96)
@@ -183,7 +183,7 @@ def test_the_score_rises_on_every_untrained_model(model, seed):
     recipe = Recipe(model=model, weights="untrained", octaves=1, steps=5, jitter=0, norm="mean_abs", seed=seed)
     scores = dream(torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(seed)), recipe).trace.scores
     assert scores[-1] > scores[0]
-    load_network.cache_clear()
+    kept_network.cache_clear()
 
 
 @pytest.mark.parametrize("seed", range(3))

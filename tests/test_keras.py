@@ -332,6 +332,7 @@ def test_a_recipe_needs_the_top_for_its_classes_and_its_layers(name):
     recipe = Recipe(model=f"keras/{name}", layers=LAYERS[name][:2])
     assert not needs_top(recipe)
     assert needs_top(recipe.but(classes=("tabby",)))
+    assert needs_top(recipe.but(terms=("mine",)))  # which may look at logits
     assert needs_top(recipe.but(layers=("classifier.1" if name == "vgg19" else "fc",)))
     assert needs_top(Recipe())  # its weights come in one file
 

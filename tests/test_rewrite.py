@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+import phosphene
 from phosphene.engine import rewrite as passes
 from phosphene.engine.clamp import FrozenClamp
 from phosphene.engine.conv import FrozenConv
@@ -77,6 +78,33 @@ def test_a_batch_norm_stays_where_someone_else_reads_the_convolution():
 
     layers = {"conv": conv1(), "norm": nn.BatchNorm2d(16)}
     assert called(changed(forward, "fold_batch_norms", **layers)) == [nn.Conv2d, nn.BatchNorm2d]
+
+
+class Doubled(nn.Module):
+    def forward(self, weight):
+        return 2 * weight
+
+
+def doubled_conv():
+    conv = conv1()
+    nn.utils.parametrize.register_parametrization(conv, "weight", Doubled())
+    return conv
+
+
+@pytest.mark.parametrize(
+    ("conv", "norm"),
+    [
+        (conv1, lambda: nn.BatchNorm2d(16, track_running_stats=False)),
+        (doubled_conv, lambda: nn.BatchNorm2d(16)),
+    ],
+    ids=["no running statistics", "a parametrized convolution"],
+)
+def test_a_batch_norm_stays_where_the_two_are_not_one_convolution(conv, norm):
+    layers = {"conv": conv(), "norm": norm()}
+    kinds = [type(layer) for layer in layers.values()]
+    assert called(changed(lambda m, x: m.norm(m.conv(x)), "fold_batch_norms", **layers)) == kinds
+    dream = phosphene.dream("noise:32x32", model=nn.Sequential(nn.Conv2d(3, 16, 3), *layers.values()), size=32, steps=1)
+    assert not torch.equal(dream.image, dream.photograph)
 
 
 def test_a_pool_goes_behind_a_kernel_of_one_pixel():

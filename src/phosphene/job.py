@@ -29,7 +29,15 @@ from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe
 from phosphene.setup.memory import budget, image_bytes, spell_bytes
 from phosphene.setup.preflight import Forecast, Way, complete, describe_stages, patient_gradient_fn
-from phosphene.setup.session import choose_device, describe_device, load_network, needs_top, seen_guide, versions
+from phosphene.setup.session import (
+    choose_device,
+    describe_device,
+    load_network,
+    needs_top,
+    only_here,
+    seen_guide,
+    versions,
+)
 from phosphene.setup.source import Source, mask_checksum, own_mask_bytes, read, read_mask
 from phosphene.types import GradientFn, Image, Map, Plane, Size, Step, Trace
 from phosphene.verbs import LOOKED_AT, Dream, Job
@@ -130,6 +138,7 @@ def prepare(
     address of a Ray cluster, or `local`). What is on disk lies in a folder beside `output`, from which `resume` goes
     on, or without an output in one for temporary files.
     """
+    _check_shared(recipe, cluster)
     found = _find(source, recipe, device)
     output = None if output is None else Path(output)
     if output is not None:
@@ -165,6 +174,7 @@ def resume(folder: str | Path, cluster: str | None = None) -> Job:
 
     folder = Path(folder)
     plan, entry = reopen(folder), journal.last(folder)
+    _check_shared(plan.recipe, cluster)
     rng, photo = torch.Generator().manual_seed(plan.recipe.seed), None
     if entry is None and not is_file(plan.made.source):
         if plan.made.source == "array":
@@ -188,6 +198,14 @@ def run(job: Job, on_step: Callable[[Step], None] | None = None, stop: threading
                 unfinished = f"stopped after step {step.step} of {step.steps} in octave {step.octave} of {step.octaves}"
                 break
     return job.dreamed(image, trace, unfinished)
+
+
+def _check_shared(recipe: Recipe, cluster: str | None) -> None:
+    if cluster is not None and (ours := only_here(recipe)):
+        raise UsageError(
+            f"a cluster's processes do not have {ours}, which was given in this one: leave the cluster out, or have an "
+            f"installed package bring it"
+        )
 
 
 @dataclass(frozen=True)

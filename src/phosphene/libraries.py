@@ -56,11 +56,13 @@ if DYNAMO not in sys.modules:
 import timm  # noqa: E402
 import torchvision  # noqa: E402
 from timm.layers.conv2d_same import Conv2dSame  # noqa: E402
+from timm.layers.norm_act import BatchNormAct2d  # noqa: E402
 from timm.layers.padding import get_same_padding  # noqa: E402
 from timm.models._features_fx import get_notrace_functions, get_notrace_modules  # noqa: E402
 from torchvision.models.feature_extraction import NodePathTracer  # noqa: E402
 
 __all__ = [
+    "BatchNormAct2d",
     "Conv2dSame",
     "NodePathTracer",
     "get_notrace_functions",

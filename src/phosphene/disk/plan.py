@@ -23,7 +23,7 @@ from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe, Settings
 from phosphene.setup.builders import bind, stages_of
 from phosphene.setup.memory import PIXEL, spell_bytes
-from phosphene.setup.session import load_network, needs_top, seen_guide
+from phosphene.setup.session import contents, load_network, needs_top, seen_guide
 from phosphene.setup.source import mask_checksum
 from phosphene.types import Size
 
@@ -118,12 +118,12 @@ def disk_bytes(recipe: Recipe, source: Size, size: Size) -> int:
 
 def stages_in(recipe: Recipe, device: str, size: Size) -> Sequence[Stage]:
     """Return the stages of a recipe for a picture of a size; whoever asks has them from its own process."""
-    return _bound(recipe, device)(size)
+    return _bound(recipe, device, contents(recipe))(size)
 
 
 @lru_cache(maxsize=2)
-def _bound(recipe: Recipe, device: str) -> Stages:
-    """Load the network of a recipe and bind it; kept, so that a process does it once."""
+def _bound(recipe: Recipe, device: str, contents: object) -> Stages:
+    """Load the network of a recipe and bind it; kept, so that a process does it once for the same contents."""
     network = load_network(recipe.eye, recipe.seed, device, needs_top(recipe))
     guide = seen_guide(recipe, torch.device(device))
     return stages_of(network, bind(recipe, network, guide), recipe)

@@ -17,7 +17,7 @@ from torch import Tensor
 from phosphene.dreaming.exact_sums import SEGMENT, SegmentSums, sums, sums_of_absolutes, sums_of_squares, total
 from phosphene.dreaming.resample import Band, laplacian_bands, merge_bands
 from phosphene.errors import UsageError
-from phosphene.recipe.own import OwnNorm, own_norm
+from phosphene.recipe.own import OwnNorm, blamed_on, own_norm
 from phosphene.types import Image
 
 TINY = 1e-30
@@ -69,10 +69,8 @@ def divisions(norm: str, own: OwnNorm | None = None) -> tuple[Division, ...]:
 
 def _division(name: str, norm: OwnNorm) -> Division:
     def direction(gradient: Image) -> list[Band]:
-        try:
+        with blamed_on(f"{name}, a norm of your own"):
             found = norm.function(gradient)
-        except Exception as error:  # it is other people's code
-            raise UsageError(f"{name}, a norm of your own, failed: {type(error).__name__}: {error}") from error
         if not isinstance(found, Tensor) or found.shape != gradient.shape:
             shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise UsageError(f"{name}, a norm of your own, gave {shape} for a gradient {list(gradient.shape)}")

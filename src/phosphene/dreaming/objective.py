@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from phosphene.dreaming.exact_sums import sums_of_squares, total
-from phosphene.errors import PhospheneError, UsageError
+from phosphene.errors import UsageError
+from phosphene.recipe.own import blamed_on
 from phosphene.types import Activation
 
 TINY = 1e-30
@@ -160,7 +161,9 @@ class Own(Score):
 
     def of(self, activations: Mapping[str, Activation], views: Mapping[str, View]) -> tuple[Tensor, Tensor]:
         """Return the function's number, twice."""
-        number = _number(self.function({name: activations[node] for name, node in self.nodes.items()}), self.layer)
+        with blamed_on(f"{self.layer}, an objective of your own"):
+            found = self.function({name: activations[node] for name, node in self.nodes.items()})
+        number = _number(found, self.layer)
         return number, number
 
     def field(self, activation: Activation) -> Field:
@@ -177,12 +180,8 @@ def asked_for(
     or gives no number.
     """
     asked = _Asked(look)
-    try:
+    with blamed_on(f"{name}, an objective of your own"):
         number = function(asked)
-    except PhospheneError:
-        raise
-    except Exception as error:  # it is other people's code
-        raise UsageError(f"{name}, an objective of your own, failed: {type(error).__name__}: {error}") from error
     _number(number, name)
     if not asked.nodes:
         raise UsageError(f"{name}, an objective of your own, looks at no layer, so there is nothing to raise")

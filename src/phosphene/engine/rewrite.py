@@ -21,7 +21,7 @@ from phosphene.engine.conv import FrozenConv
 from phosphene.engine.depthwise import FrozenDepthwise, can_be_fused
 from phosphene.engine.pool import FrozenMaxPool, FrozenMeanPool
 from phosphene.engine.tuning import Policy, Tuning, policy_of
-from phosphene.libraries import Conv2dSame
+from phosphene.libraries import BatchNormAct2d, Conv2dSame
 
 Pass = Callable[[fx.GraphModule, Policy], fx.GraphModule]
 
@@ -51,6 +51,9 @@ MOST_SETTINGS = 5
 KNOWN = (nn.Conv2d, Conv2dSame)
 """Convolutions that can be frozen; other subclasses may do anything in front of them."""
 
+KNOWN_NORMS = (nn.BatchNorm2d, BatchNormAct2d)
+"""Batch norms that can be folded, where they have running statistics."""
+
 
 def rewrite_graph(network: fx.GraphModule, fast: bool, tuning: Tuning, stride: int = 1) -> fx.GraphModule:
     """Keep nothing for the way back that only weights' gradients need, nor more of clamps and pools than they need.
@@ -79,11 +82,11 @@ def fold_batch_norms(network: fx.GraphModule) -> fx.GraphModule:
     uses = Counter(node.target for node in network.graph.nodes if node.op == "call_module")
     for node in list(network.graph.nodes):
         norm = _module_of(network, node)
-        if not isinstance(norm, nn.BatchNorm2d) or not isinstance(node.args[0], fx.Node):
+        if not _can_be_folded(norm) or not isinstance(node.args[0], fx.Node):
             continue
         source = node.args[0]
         conv = _module_of(network, source)
-        if not isinstance(conv, nn.Conv2d) or len(source.users) > 1 or uses[source.target] + uses[node.target] > 2:
+        if not _is_known(conv) or len(source.users) > 1 or uses[source.target] + uses[node.target] > 2:
             continue
         _replace(network, str(source.target), fuse_conv_bn_eval(conv, norm))
         _replace(network, str(node.target), getattr(norm, "act", nn.Identity()))
@@ -308,9 +311,16 @@ def _is_filtered_both_ways(network: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def _can_be_frozen(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
-    if not isinstance(conv, nn.Conv2d) or type(conv) not in KNOWN:
-        return False
-    return conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+    return _is_known(conv) and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+
+
+def _is_known(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
+    return type(conv) in KNOWN
+
+
+def _can_be_folded(norm: nn.Module | None) -> TypeGuard[nn.BatchNorm2d]:
+    """Whether a module is a batch norm that is linear: not one that looks at the mean of its own input."""
+    return type(norm) in KNOWN_NORMS and getattr(norm, "running_mean", None) is not None
 
 
 def _merge(network: fx.GraphModule, node: fx.Node, convs: dict[fx.Node, FrozenConv], merged: FrozenConv) -> None:

@@ -42,7 +42,7 @@ thread runs meanwhile would be drawn into it; so threads take turns, a forward p
 
 
 def trace(module: nn.Module) -> tuple[fx.Graph, dict[str, fx.Node]]:
-    """Trace a network, and name its nodes; in-place operations become ordinary ones.
+    """Trace a network, and name its nodes; in-place operations become ordinary ones, in the network too.
 
     A node that the next operation overwrote would be read as what came after it. Raises `UsageError` for the few
     networks whose course depends on their input.
@@ -58,6 +58,9 @@ def trace(module: nn.Module) -> tuple[fx.Graph, dict[str, fx.Node]]:
             f"the layers of a {type(module).__name__} cannot be read, since it cannot be traced ({error}); "
             f"another model may do"
         ) from error
+    _, *more = (node for node in graph.nodes if node.op == "placeholder")
+    if any(_computes_with(user, node) for node in more for user in node.users):
+        raise UsageError(f"a {type(module).__name__} asks for more than images, which cannot be traced")
     for submodule in module.modules():
         if getattr(submodule, "inplace", False):
             submodule.inplace = False  # type: ignore[assignment]
@@ -65,9 +68,6 @@ def trace(module: nn.Module) -> tuple[fx.Graph, dict[str, fx.Node]]:
         node.target = _out_of_place(node)
         if node.kwargs.get("inplace"):
             node.update_kwarg("inplace", False)
-    _, *more = (node for node in graph.nodes if node.op == "placeholder")
-    if any(_computes_with(user, node) for node in more for user in node.users):
-        raise UsageError(f"a {type(module).__name__} asks for more than images, which cannot be traced")
     others = no_tensors(graph)
     names = {name: node for node, name in tracer.node_to_qualname.items() if node.op.startswith("call")}
     return graph, {name: node for name, node in names.items() if node not in others}

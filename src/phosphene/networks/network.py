@@ -15,7 +15,7 @@ from phosphene.networks import weights as weight_files
 from phosphene.networks.card import ModelCard
 from phosphene.networks.extent import Extent, extents_of
 from phosphene.networks.graph import ONE_AT_A_TIME, cut, last_within, may_have_channels_last, trace
-from phosphene.networks.own import device_of, example_of, hooked_graph, is_traced_rightly
+from phosphene.networks.own import device_of, example_of, frozen_copy, hooked_graph, is_traced_rightly
 from phosphene.networks.sizes import as_planes, first_fitting
 from phosphene.types import Activation, Size
 
@@ -114,14 +114,16 @@ class Network:
 
     def _traced(self) -> tuple[nn.Module, fx.Graph, dict[str, fx.Node]]:
         """Trace the network. One that cannot be, or somebody's own that is not traced rightly, is read by hooks."""
+        is_own = self.card.source == "own"
         with undisturbed(), ONE_AT_A_TIME:
+            network = frozen_copy(self.module) if is_own else self.module  # as it is before it is traced
             try:
                 graph, nodes = trace(self.module)
             except UsageError:
-                return hooked_graph(self.module, example_of(self.card, self.module))
-            if self.card.source != "own" or is_traced_rightly(self.module, graph, example_of(self.card, self.module)):
+                return hooked_graph(network, example_of(self.card, network))
+            if not is_own or is_traced_rightly(network, self.module, graph, example_of(self.card, network)):
                 return self.module, graph, nodes
-            return hooked_graph(self.module, example_of(self.card, self.module))
+            return hooked_graph(network, example_of(self.card, network))
 
     @property
     def is_hooked(self) -> bool:

@@ -8,11 +8,13 @@ its course depends on its input or because it has hooks, it is called as it is, 
 import copy
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
@@ -27,6 +29,12 @@ SIDES = (32, 64, 96, 128, 224, 256, 299, 384, 448, 512, 28)
 
 CHANNELS = (3, 1, 4)
 """Channels that a network is tried with, where nobody says how many it has."""
+
+BOOKS = vars(nn.Module()).keys() - {"_parameters", "_buffers"} | {"_compiled_call_impl"}
+"""Attributes in which PyTorch keeps books of a module."""
+
+PLAIN = bool | int | float | complex | str | bytes | range | torch.dtype | torch.device | torch.memory_format | None
+"""What is told from others of its type by how it is spelt."""
 
 
 def own_card(module: nn.Module, name: str, mean: Channels | None = None, std: Channels | None = None) -> ModelCard:
@@ -68,17 +76,17 @@ def frozen_copy(module: nn.Module) -> nn.Module:
 
 
 def checksum(module: nn.Module) -> str:
-    """Return the SHA-256 of all that tells a module from others of its class: its weights, and its parts' settings."""
+    """Return the SHA-256 of what tells a module from others: its weights, and its parts' settings, methods and hooks.
+
+    It is the same in every process with the same Python. What the code of methods finds elsewhere, as globals and
+    objects of other classes, is not looked at.
+    """
     found = hashlib.sha256(repr(module).encode())
     for name, part in module.named_modules():
-        for key, value in sorted(vars(part).items()):
-            if key != "training" and isinstance(value, bool | int | float | str | tuple):
-                found.update(f"{name}.{key}={value}".encode())
-            elif code := getattr(value, "__code__", None):
-                found.update(code.co_code)
-    for name, tensor in module.state_dict().items():
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        settings = {key: value for key, value in sorted(vars(part).items()) if key not in BOOKS}
+        hooks = [*part._forward_pre_hooks.values(), *part._forward_hooks.values()]
+        for piece in _told((name, settings, hooks, _methods(type(part)))):
+            found.update(piece)
     return found.hexdigest()
 
 
@@ -119,9 +127,6 @@ class Hooked(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        for part in network.modules():
-            if getattr(part, "inplace", False):
-                part.inplace = False  # type: ignore[assignment]
 
     def forward(self, images: Tensor, layers: tuple[str, ...] = ()) -> dict[str, Tensor]:
         """Run the network as far as the last of `layers`; all of it, and all layers, where none is named."""
@@ -168,13 +173,17 @@ def hooked_graph(network: nn.Module, example: Tensor) -> tuple[nn.Module, fx.Gra
     return root, graph, {name: graph.call_method("get", (everything, name)) for name in names}
 
 
-def is_traced_rightly(network: nn.Module, graph: fx.Graph, example: Tensor) -> bool:
-    """Whether a traced graph answers as its network does. One with hooks is not asked: they may do anything."""
+def is_traced_rightly(network: nn.Module, traced: nn.Module, graph: fx.Graph, example: Tensor) -> bool:
+    """Whether a graph answers as the network does, a copy from before it was traced.
+
+    One with hooks is not asked: they may do anything.
+    """
     if any(part._forward_hooks or part._forward_pre_hooks for part in network.modules()):
         return False
     try:
         with torch.no_grad():
-            ours, theirs = (tree_leaves(call(example)) for call in (fx.GraphModule(network, graph), network))
+            calls = (fx.GraphModule(traced, graph), network)
+            ours, theirs = (tree_leaves(call(example.clone())) for call in calls)
     except Exception:  # whatever it raises: it is not what the network does
         return False
     return len(ours) == len(theirs) and all(
@@ -214,6 +223,53 @@ def _tried(network: nn.Module, name: str, channels: tuple[int, ...]) -> tuple[in
         f"{name} takes no image of {counts} channels, from {min(SIDES)} to {max(SIDES)} px on a side "
         f"({_first_line(refused)}); one with other channels or inputs goes into a module that makes them of RGB"
     )
+
+
+def _methods(kind: type) -> dict[str, FunctionType]:
+    """The functions of a class, and of those that it is made of; not PyTorch's, whose version is told apart from it."""
+    kinds = [each for each in reversed(kind.__mro__) if each.__module__.partition(".")[0] != "torch"]
+    found = {name: value for each in kinds for name, value in vars(each).items() if isinstance(value, FunctionType)}
+    return dict(sorted(found.items()))
+
+
+def _told(value: Any, within: tuple[int, ...] = ()) -> Iterator[bytes]:
+    """Yield what tells a value from others: no addresses, no order of a set, and no value that it is within again."""
+    yield type(value).__qualname__.encode()
+    if isinstance(value, Tensor):
+        yield f"{value.dtype} {tuple(value.shape)}".encode()
+        yield value.detach().to_dense().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    elif isinstance(value, PLAIN):
+        yield repr(value).encode()
+    elif id(value) not in within:
+        parts = _parts(value)
+        yield str(len(parts)).encode()
+        for part in parts:
+            yield from _told(part, (*within, id(value)))
+
+
+def _parts(value: Any) -> Sequence[Any]:
+    """What a value is made of; nothing, where it is of a class that we do not look into."""
+    match value:
+        case list() | tuple():
+            return value
+        case dict():
+            return list(value.items())
+        case set() | frozenset():
+            return sorted(value, key=repr)
+        case np.ndarray():
+            return value.dtype.str, value.shape, value.tobytes()
+        case CodeType():
+            return value.co_code, value.co_names, value.co_consts
+        case FunctionType():
+            held = [cell.cell_contents for cell in value.__closure__ or () if cell != CellType()]  # not empty ones
+            return value.__code__, value.__defaults__, value.__kwdefaults__, held
+        case MethodType():
+            return (value.__func__,)
+        case partial():
+            return value.func, value.args, value.keywords
+        case type():
+            return (value.__qualname__,)
+    return ()
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:

@@ -5,14 +5,16 @@ numbers, so that anyone can make the picture again.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from os import PathLike
 from typing import Any, TypeVar
 
-from phosphene.errors import SettingsError, UsageError
+from phosphene.errors import PhospheneError, SettingsError, UsageError
+from phosphene.malloc import is_out_of_memory
 from phosphene.recipe.terms import NUMBER
 
 T = TypeVar("T")
@@ -79,6 +81,22 @@ def own_norm(name: str) -> OwnNorm:
 def own_mask(name: str) -> Any:
     """Return a mask of one's own by its name; `UsageError` where it was not given in this process."""
     return _found(MASKS, name, "mask")
+
+
+@contextmanager
+def blamed_on(whose: str) -> Iterator[None]:
+    """Within, other people's code runs: what it raises is a `UsageError` that says whose code it is.
+
+    Our own errors pass, and so does memory that runs out, after which tiles are made smaller.
+    """
+    try:
+        yield
+    except PhospheneError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise UsageError(f"{whose}, failed: {type(error).__name__}: {error}") from error
 
 
 def is_own(name: Any) -> bool:

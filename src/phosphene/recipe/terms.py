@@ -217,6 +217,12 @@ def own_function(name: str) -> OwnFunction:
     return OWN[name]
 
 
+def is_installed(name: str) -> bool:
+    """Whether a term of one's own is what an installed package brings, which every process here has."""
+    entries = entry_points(group="phosphene.terms", name=name)
+    return any(own_function(name) is entry.load() for entry in entries)
+
+
 def _as_objective(other: "Objective | OwnFunction") -> Objective:
     return other if isinstance(other, Objective) else term(other)
 

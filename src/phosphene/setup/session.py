@@ -1,5 +1,6 @@
 """What a dream runs on: the device, the network, and the versions that its bits depend on."""
 
+import os
 import platform
 from functools import lru_cache
 from importlib.metadata import version
@@ -12,37 +13,73 @@ from phosphene.dreaming.resample import resize
 from phosphene.errors import SettingsError
 from phosphene.networks import network as networks
 from phosphene.networks import registry
+from phosphene.networks.cards import installed_cards
 from phosphene.networks.facts import skeleton
 from phosphene.networks.keras import is_in_top
 from phosphene.networks.network import Network
 from phosphene.recipe.settings import Eye, Recipe
-from phosphene.recipe.terms import LayerTerm
+from phosphene.recipe.terms import LayerTerm, OwnTerm, is_installed, own_function
 from phosphene.types import Image
 
 GUIDE_SIDE = 512
 """Long side, in px, at which a guide photograph is looked at."""
 
 
-@lru_cache(maxsize=2)
 def load_network(eye: Eye, seed: int = 0, device: str = "cpu", top: bool = True) -> Network:
-    """Load a network; the last two are kept: a folder of pictures loads one once.
+    """Load a network; the last two are kept, as long as their files stay: a folder of pictures loads one once.
 
     `seed` is of untrained weights; for `top` see `needs_top`.
     """
+    return kept_network(eye, seed, device, top, _stamp(eye.weights))
+
+
+@lru_cache(maxsize=2)
+def kept_network(eye: Eye, seed: int, device: str, top: bool, stamp: object) -> Network:
+    """Load a network; the same one when asked again soon, with the same stamp of its file."""
     return networks.load(registry.card(eye.model), eye.weights, seed, torch.device(device), eye.fast, top)
+
+
+def contents(recipe: Recipe) -> tuple[object, ...]:
+    """Return what changes when a file or a function that a recipe names becomes another of the same name.
+
+    It is for keys of caches whose values hold the functions, so that no other one is where one was.
+    """
+    functions = [id(own_function(OwnTerm.parse(text).name)) for text in recipe.terms]
+    return _stamp(recipe.weights), _stamp(recipe.guide), *functions
+
+
+def _stamp(path: str | None) -> tuple[int, int] | None:
+    """When a file was changed, in ns, and its bytes; None where there is no file."""
+    try:
+        found = None if path is None else os.stat(os.path.expanduser(path))
+    except (OSError, ValueError):  # as of a sample, which has no file
+        return None
+    return found and (found.st_mtime_ns, found.st_size)
 
 
 def needs_top(recipe: Recipe) -> bool:
     """Whether a recipe raises what only the network's top has, such as a class; else a smaller file of weights may do.
 
+    A function of somebody's own may look at anything.
+
     Raises `UnknownNameError` where a layer is not there.
     """
     card = registry.card(recipe.model)
-    if recipe.classes or card.without_top is None:
+    if recipe.classes or recipe.terms or card.without_top is None:
         return True
     network = skeleton(recipe.model)
     nodes = [node for text in recipe.layers for node in network.resolve(LayerTerm.parse(text).layer)]
     return any(is_in_top(node, card.architecture) for node in nodes)
+
+
+def only_here(recipe: Recipe) -> str | None:
+    """Name the network or the objective of a recipe that was given in this process and that others do not have.
+
+    Norms and masks of somebody's own are not meant: by way of the disk they go along.
+    """
+    if registry.card(recipe.model).source == "own" and recipe.model not in installed_cards():
+        return recipe.model
+    return next((name for text in recipe.terms if not is_installed(name := OwnTerm.parse(text).name)), None)
 
 
 def seen_guide(recipe: Recipe, device: torch.device) -> Image | None:

@@ -54,19 +54,22 @@ def register(card: ModelCard) -> None:
 
 def known_cards() -> Mapping[str, ModelCard]:
     """Return all cards, with those and the looks that installed packages bring."""
-    _load_entry_points()
+    installed_cards()
     return CARDS
 
 
 @cache
-def _load_entry_points() -> None:
+def installed_cards() -> frozenset[str]:
+    """Return the names of the cards that installed packages bring, which every process here has."""
+    brought = set()
     for entry in entry_points(group="phosphene.models"):
-        if isinstance(found := _loaded(entry), ModelCard):
-            CARDS.setdefault(found.name, found)
+        if isinstance(found := _loaded(entry), ModelCard) and CARDS.setdefault(found.name, found) is found:
+            brought.add(found.name)
     for entry in entry_points(group="phosphene.looks"):
         for model, looks in (_loaded(entry) or {}).items():
             if model in CARDS:
                 CARDS[model] = replace(CARDS[model], looks={**looks, **CARDS[model].looks})
+    return frozenset(brought)
 
 
 def _loaded(entry: EntryPoint) -> Any:

@@ -16,10 +16,9 @@ from typing import Any
 from phosphene.cluster import joined
 from phosphene.imagefile import Photo
 from phosphene.malloc import keep_freed
-from phosphene.networks.registry import card
 from phosphene.recipe.own import is_own
 from phosphene.recipe.settings import Recipe
-from phosphene.setup.session import choose_device
+from phosphene.setup.session import choose_device, only_here
 from phosphene.studies.run.cell import Ended, Event, dream_cell, failed
 from phosphene.studies.study import Cell
 
@@ -37,7 +36,7 @@ def usual_workers(device: str) -> int:
 
 def is_private(recipe: Recipe) -> bool:
     """Whether only this process has all that a recipe names: a network, a term, a norm or a mask of somebody's own."""
-    return bool(card(recipe.model).source == "own" or recipe.terms or is_own(recipe.norm) or is_own(recipe.mask))
+    return bool(only_here(recipe)) or is_own(recipe.norm) or is_own(recipe.mask)
 
 
 def one_by_one(tasks: Sequence[Task]) -> Iterator[Event]:
