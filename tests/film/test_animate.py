@@ -23,13 +23,19 @@ from phosphene.cli import run as command
 from phosphene.dreaming.strength import rms_change
 from phosphene.errors import BrokenFilmError, ImageError, OutputExistsError, SettingsError, StoreError, UsageError
 from phosphene.film import frames as story
-from phosphene.film.asked import from_toml
+from phosphene.film import workers
+from phosphene.film.asked import AskedFilm, from_toml
+from phosphene.film.film import prepare
+from phosphene.film.plan import PLAN, begin
+from phosphene.film.settings import Part
 from phosphene.film.sink import read_recipe
+from phosphene.film.sound import levels_of
 from phosphene.film.source import look_at, shots
 
 from .conftest import SMALL, decoded, frame_times, packets, pan, write_film
 
 CLI = ["--layer", "blocks.1.1", "--octaves", "2", "--steps", "2", "--later-steps", "1", "--later-octaves", "1"]
+GIVEN = {"layers": ["blocks.1.1"], "octaves": 2, "steps": 2}
 
 
 @pytest.fixture(scope="module")
@@ -479,3 +485,91 @@ def test_a_picture_carries_no_films_recipe(film):
 def test_frames_are_of_the_change_that_they_say(undisturbed, film):
     for frame in phosphene.frames(film, seconds=0.1, **SMALL):
         assert frame.change == rms_change(frame.image, frame.photograph)
+
+
+def test_an_older_folder_leaves_nothing_in_a_new_film(film, tmp_path):
+    """Neither what was not removed whole, nor the frames of a longer film."""
+    left, target = tmp_path / "dream.phosphene", tmp_path / "dream"
+    left.mkdir()
+    target.mkdir()
+    for folder, number in ((left, 1), (target, 3)):
+        imagefile.write(folder / f"{number:08d}.png", torch.zeros(3, 48, 64))
+    (left / "journal-1.json").write_text("old")
+    (left / "journal.json").write_text("old")
+    settings = {**SMALL, "seconds": 0.08}
+    phosphene.zoom("sample:coffee", target, fps=24, key_steps=1, overwrite=True, **{**GIVEN, "seconds": 0.08})
+    assert sorted(path.name for path in target.iterdir()) == ["00000001.png", "00000002.png"]
+    assert imagefile.read(target / "00000001.png").image.mean() > 0.1
+    left.mkdir()
+    (left / "journal.json").write_text("old")
+    phosphene.animate(film, target, overwrite=True, **settings)
+    assert len(list(target.iterdir())) == 2
+
+
+def test_gone_on_with_from_another_folder_it_is_written_beside_its_own(film, tmp_path, monkeypatch):
+    there, stop = tmp_path / "there", threading.Event()
+    there.mkdir()
+    monkeypatch.chdir(there)
+    phosphene.animate(film, "out.mp4", on_frame=lambda _: stop.set(), stop=stop, **SMALL)
+    monkeypatch.chdir(tmp_path)
+    assert phosphene.resume_film(there / "out.mp4.phosphene") == there / "out.mp4"
+    assert list(tmp_path.rglob("*.mp4")) == [there / "out.mp4"]
+
+
+def test_a_part_follows_its_own_sound(tmp_path):
+    source = write_film(tmp_path / "in.mp4", [pan(1)[0]] * 36, sound=True)
+    whole, part = look_at(str(source)), look_at(str(source), Part(start=0.5))
+    for seconds in (0.0, 0.25, 0.5):
+        heard = levels_of(part, {"bass"})("bass", seconds)
+        assert heard == levels_of(whole, {"bass"})("bass", seconds + 0.5)
+    assert levels_of(part, {"bass"})("bass", 0.0) > levels_of(part, {"bass"})("bass", 0.5) + 0.5
+
+
+def test_a_part_has_its_own_part_of_a_masks_film(film, tmp_path):
+    dark, light = torch.zeros(3, 48, 64), torch.ones(3, 48, 64)
+    mask = write_film(tmp_path / "mask.mkv", [dark, dark, light], codec="ffv1", pix_fmt="bgr0")
+    found = list(phosphene.frames(film, start=1 / 24, seconds=0.1, mask=str(mask), carry=False, **SMALL))
+    assert [frame.change > 0 for frame in found] == [False, True, True]
+    with pytest.raises(UsageError, match=r"and none at 0\.4"):
+        list(phosphene.frames(film, start=0.4, mask=str(mask), **SMALL))
+
+
+@pytest.mark.parametrize("settings", [{"later_steps": 0}, {"seconds": -1}])
+def test_settings_out_of_range_are_told(film, tmp_path, settings):
+    with pytest.raises(SettingsError, match=rf"{next(iter(settings))} = .* will not do"):
+        phosphene.animate(film, tmp_path / "out.mp4", **{**SMALL, **settings})
+    with pytest.raises(SettingsError, match="fps = 0 will not do"):
+        phosphene.zoom("noise:48x64", tmp_path / "out.mp4", fps=0)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_frames_do_not_go_into_a_file(film, tmp_path, overwrite):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ImageError, match="is a file, and frames go into a folder"):
+        phosphene.animate(film, tmp_path / "out", overwrite=overwrite, **SMALL)
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_worker_that_lives_on_tells_plans_apart(film, tmp_path):
+    target, folder, found = tmp_path / "out.mp4", tmp_path / "out.mp4.phosphene", []
+    for steps in (1, 2):
+        begin(AskedFilm(source=str(film), given={**GIVEN, "steps": steps}), target, device="cpu")
+        found.append(workers._film(folder, "efficientnet_lite0", imagefile.checksum(folder / PLAN)))
+        assert workers._film(folder, "efficientnet_lite0", imagefile.checksum(folder / PLAN)) is found[-1]
+        shutil.rmtree(folder)
+    assert [each.recipe.steps for each in found] == [1, 2]
+
+
+def test_the_recipe_has_the_cuts_that_were_planned(film):
+    given = {**GIVEN, "layers": ["blocks.3.1"], "cuts": ["blocks.1.1"], "tile": 16}
+    ready = prepare(AskedFilm(source=str(film), given=given), device="cpu")
+    (job,) = ready.moments._ready.values()
+    assert ready.recipe.cuts == job.recipe.cuts
+
+
+def test_the_first_frame_says_nothing_of_the_time_left(film, tmp_path):
+    heard = []
+    phosphene.animate(film, tmp_path / "out.mp4", seconds=0.12, on_frame=heard.append, **SMALL)
+    assert [now.seconds_left is None for now in heard] == [True, False, False]
+    assert heard[1].seconds_left == heard[1].seconds - heard[0].seconds
+    assert heard[2].seconds_left == 0

@@ -129,6 +129,14 @@ def test_stopped_it_goes_on_to_the_same_film(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["whole.mp4", "zoom.mp4"]
 
 
+def test_the_time_left_is_said_once_a_key_was_dreamed_after_the_first_frame(tmp_path):
+    heard = []
+    phosphene.zoom("noise:48x64", tmp_path / "zoom.mp4", seconds=1, fps=6, on_frame=heard.append, **SMALL)
+    known = [now.frame.index for now in heard if now.seconds_left is not None]
+    assert known == [4, 5, 6]
+    assert heard[3].seconds_left == pytest.approx((heard[3].seconds - heard[0].seconds) / 3 * 2)
+
+
 def test_the_command(tmp_path, capfd):
     target = tmp_path / "zoom.webp"
     words = ["zoom", "noise:48x64", "-o", str(target), "--seconds", "1", "--fps", "4", "--towards", "0.5,0.4"]

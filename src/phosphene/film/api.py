@@ -3,9 +3,12 @@
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from phosphene.api import Model, spelt
+from phosphene.errors import SettingsError
 from phosphene.film import film as whole
 from phosphene.film.asked import AskedFilm, AskedZoom, from_toml
 from phosphene.film.frames import Frame, dream_frames
@@ -15,8 +18,10 @@ from phosphene.film.run import Reached, run
 from phosphene.film.settings import Motion, Part, Zoom
 from phosphene.film.sink import read_recipe
 from phosphene.networks.registry import introduce
-from phosphene.recipe.settings import Recipe
+from phosphene.recipe.settings import Recipe, Settings, describe_problems
 from phosphene.recipe.spelling import plain
+
+S = TypeVar("S", bound=Settings)
 
 
 def animate(
@@ -74,7 +79,7 @@ def zoom(
     `loop`, `fps`, `key_steps`, `key_octaves`; and a list `at`. Stopping and errors are as in `animate`.
     """
     given = _given(settings)
-    asked = AskedZoom(source=str(photo), zoom=Zoom(**_taken(given, Zoom)), **_words(given, "at"), given=given)
+    asked = AskedZoom(source=str(photo), zoom=_taken(given, Zoom), **_words(given, "at"), given=given)
     return run(begin(asked, Path(output), device=device, memory=memory, overwrite=overwrite), on_frame, stop)
 
 
@@ -132,7 +137,7 @@ def resume_film(
 def _asked_film(film: str | Path, settings: dict[str, Any]) -> AskedFilm:
     """Sort what a person gave by name."""
     given = _given(settings)
-    motion, part = Motion(**_taken(given, Motion)), Part(**_taken(given, Part))
+    motion, part = _taken(given, Motion), _taken(given, Part)
     return AskedFilm(source=str(film), motion=motion, part=part, **_words(given, "at", "follow"), given=given)
 
 
@@ -146,9 +151,12 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
     return given | plain(recipe, given.get("look"), given.get("preset"))
 
 
-def _taken(given: dict[str, Any], kind: type[Motion | Part | Zoom]) -> dict[str, Any]:
-    """Take what belongs to one kind of settings out of those given."""
-    return {name: given.pop(name) for name in kind.model_fields if name in given}
+def _taken(given: dict[str, Any], kind: type[S]) -> S:
+    """Take what belongs to one kind of settings out of those given. Raises a `SettingsError` of one sentence."""
+    try:
+        return kind(**{name: given.pop(name) for name in kind.model_fields if name in given})
+    except ValidationError as error:
+        raise SettingsError(describe_problems(error.errors())) from None
 
 
 def _words(given: dict[str, Any], *lists: str) -> dict[str, Any]:

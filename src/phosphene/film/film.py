@@ -7,12 +7,14 @@ from pathlib import Path
 import torch
 
 from phosphene import imagefile
-from phosphene.errors import ImageError
+from phosphene.dreaming.pyramid import fitted_size
+from phosphene.errors import ImageError, UsageError
 from phosphene.film import sink
 from phosphene.film.asked import AskedFilm
 from phosphene.film.footage import Footage, Shot
 from phosphene.film.journal import last
 from phosphene.film.moments import Moments
+from phosphene.film.settings import Part
 from phosphene.film.sound import levels_of
 from phosphene.film.source import at_rate, look_at, shots
 from phosphene.imagefile import Photo
@@ -48,9 +50,14 @@ class Film:
         height, width = self.size
         return int(self.footage.frames * height * width * (FRAME_BYTES + 1))
 
+    @property
+    def pace(self) -> int:
+        """How many frames show what a frame takes: the first one, and one after it."""
+        return 2
+
     def shots(self) -> Iterator[tuple[Shot, Plane | None]]:
         """Read the frames, each with its mask."""
-        found = zip(shots(self.footage), masks(self.recipe.mask, self.size), strict=False)
+        found = zip(shots(self.footage), masks(self.recipe.mask, self.size, self.footage.part), strict=False)
         return found if self.footage.own_base is None else at_rate(found, self.footage)
 
     def seconds_of(self, pts: int) -> float:
@@ -68,7 +75,7 @@ def prepare(asked: AskedFilm, output: Path | None = None, device: str = "auto", 
     footage = look_at(asked.source, asked.part)
     levels = levels_of(footage, {follow.band for follow in timeline.follows}) if timeline.follows else None
     recipe = timeline.at(0.0)[0]
-    size = fitted(footage.size, recipe)
+    size = fitted_size(footage.size, recipe)
     size = size if output is None else sink.fitting(output, size)
     moments = Moments(timeline, size, device, memory, levels)
     for time in {time for keys in timeline.tracks.values() for time, _ in keys}:
@@ -78,37 +85,37 @@ def prepare(asked: AskedFilm, output: Path | None = None, device: str = "auto", 
         "source": asked.source,
         "source_sha256": footage.sha256,
         "source_size": footage.size,
-        "mask_sha256": look_at_mask(recipe.mask, size),
+        "mask_sha256": look_at_mask(recipe.mask, size, asked.part),
     }
     recipe = job.recipe.but(mask=recipe.mask, size=recipe.size)
     return Film(asked, footage, moments, recipe, job.made.model_copy(update=facts), (*footage.notes, *job.notes))
 
 
-def fitted(size: Size, recipe: Recipe) -> Size:
-    """Return the size at which a recipe dreams a film of `size`."""
-    scale = 1.0 if recipe.size == "full" else recipe.size / max(size)
-    if scale == 1 or (scale > 1 and not recipe.enlarge):
-        return size
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def masks(mask: str | None, size: Size) -> Iterator[Plane | None]:
-    """Give a mask for each frame, for ever: a picture, or a film whose last frame stays."""
+def masks(mask: str | None, size: Size, part: Part) -> Iterator[Plane | None]:
+    """Give a mask for each frame of a part, for ever: a picture, or a film from there on, whose last frame stays."""
     if mask is None or is_own(mask) or imagefile.is_image(Path(mask)):
         still = None if mask is None else read_mask(mask, size)
         while True:
             yield still
-    for shot in shots(look_at(mask)):
+    plane = None
+    for shot in shots(_look_at_mask_film(mask, part)):
         plane = imagefile.as_mask(Photo(shot.image, None, mask, "", ()), size)
         yield plane
+    if plane is None:
+        raise UsageError(f"the mask {mask!r} has no frame from {part.start:g} s on")
     while True:
         yield plane
 
 
-def look_at_mask(mask: str | None, size: Size) -> str | None:
+def look_at_mask(mask: str | None, size: Size, part: Part) -> str | None:
     """Return the checksum of a mask, which may be a film; raises where it is neither film nor picture."""
     if mask is None or is_own(mask) or imagefile.is_image(Path(mask)):
         return mask_checksum(mask, size)
     if not Path(mask).exists():
         raise ImageError(f"there is no mask {mask!r}: give a picture or a film")
-    return look_at(mask).sha256
+    return _look_at_mask_film(mask, part).sha256
+
+
+def _look_at_mask_film(mask: str, part: Part) -> Footage:
+    """Find out what a mask's film is, from where a part begins."""
+    return look_at(mask, part.model_copy(update={"seconds": None}))

@@ -34,7 +34,9 @@ class Moments:
             gradient_of = crossfaded(gradient_of, self._prepared(last).gradient_of, share)
         return replace(
             job,
-            recipe=(first if share < 0.5 else last).but(layers=job.recipe.layers, tile=job.recipe.tile, mask=None),
+            recipe=(first if share < 0.5 else last).but(
+                layers=job.recipe.layers, tile=job.recipe.tile, cuts=job.recipe.cuts, mask=None
+            ),
             image=image.to(job.image.device),
             mask=None if mask is None else mask.to(job.image.device),
             gradient_of=gradient_of,

@@ -3,7 +3,6 @@
 The folder holds the plan, a journal, and each frame or key as it is done.
 """
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +10,12 @@ from pydantic import Field, ValidationError
 
 from phosphene.cluster import check_cluster
 from phosphene.disk import journal
+from phosphene.disk.plan import check_room, create
+from phosphene.dreaming.pyramid import fitted_size
 from phosphene.errors import StoreError, UsageError
 from phosphene.film import film, sink, zoom
 from phosphene.film.asked import AskedFilm, AskedZoom, to_toml
-from phosphene.film.film import Film, fitted
+from phosphene.film.film import Film
 from phosphene.film.sink import Sink
 from phosphene.film.zoom import Zoomed
 from phosphene.places import check_folder
@@ -81,7 +82,9 @@ def begin(
     ready = _prepare(asked, output, device, memory)
     folder = output.with_name(f"{output.name}.phosphene")
     check_room(folder, ready.disk_bytes)
-    create(folder)
+    create(folder, PLAN, "film")
+    for picture in folder.glob("*.png"):  # of a folder that was not removed whole
+        picture.unlink()
     plan = Plan(
         asked=asked,
         recipe=ready.recipe,
@@ -98,32 +101,13 @@ def begin(
 def reopen(folder: Path, cluster: str | None = None) -> Run:
     """Find what to go on with. Raises where there is nothing, or where what it is made from has changed."""
     plan = _read(folder / PLAN)
-    ready = _prepare(plan.asked, Path(plan.output), plan.device, plan.memory)
+    output = folder.parent / Path(plan.output).name  # beside the folder, wherever that is seen from
+    ready = _prepare(plan.asked, output, plan.device, plan.memory)
     source = "film" if isinstance(ready, Film) else "photograph"
     for name, field in ((source, "source_sha256"), ("mask", "mask_sha256"), ("guide", "guide_sha256")):
         if getattr(plan.made, field) != getattr(ready.made, field):
             raise StoreError(f"the {name} has changed since the dream began: put it back, or begin again")
-    return Run(ready, folder, Path(plan.output), ready.notes, plan.device, plan.workers, cluster)
-
-
-def check_room(folder: Path, needed: int) -> None:
-    """Raise `StoreError` where the disk has not room enough."""
-    free = shutil.disk_usage(folder.parent).free
-    if needed > free:
-        raise StoreError(f"{folder} needs {spell_bytes(needed)} on disk, and {spell_bytes(free)} are free")
-
-
-def create(folder: Path) -> None:
-    """Make the folder of a film; `UsageError` where one that was not finished is in it."""
-    if (folder / PLAN).exists():
-        raise UsageError(
-            f"{folder} holds a film that was not finished: `phosphene resume {folder}` goes on with it; "
-            f"remove the folder to begin again"
-        )
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{folder} could not be made: {error}") from error
+    return Run(ready, folder, output, ready.notes, plan.device, plan.workers, cluster)
 
 
 def _only_here(asked: AskedFilm | AskedZoom) -> str | None:
@@ -147,7 +131,7 @@ def _read(path: Path) -> Plan:
 
 
 def _notes(ready: Film | Zoomed, output: Path, folder: Path) -> tuple[str, ...]:
-    (height, width), wanted = ready.size, fitted(ready.made.source_size, ready.recipe)
+    (height, width), wanted = ready.size, fitted_size(ready.made.source_size, ready.recipe)
     even = f"{output.suffix} holds even sides: {width} x {height} px, not {wanted[1]} x {wanted[0]}"
     return (
         *((even,) if ready.size != wanted else ()),

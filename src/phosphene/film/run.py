@@ -24,19 +24,24 @@ from phosphene.types import Image
 class Reached:
     """How far a film is: the newest frame, of how many, the seconds since it began, and its file's bytes so far.
 
-    `dreamed` is how many of the frames this run has dreamed itself.
+    `dreamed` is how many of the frames this run has dreamed itself; the first of them was there at `first`, in
+    seconds.
     """
 
     frame: Frame
     frames: int
     dreamed: int
+    pace: int
+    first: float
     seconds: float
     bytes: int
 
     @property
-    def seconds_left(self) -> float:
-        """An estimate, from the time that the frames so far have taken."""
-        return self.seconds / max(self.dreamed, 1) * max(self.frames - self.frame.index, 0)
+    def seconds_left(self) -> float | None:
+        """An estimate, without the first frame, which takes longer; None until there are `pace` frames to judge by."""
+        if self.dreamed < self.pace:
+            return None
+        return (self.seconds - self.first) / (self.dreamed - 1) * max(self.frames - self.frame.index, 0)
 
     @property
     def whole_bytes(self) -> int:
@@ -65,15 +70,17 @@ def run(
 
 
 def _dream(run: Run, on_frame: Callable[[Reached], None] | None, stop: threading.Event | None) -> None:
-    film, sink, began, count = run.film, run.sink(), time.perf_counter(), 0
+    film, sink, began, count, first = run.film, run.sink(), time.perf_counter(), 0, 0.0
     there = film.there(run.folder)
     try:
         for frame in _frames(run, stop):
             sink.add(frame.image, frame.pts)
             count = frame.index
             dreamed = max(0, count - there)
+            seconds = time.perf_counter() - began
+            first = seconds if dreamed <= 1 else first
             if on_frame is not None:
-                on_frame(Reached(frame, film.footage.frames, dreamed, time.perf_counter() - began, sink.bytes))
+                on_frame(Reached(frame, film.footage.frames, dreamed, film.pace, first, seconds, sink.bytes))
     except BrokenFilmError:
         if count:
             sink.close(run.output)

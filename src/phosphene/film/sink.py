@@ -22,7 +22,7 @@ from phosphene import imagefile
 from phosphene.errors import ImageError, OutputExistsError, SettingsError
 from phosphene.film.footage import Footage
 from phosphene.film.video import opened
-from phosphene.places import check_folder
+from phosphene.places import check_folder, kind_of_file
 from phosphene.types import Image, Size
 
 SAME_EACH_TIME = {"x264-params": "asm=avx2"} if torch.backends.cpu.get_cpu_capability() == "AVX512" else {}
@@ -57,7 +57,9 @@ def check_output(path: Path, overwrite: bool) -> None:
     check_folder(path)
     if not is_folder(path):
         imagefile.check_place(path, overwrite)
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())) and not overwrite:
+    elif path.exists() and not path.is_dir():
+        raise ImageError(f"{str(path)!r} is {kind_of_file(path)}, and frames go into a folder: choose another name")
+    elif path.exists() and any(path.iterdir()) and not overwrite:
         raise OutputExistsError(f"{str(path)!r} exists already: choose another name, or ask to overwrite it")
     elif not path.parent.is_dir():
         raise ImageError(f"there is no folder {str(path.parent)!r} to write {path.name!r} in: make it first")
@@ -215,6 +217,9 @@ class Kept:
             target.mkdir(exist_ok=True)
             for number, image in enumerate(images, start=1):
                 imagefile.write(target / FRAME.format(number), image, recipe=self.recipe)
+            for path in target.glob(f"{'[0-9]' * 8}.png"):  # of a longer film that was there
+                if int(path.stem) > len(self._times):
+                    path.unlink()
         else:
             imagefile.write_moving(target, images, durations(self._times, self.footage), recipe=self.recipe)
 

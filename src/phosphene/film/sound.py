@@ -28,7 +28,7 @@ RELEASE = 0.85
 
 
 def levels_of(footage: Footage, bands: set[str]) -> Callable[[str, float], float]:
-    """Return `level(band, seconds)`, 0 to 1, of a film's first sound.
+    """Return `level(band, seconds)`, 0 to 1, of a film's first sound; seconds count from the beginning of its part.
 
     Raises `SettingsError` where a film has no sound, and `UnknownNameError` for a band that there is not.
     """
@@ -40,7 +40,7 @@ def levels_of(footage: Footage, bands: set[str]) -> Callable[[str, float], float
 
     def level(band: str, seconds: float) -> float:
         heard = loudness[band]
-        return float(heard[min(max(int(seconds * RATE / WINDOW), 0), len(heard) - 1)])
+        return float(heard[min(max(int((footage.part.start + seconds) * RATE / WINDOW), 0), len(heard) - 1)])
 
     return level
 

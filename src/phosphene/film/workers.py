@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from phosphene import imagefile
 from phosphene.cluster import Submit, cluster_pool
 from phosphene.dreaming.resample import resize
 from phosphene.dreaming.strength import rms_change
@@ -30,7 +31,7 @@ from phosphene.film.film import Film
 from phosphene.film.frames import Frame, Stopped, dream_frames
 from phosphene.film.journal import keep, last, read
 from phosphene.film.motion import dis, is_cut, reliable
-from phosphene.film.plan import reopen
+from phosphene.film.plan import PLAN, reopen
 from phosphene.malloc import keep_freed
 from phosphene.networks.registry import introduce
 from phosphene.types import Image
@@ -93,11 +94,11 @@ def _ordered(
 ) -> tuple[list[Stretch], BrokenFilmError | None]:
     """Have the stretches of a film dreamed, each as soon as its end is known."""
     stretches: list[Stretch] = []
-    size = 0
+    size, plan = 0, imagefile.checksum(folder / PLAN)
 
     def order() -> None:
         first = 1 + sum(stretch.size for stretch in stretches)
-        stretches.append(Stretch(first, size, submit(_dream, folder, first, size, film.recipe.model)))
+        stretches.append(Stretch(first, size, submit(_dream, folder, first, size, film.recipe.model, plan)))
 
     broken, before = None, None
     try:
@@ -162,16 +163,17 @@ def _end_with_parent() -> None:
 
 
 @lru_cache(maxsize=1)
-def _film(folder: Path, model: str) -> Film:
+def _film(folder: Path, model: str, plan: str) -> Film:
+    """Find a film; kept for as long as its plan has the checksum `plan`."""
     introduce(model)  # the parent has; it may be a person's own
     film = reopen(folder).film
     assert isinstance(film, Film)
     return film
 
 
-def _dream(folder: Path, first: int, size: int, model: str) -> None:
+def _dream(folder: Path, first: int, size: int, model: str, plan: str) -> None:
     """Dream a stretch as far as it is not there."""
-    film, done = _film(folder, model), last(folder, first)
+    film, done = _film(folder, model, plan), last(folder, first)
     if done.frames >= first + size - 1:
         return
     shots = islice(film.shots(), first - 1, first - 1 + size)

@@ -14,11 +14,11 @@ import torch
 
 from phosphene import imagefile
 from phosphene.disk import journal
+from phosphene.dreaming.pyramid import fitted_size
 from phosphene.errors import UsageError
 from phosphene.film import sink
 from phosphene.film.asked import AskedZoom
 from phosphene.film.carry import Carried, levelled
-from phosphene.film.film import fitted
 from phosphene.film.footage import Colour, Footage
 from phosphene.film.frames import Frame, dreamed
 from phosphene.film.geometry import Course
@@ -77,6 +77,11 @@ class Zoomed:
             stills=(self.asked.source,),
         )
 
+    @property
+    def pace(self) -> int:
+        """How many frames show what a frame takes: those until a key has been dreamed after the first frame."""
+        return math.ceil(self.course.step * self.asked.zoom.fps) + 1
+
     def there(self, folder: Path) -> int:
         """Return how many frames can be cut out of the keys that are in a folder already."""
         return math.ceil(max(0, last(folder).frames - 1) * self.course.step * self.asked.zoom.fps)
@@ -90,7 +95,7 @@ def prepare(asked: AskedZoom, output: Path, device: str = "auto", memory: str | 
         raise UsageError("a zoom takes no mask: what it hides would leave the picture")
     photo = read(asked.source, torch.Generator().manual_seed(recipe.seed))
     source_size: Size = (photo.image.shape[1], photo.image.shape[2])
-    course = Course(asked.zoom, sink.fitting(output, fitted(source_size, recipe)))
+    course = Course(asked.zoom, sink.fitting(output, fitted_size(source_size, recipe)))
     height, width = course.key_size
     moments = Moments(timeline, (height, width), device, memory)
     job = moments.job(0.0, torch.full((3, height, width), 0.5), None, torch.Generator())

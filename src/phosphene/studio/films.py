@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from phosphene import imagefile
+from phosphene.dreaming.pyramid import fitted_size
 from phosphene.errors import UsageError
 from phosphene.film.settings import Zoom
 from phosphene.imagefile import Photo
@@ -34,12 +35,11 @@ def extent_of(source: str | Path, recipe: Recipe, zoom: Zoom | None = None) -> t
     A zoom is its keys, larger than its frames. Raises as `still_of`, and `UsageError` for a zoom into a film.
     """
     if zoom is not None:
-        from phosphene.film.film import fitted
         from phosphene.film.geometry import Course
 
         if is_film(source):
             raise UsageError("a zoom goes into a photograph, and this is a film: dream it, or choose a photograph")
-        course = Course(zoom, fitted(imagefile.look(source).size, recipe))
+        course = Course(zoom, fitted_size(imagefile.look(source).size, recipe))
         return course.key_size, course.keys + 1
     if not is_film(source):
         return imagefile.look(source).size, 1

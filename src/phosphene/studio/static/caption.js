@@ -12,7 +12,7 @@ export function statusOf(report) {
   if (report.state === "waiting") return report.ahead === 1 ? "waiting, one ahead" : `waiting, ${report.ahead} ahead`;
   if (report.state === "failed") return "failed";
   if (ended(report)) return [report.size && pixels(report.size), report.state === "stopped" ? (report.picture ? "stopped; this is what there is" : "stopped before it began") : null].filter(Boolean).join(", ");
-  if (report.frame) return `frame ${report.frame} of ${report.frames}${report.stopping ? ", stopping" : `, ${duration(report.left)} left`}`;
+  if (report.frame) return `frame ${report.frame} of ${report.frames}${report.stopping ? ", stopping" : report.left === null ? "" : `, ${duration(report.left)} left`}`;
   if (!report.steps_done) return "reading the photograph and the network";
   return `octave ${report.octave} of ${report.octaves}, step ${report.step} of ${report.steps}${report.stopping ? ", stopping" : `, ${duration(report.left)} left`}`;
 }
