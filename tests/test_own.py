@@ -285,6 +285,13 @@ def test_what_overwrites_its_input_is_what_pytorch_computes(photo):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
 
 
+def test_a_batch_norm_without_running_statistics_sees_the_whole_image():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Conv2d(4, 4, 3))
+    assert phosphene.layers(module, size=(48, 48))["0"].extent is not None
+    with pytest.raises(UsageError, match=r"2 of own/Sequential-.* sees the whole image"):
+        phosphene.dream("sample:coffee", model=module, layers="2", **SMALL, tile=32)
+
+
 def test_weights_saved_anew_are_read_anew(tmp_path):
     path, found = tmp_path / "weights.pth", []
     name = introduce(Tiny())

@@ -74,11 +74,17 @@ def window_of(node: fx.Node, root: nn.Module) -> tuple[tuple[int, int], tuple[in
             return ((kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1), _pair(module.stride)
         if isinstance(module, POOL_MODULES):
             return _pair(module.kernel_size), _pair(module.stride or module.kernel_size)
-        return ((1, 1), (1, 1)) if isinstance(module, POINTWISE_MODULES) else None
+        is_pointwise = isinstance(module, POINTWISE_MODULES) and not _looks_at_its_mean(module)
+        return ((1, 1), (1, 1)) if is_pointwise else None
     if node.target in POOL_FUNCTIONS:
         named = dict(zip(("input", "kernel_size", "stride"), node.args, strict=False)) | node.kwargs
         return _pair(named["kernel_size"]), _pair(named.get("stride") or named["kernel_size"])
     return ((1, 1), (1, 1)) if node.target in POINTWISE_FUNCTIONS else None
+
+
+def _looks_at_its_mean(module: nn.Module) -> bool:
+    """Whether a module is a batch norm without running statistics: it takes those of all that it is given."""
+    return isinstance(module, nn.BatchNorm2d) and module.running_mean is None
 
 
 def _extent(node: fx.Node, root: nn.Module, extents: Mapping[fx.Node, Extent | None]) -> Extent | None:
