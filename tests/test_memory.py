@@ -17,7 +17,7 @@ from phosphene.errors import SettingsError, UsageError
 from phosphene.networks.cards import NAMED
 from phosphene.recipe.settings import Eye, Recipe
 from phosphene.setup import memory
-from phosphene.setup.builders import Step, gradient_fn, stages_of
+from phosphene.setup.builders import PlannedStage, gradient_fn, stages_of
 from phosphene.setup.memory import (
     gradient_bytes,
     halving_gradient,
@@ -59,13 +59,13 @@ def test_the_cheapest_stages_that_fit(bound):
     choices = [survey.best(room) for room in (10**8, 3 * 10**8, 10**9, 10**10)]
     costs = [choice.cost for choice in choices]
     assert costs == sorted(costs, reverse=True)
-    assert choices[-1].steps == (Step(None, None),)
+    assert choices[-1].stages == (PlannedStage(None, None),)
     assert costs[-1] == pytest.approx(1)
     assert costs[0] > 1
     for choice, room in zip(choices, (10**8, 3 * 10**8, 10**9, 10**10), strict=True):
         assert choice.needed <= room
         asked = Survey(network, scoring, choice.of(Recipe()), (3000, 2000)).asked()
-        assert (asked.steps, asked.needed) == (choice.steps, choice.needed)
+        assert (asked.stages, asked.needed) == (choice.stages, choice.needed)
 
 
 def test_too_little_memory_names_the_least(bound):

@@ -20,7 +20,7 @@ from phosphene.recipe.spelling import flag
 if TYPE_CHECKING:
     from phosphene.film.asked import AskedFilm, AskedZoom
     from phosphene.film.plan import Run
-    from phosphene.film.run import Reached
+    from phosphene.film.run import FilmProgress
 
 Moving = Annotated[Motion | None, Parameter(name="*", group="Motion", name_transform=flag)]
 Wanted = Annotated[Part | None, Parameter(name="*", group="Part", name_transform=flag)]
@@ -184,7 +184,7 @@ class Listener:
         if self._bar is not None:
             self._bar.stop()
 
-    def frame(self, now: Reached) -> None:
+    def frame(self, now: FilmProgress) -> None:
         """Hear of a frame."""
         from phosphene.setup.memory import spell_bytes
 

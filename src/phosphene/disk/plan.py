@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from pydantic import ValidationError
 
+from phosphene import imagefile
 from phosphene.disk import journal, raster
 from phosphene.disk.strips import BLOCK
 from phosphene.dreaming.exact_sums import SEGMENT
@@ -87,13 +88,14 @@ def reopen(folder: Path) -> Plan:
     made, recipe = plan.made, plan.recipe
     if plan.output is not None:  # beside the folder, wherever that is seen from
         plan = plan.model_copy(update={"output": str(folder.parent / Path(plan.output).name)})
-    divisions(recipe.norm)
-    for kind, path, kept in (
-        ("photograph", made.source if is_file(made.source) else None, made.source_sha256),
-        ("guide", recipe.guide, made.guide_sha256),
-        ("mask", recipe.mask, made.mask_sha256),
+    divisions(recipe.norm)  # raises where one of somebody's own was not given
+    source = made.source if is_file(made.source) else None
+    for kind, path, kept, found in (
+        ("photograph", source, made.source_sha256, source and imagefile.checksum(source)),
+        ("guide", recipe.guide, made.guide_sha256, recipe.guide and imagefile.checksum(recipe.guide)),
+        ("mask", recipe.mask, made.mask_sha256, mask_checksum(recipe.mask, made.size)),
     ):
-        if path is not None and mask_checksum(path, made.size) != kept:
+        if path is not None and found != kept:
             raise StoreError(f"the {kind} {path!r} has changed since the dream began: put it back, or begin again")
     return plan
 

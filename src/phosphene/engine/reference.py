@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from phosphene.engine.layout import Pair, empty_of_shape, every, spread
+from phosphene.engine.layout import Pair, empty_of_shape
 
 
 class Window(NamedTuple):
@@ -81,8 +81,3 @@ def mean_pool(x: Tensor, size: Pair, padding: Pair, mask: Tensor | None = None) 
     """Return the means of windows with stride 1 of what `mask` lets through of `x`, which zeros surround."""
     x = F.pad(x if mask is None else masked(x, mask), (padding[1], padding[1], padding[0], padding[0]))
     return F.avg_pool2d(x, size, 1)
-
-
-def add_strided(x: Tensor, y: Tensor, stride: Pair) -> Tensor:
-    """Add `y` to every stride-th place of `x`: what a kernel with a stride does on the way back."""
-    return x + spread(y, x.shape, stride) if stride != (1, 1) else x + every(y, stride)

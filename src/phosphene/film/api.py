@@ -14,7 +14,7 @@ from phosphene.film.asked import AskedFilm, AskedZoom, from_toml
 from phosphene.film.frames import Frame, dream_frames
 from phosphene.film.motion import Flow, dis
 from phosphene.film.plan import begin, reopen
-from phosphene.film.run import Reached, run
+from phosphene.film.run import FilmProgress, run
 from phosphene.film.settings import Motion, Part, Zoom
 from phosphene.film.sink import read_recipe
 from phosphene.networks.registry import introduce
@@ -28,7 +28,7 @@ def animate(
     film: str | Path,
     output: str | Path,
     *,
-    on_frame: Callable[[Reached], None] | None = None,
+    on_frame: Callable[[FilmProgress], None] | None = None,
     stop: threading.Event | None = None,
     device: str = "auto",
     memory: str | None = None,
@@ -65,7 +65,7 @@ def zoom(
     photo: str | Path,
     output: str | Path,
     *,
-    on_frame: Callable[[Reached], None] | None = None,
+    on_frame: Callable[[FilmProgress], None] | None = None,
     stop: threading.Event | None = None,
     device: str = "auto",
     memory: str | None = None,
@@ -101,7 +101,7 @@ def replay_film(
     source: str | Path | None = None,
     *,
     model: Model | None = None,
-    on_frame: Callable[[Reached], None] | None = None,
+    on_frame: Callable[[FilmProgress], None] | None = None,
     stop: threading.Event | None = None,
     device: str = "auto",
     memory: str | None = None,
@@ -122,7 +122,7 @@ def resume_film(
     *,
     model: Model | None = None,
     cluster: str | None = None,
-    on_frame: Callable[[Reached], None] | None = None,
+    on_frame: Callable[[FilmProgress], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Path | None:
     """Go on with a film or a zoom that was stopped; `folder` is OUTPUT.phosphene, beside its output.

@@ -21,7 +21,7 @@ from phosphene.types import Image
 
 
 @dataclass(frozen=True)
-class Reached:
+class FilmProgress:
     """How far a film is: the newest frame, of how many, the seconds since it began, and its file's bytes so far.
 
     `dreamed` is how many of the frames this run has dreamed itself; the first of them was there at `first`, in
@@ -50,7 +50,7 @@ class Reached:
 
 
 def run(
-    run: Run, on_frame: Callable[[Reached], None] | None = None, stop: threading.Event | None = None
+    run: Run, on_frame: Callable[[FilmProgress], None] | None = None, stop: threading.Event | None = None
 ) -> Path | None:
     """Dream until the film is written, and return where it is.
 
@@ -69,7 +69,7 @@ def run(
     return run.output
 
 
-def _dream(run: Run, on_frame: Callable[[Reached], None] | None, stop: threading.Event | None) -> None:
+def _dream(run: Run, on_frame: Callable[[FilmProgress], None] | None, stop: threading.Event | None) -> None:
     film, sink, began, count, first = run.film, run.sink(), time.perf_counter(), 0, 0.0
     there = film.there(run.folder)
     try:
@@ -80,7 +80,7 @@ def _dream(run: Run, on_frame: Callable[[Reached], None] | None, stop: threading
             seconds = time.perf_counter() - began
             first = seconds if dreamed <= 1 else first
             if on_frame is not None:
-                on_frame(Reached(frame, film.footage.frames, dreamed, film.pace, first, seconds, sink.bytes))
+                on_frame(FilmProgress(frame, film.footage.frames, dreamed, film.pace, first, seconds, sink.bytes))
     except BrokenFilmError:
         if count:
             sink.close(run.output)

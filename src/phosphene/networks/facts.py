@@ -33,7 +33,7 @@ class Trunk:
 
 
 @dataclass(frozen=True)
-class Stage:
+class TrunkStage:
     """The part of the trunk that has one output size.
 
     `first` and `last` are layers' names; `size`, `channels` and `extent` (None where it sees the whole image) are those
@@ -64,7 +64,7 @@ class Facts:
     parameters: int
     multiplications: int
     receptive_field: int | None
-    stages: tuple[Stage, ...]
+    stages: tuple[TrunkStage, ...]
 
 
 @lru_cache(maxsize=32)
@@ -153,7 +153,7 @@ def _stands_alone(part: Trunk, network: Network) -> bool:
     return parent is network.module or isinstance(parent, nn.Sequential)
 
 
-def _stages(network: Network, side: int, layers: dict[str, Layer]) -> Iterator[Stage]:
+def _stages(network: Network, side: int, layers: dict[str, Layer]) -> Iterator[TrunkStage]:
     order, depth, done = list(layers), 0, 0
     multiplications = 0
     for size, run in groupby(trunk(network, side), key=lambda part: (*part.layer.shape[2:], 1, 1)[:2]):
@@ -161,7 +161,7 @@ def _stages(network: Network, side: int, layers: dict[str, Layer]) -> Iterator[S
         last = parts[-1]
         end = order.index(last.node) + 1
         if last.depth > depth:
-            yield Stage(
+            yield TrunkStage(
                 first=parts[0].name,
                 last=last.name,
                 size=(size[0], size[1]),

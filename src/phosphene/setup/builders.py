@@ -78,15 +78,15 @@ def stages_of(network: Network, scoring: Scoring, tiles: Tiles) -> Stages:
     Stages of which one window shows all, as in small octaves, are one. `UsageError` where a layer of a stage in tiles
     sees the whole image, or where the network cannot be cut.
     """
-    steps = planned_steps(network, scoring, tiles)
+    planned = planned_stages(network, scoring, tiles)
 
     @lru_cache(maxsize=64)
     def stages_for(size: Size) -> tuple[Stage, ...]:
-        left = _joined(network, steps, size)
-        ends = [step.start for step in left[1:]]
+        left = _joined(network, planned, size)
+        ends = [stage.start for stage in left[1:]]
         return tuple(
-            _stage(network, scoring, tiles, step, end, is_alone=len(left) == 1)
-            for step, end in zip(left, [*ends, None], strict=True)
+            _stage(network, scoring, tiles, stage, end, is_alone=len(left) == 1)
+            for stage, end in zip(left, [*ends, None], strict=True)
         )
 
     stages_for(LARGE)  # all that can be wrong is found before it is used
@@ -94,17 +94,17 @@ def stages_of(network: Network, scoring: Scoring, tiles: Tiles) -> Stages:
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedStage:
     """A stage as a recipe says it: the node at which it begins (None: the pixels), and its tile in px, if any."""
 
     start: str | None
     tile: int | None
 
 
-def planned_steps(network: Network, scoring: Scoring, tiles: Tiles) -> list[Step]:
+def planned_stages(network: Network, scoring: Scoring, tiles: Tiles) -> list[PlannedStage]:
     """Read the stages of a recipe, in the network's order."""
     points = places_to_cut(network, scoring) if tiles.cuts else []
-    steps = {}
+    planned = {}
     for cut in map(Cut.parse, tiles.cuts):
         (node, *others) = network.resolve(cut.layer)
         if others or node not in points:
@@ -112,9 +112,9 @@ def planned_steps(network: Network, scoring: Scoring, tiles: Tiles) -> list[Step
                 f"{network.card.name} cannot be cut at {cut.layer}, for what is raised; "
                 f"it can be at {', '.join(points) or 'no layer'}"
             )
-        steps[node] = Step(node, cut.tile)
-    first = Step(None, tiles.tile if isinstance(tiles.tile, int) else None)
-    return [first, *sorted(steps.values(), key=lambda step: points.index(str(step.start)))]
+        planned[node] = PlannedStage(node, cut.tile)
+    first = PlannedStage(None, tiles.tile if isinstance(tiles.tile, int) else None)
+    return [first, *sorted(planned.values(), key=lambda stage: points.index(str(stage.start)))]
 
 
 def places_to_cut(network: Network, scoring: Scoring) -> list[str]:
@@ -130,18 +130,20 @@ def sees_whole(scoring: Scoring, nodes: Collection[str]) -> str | None:
     return next(names, None)
 
 
-def _joined(network: Network, steps: list[Step], size: Size) -> list[Step]:
+def _joined(network: Network, planned: list[PlannedStage], size: Size) -> list[PlannedStage]:
     """Leave tiles out where one window shows all, and make one stage of those without that follow each other."""
-    left: list[Step] = []
-    for step in steps:
-        shows_all = step.tile is None or step.tile >= max(size) or min(size) < network.card.min_side
+    left: list[PlannedStage] = []
+    for stage in planned:
+        shows_all = stage.tile is None or stage.tile >= max(size) or min(size) < network.card.min_side
         if not (left and shows_all and left[-1].tile is None):
-            left.append(Step(step.start, None if shows_all else step.tile))
+            left.append(PlannedStage(stage.start, None if shows_all else stage.tile))
     return left
 
 
-def _stage(network: Network, scoring: Scoring, tiles: Tiles, step: Step, end: str | None, is_alone: bool) -> Stage:
-    start, tile = step.start, step.tile
+def _stage(
+    network: Network, scoring: Scoring, tiles: Tiles, stage: PlannedStage, end: str | None, is_alone: bool
+) -> Stage:
+    start, tile = stage.start, stage.tile
     nodes = nodes_between(network, scoring, start, end)
     if tile is not None and (name := sees_whole(scoring, nodes)):
         raise UsageError(

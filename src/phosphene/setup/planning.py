@@ -22,11 +22,11 @@ from phosphene.networks.network import Features, Network
 from phosphene.recipe.settings import Recipe, Tiles
 from phosphene.recipe.terms import Cut
 from phosphene.setup.builders import (
-    Step,
+    PlannedStage,
     halo_of,
     nodes_between,
     places_to_cut,
-    planned_steps,
+    planned_stages,
     reach_of,
     sees_whole,
     unit_side,
@@ -117,14 +117,14 @@ class Choice:
     """Stages, with the bytes of memory that a step takes at most, those of the activations and gradients at the cuts,
     and its cost as a multiple of the whole image's."""
 
-    steps: tuple[Step, ...]
+    stages: tuple[PlannedStage, ...]
     needed: int
     at_cuts: int
     cost: float
 
     def of(self, recipe: Recipe) -> Recipe:
         """Write the stages into a recipe."""
-        first, *others = self.steps
+        first, *others = self.stages
         cuts = tuple(str(Cut(str(step.start), step.tile)) for step in others)
         return recipe.but(tile=first.tile or "none", cuts=cuts)
 
@@ -148,16 +148,16 @@ class Survey:
 
     def asked(self, in_memory: bool = True) -> Choice:
         """Foretell the stages that the recipe asks for."""
-        steps = planned_steps(self.network, self.scoring, self.tiles)
-        stages = self._stages([step.start for step in steps])
-        return self._choice(stages, [step.tile for step in steps], in_memory)
+        planned = planned_stages(self.network, self.scoring, self.tiles)
+        stages = self._stages([stage.start for stage in planned])
+        return self._choice(stages, [stage.tile for stage in planned], in_memory)
 
     def best(self, room: int, in_memory: bool = True) -> Choice:
         """Return the stages that cost least of those that take `room` bytes at most; `UsageError` if none do."""
         ways = [self._stages(starts) for starts in self._ways()]
         fitting = [choice for stages in ways if (choice := self._fitted(stages, room, in_memory))]
         if fitting:
-            return min(fitting, key=lambda choice: (choice.cost, len(choice.steps)))
+            return min(fitting, key=lambda choice: (choice.cost, len(choice.stages)))
         smallest = [[None if stage.margin is None else SIDES[-1] for stage in stages] for stages in ways]
         plans = (self._choice(*plan, in_memory) for plan in zip(ways, smallest, strict=True))
         least = min(plan.needed for plan in plans)
@@ -200,7 +200,7 @@ class Survey:
         most = self._weights + max(self._bytes(stage, tile) for stage, tile in pairs)
         whole = BOTH * sum(section.work for section in self._sections) * self.size[0] * self.size[1]
         return Choice(
-            steps=tuple(Step(stage.start, tile) for stage, tile in pairs),
+            stages=tuple(PlannedStage(stage.start, tile) for stage, tile in pairs),
             needed=int(most + self._at_cuts(stages) * in_memory),
             at_cuts=int(self._at_cuts(stages)),
             cost=sum(stage.cost(self.size, tile) for stage, tile in pairs) / whole,
@@ -232,7 +232,7 @@ class Survey:
     def _points(self) -> list[str]:
         """The places where few numbers pass, and those where the recipe cuts."""
         all_points = tuple(places_to_cut(self.network, self.scoring))
-        asked = {step.start for step in planned_steps(self.network, self.scoring, self.tiles)}
+        asked = {stage.start for stage in planned_stages(self.network, self.scoring, self.tiles)}
         least, points = inf, []
         for point, work in zip(all_points, self._work(all_points)[1:], strict=True):
             if work.given <= WIDE * least or point in asked:

@@ -14,7 +14,7 @@ from phosphene.studio.requests import Ordered
 from phosphene.types import Image, Size, Step
 
 if TYPE_CHECKING:  # for PyAV may be missing
-    from phosphene.film.run import Reached
+    from phosphene.film.run import FilmProgress
 
 State = Literal["waiting", "dreaming", "done", "stopped", "failed"]
 
@@ -73,7 +73,7 @@ class Task:
             "cells": sorted(self.cells),
         }
 
-    def hear_of_frame(self, now: "Reached") -> None:
+    def hear_of_frame(self, now: "FilmProgress") -> None:
         """Note a frame of a film."""
         self.image = now.frame.image
         self.latest = {
