@@ -31,6 +31,7 @@ CHANGES = {
     "detail": False,
     "steps": 3,
     "step_size": 0.02,
+    "schedules": ("step_size=0.02,0.01",),
     "norm": "std",
     "jitter": 0,
     "blur": 1.0,

@@ -59,6 +59,7 @@ def made(architecture: str) -> "keras.Model":
     Some variances are so small that an epsilon counts.
     """
     keras.config.set_floatx("float64")
+    keras.utils.set_random_seed(0)
     model = getattr(keras.applications, MAKERS[architecture])(weights=None, include_top=False)
     rng = np.random.default_rng(0)
     for layer in model.layers:

@@ -246,7 +246,8 @@ from phosphene.recipe.settings import Eye, Recipe
 network = load_network(Eye(model=sys.argv[1], weights=sys.argv[2]))
 scoring = Scoring((Energy(*network.resolve(sys.argv[3])),))
 recipe = Recipe(tile=512, cuts=tuple(sys.argv[4:]))
-foretold = Survey(network, scoring, recipe, (1100, 1100)).asked().needed
+survey = Survey(network, scoring, recipe, (1100, 1100))
+foretold = survey.asked().needed - survey.weights  # which are there before
 gradient_of = gradient_fn(network, scoring, recipe)
 def status(key):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(key))

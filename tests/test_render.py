@@ -130,6 +130,7 @@ CHANGES = {
     "detail": False,
     "steps": 3,
     "step_size": 0.01,
+    "schedules": ("step_size=0.01",),
     "norm": "mean_abs",
     "jitter": 3,
     "blur": 0.7,

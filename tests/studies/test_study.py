@@ -92,7 +92,7 @@ def test_the_page_has_its_parts_and_asks_for_nothing(compared, tmp_path):
         "resnet18",
     ):
         assert words in page
-    assert page.count("phosphene dream sample:coffee -o") == 2 * (2 * 2 * 2 + 2 * 2)
+    assert page.count("phosphene dream sample:coffee -o") == 2 * (2 * 2 * 2 + 2 * 2 * 2)
     assert 'src="http' not in page
     assert '<link rel="stylesheet"' not in page
 

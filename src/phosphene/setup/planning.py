@@ -186,7 +186,7 @@ class Survey:
 
     def _fitted(self, stages: Sequence[Foretold], room: int, in_memory: bool) -> Choice | None:
         """Give each stage the largest tile with which it fits; None where one has none."""
-        left = room - self._weights - self._at_cuts(stages) * in_memory
+        left = room - self.weights - self._at_cuts(stages) * in_memory
         tiles = []
         for stage in stages:
             fits = [tile for tile in (None, *SIDES) if self._bytes(stage, tile) <= left]
@@ -197,7 +197,7 @@ class Survey:
 
     def _choice(self, stages: Sequence[Foretold], tiles: Sequence[int | None], in_memory: bool) -> Choice:
         pairs = list(zip(stages, tiles, strict=True))
-        most = self._weights + max(self._bytes(stage, tile) for stage, tile in pairs)
+        most = self.weights + max(self._bytes(stage, tile) for stage, tile in pairs)
         whole = BOTH * sum(section.work for section in self._sections) * self.size[0] * self.size[1]
         return Choice(
             stages=tuple(PlannedStage(stage.start, tile) for stage, tile in pairs),
@@ -215,7 +215,7 @@ class Survey:
         return given * (1 + self.scoring.gradients) * self.size[0] * self.size[1]
 
     @property
-    def _weights(self) -> int:
+    def weights(self) -> int:
         """The bytes of the weights of all stages, which are kept."""
         return sum(section.weights for section in self._sections)
 
