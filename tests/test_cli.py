@@ -82,6 +82,13 @@ def test_the_recipe_is_printed_and_replayed_to_the_same_pixels(dreamed):
     assert (folder / "again.png").read_bytes() == (folder / "dream.png").read_bytes()
 
 
+def test_a_photograph_whose_name_says_film_is_replayed(tmp_path):
+    imagefile.write(tmp_path / "a [film].png", torch.rand(3, 40, 40))
+    assert phosphene("dream", "a [film].png", "-o", "dream.png", *QUICK, cwd=tmp_path).returncode == 0
+    assert phosphene("replay", "dream.png", "-o", "again.png", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "dream.png").read_bytes()
+
+
 def test_a_replay_of_another_photograph_says_so(dreamed):
     folder, _ = dreamed
     answer = phosphene("replay", "dream.png", "--input", "sample:chelsea", "-o", "cat.png", cwd=folder)

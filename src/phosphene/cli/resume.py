@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -76,7 +77,7 @@ def replay(
     text = recipe_of(picture)
     if model is not None:
         introduce_own(model)
-    if "[film]" in text:
+    if "film" in tomllib.loads(text):
         _check_told_of_film(told)
         if options.bits != 8 or options.keep_partial or options.cluster:
             raise UsageError("--bits, --keep-partial and --cluster are for making pictures again, and this is a film")
