@@ -5,6 +5,7 @@ They are in files of Keras's names and layout, which Keras itself writes, and to
 
 import csv
 import hashlib
+import os
 import shlex
 import subprocess
 from dataclasses import replace
@@ -33,7 +34,12 @@ SMALL = {"--size": "128", "--octaves": "1", "--steps": "1", "--seeds": "1", "--d
 
 def words_of_make(folder: Path) -> list[str]:
     """The words behind `phosphene` that `make study` runs, with other models, into `folder`, and small."""
-    told = subprocess.run(["make", "-n", "study"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    outside = {
+        name: value for name, value in os.environ.items() if not name.startswith("MAKE")
+    }  # not `make test`'s own
+    told = subprocess.run(
+        ["make", "-n", "study"], cwd=PROJECT, env=outside, capture_output=True, text=True, check=True
+    ).stdout
     words = shlex.split(told.replace("\\\n", " ")[told.index("phosphene compare") :])[1:]
     for option, value in {**SMALL, "-o": str(folder), "--models": ",".join(MODELS)}.items():
         if option in words:
