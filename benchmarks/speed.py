@@ -31,7 +31,7 @@ ROUNDS = {(375, 500): 7, (512, 512): 7, (1024, 1024): 5, (2048, 2048): 3}
 STEPS = {(375, 500): 4, (512, 512): 4, (1024, 1024): 1, (2048, 2048): 1}
 """Of a turn; of several the first is not counted."""
 
-OURS = ("ours", "folded", "tiled")
+OURS = ("ours", "without-", "folded", "tiled")
 """Those that have the memory as `phosphene`'s own processes have it."""
 
 CONTESTANTS = ("ours", "folded", "plain", "keras-whole", "keras-original", "tiled", "keras-tiled", "floor")
@@ -48,7 +48,7 @@ class Contestant:
         self.process = subprocess.Popen(
             list(map(str, command)),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env=os.environ | ({"GLIBC_TUNABLES": TUNABLES} if name in OURS else {}),
+            env=os.environ | ({"GLIBC_TUNABLES": TUNABLES} if name.startswith(OURS) else {}),
         )  # fmt: skip
         self.steps = STEPS[size]
         self.seconds: list[float] = []

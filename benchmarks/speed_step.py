@@ -1,16 +1,17 @@
 """One contestant of `speed.py`: prepares a step, says `ready`, and for each line on standard input takes one.
 
-    python speed_step.py ours|folded|tiled|plain|floor MODEL HEIGHT WIDTH FOLDER
+    python speed_step.py ours|without-PART|folded|tiled|plain|floor MODEL HEIGHT WIDTH FOLDER
 
 A step is the gradient of the mean squared activations of some layers, over its standard deviation, times 0.01, added
-and clamped. `ours` takes it of the whole image, `folded` without frozen convolutions, `tiled` in tiles of 512 px
-without a halo, as the Keras tutorial does, `plain` through the whole network as torchvision or timm made it. `floor`
-multiplies two matrices of 2048 x 2048. Weights are seeded random numbers, the same for all; each writes its first
-gradient into FOLDER.
+and clamped. `ours` takes it of the whole image, `without-PART` without one of `PARTS` of the engine, `folded` without
+frozen convolutions, `tiled` in tiles of 512 px without a halo, as the Keras tutorial does, `plain` through the whole
+network as torchvision or timm made it. `floor` multiplies two matrices of 2048 x 2048. Weights are seeded random
+numbers, the same for all; each writes its first gradient into FOLDER.
 """
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from peak import peak
 from torch import fx
 
 from phosphene.dreaming.objective import Energy, Scoring
-from phosphene.engine import Frozen
+from phosphene.engine import Frozen, Tuning, conv, freeze, rewrite
 from phosphene.engine.rewrite import fold_batch_norms
 from phosphene.malloc import keep_freed
 from phosphene.networks import network as networks
@@ -35,6 +36,14 @@ LAYERS = {
     "vgg19": ("features.28",),
     "efficientnet_lite0": ("blocks.4.2", "blocks.5.1"),
 }
+
+ALGORITHMS = ("FusedGemm", "Winograd", "SubpixelStem")
+PASSES = (
+    "swap_pool_and_1x1", "freeze_clamps", "freeze_pools", "merge_1x1_siblings", "fuse_grad_accumulation",
+    "find_owned_grads", "fuse_depthwise",
+)  # fmt: skip
+PARTS = (*ALGORITHMS, *PASSES, "skipping_zeros", "keep_freed")
+"""Of the engine; an algorithm goes with those that are made of it."""
 
 
 def ours(network: Network, layers: tuple[str, ...], tile: str | int) -> GradientFn:
@@ -68,11 +77,22 @@ def folded(body: fx.GraphModule, **_) -> Frozen:
     return Frozen(body).eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
+def leave_out(part: str) -> None:
+    """Do without a pass, an algorithm and those that are made of it, or the zeros that are passed over."""
+    rewrite.PASSES = tuple(each for each in rewrite.PASSES if each.__name__ != part)
+    conv.ALGORITHMS = tuple(each for each in conv.ALGORITHMS if not each.__name__.startswith(part))
+    if part == "skipping_zeros":
+        networks.freeze = partial(freeze, tuning=Tuning(skip_zeros_below=0.0))
+
+
 def prepare(contestant: str, model: str) -> GradientFn:
-    network = load_network(Eye(model=model, weights="untrained"))
+    network = load_network(Eye(model=model, weights="untrained"), top=contestant == "plain")
     if contestant == "plain":
         return plain(network, LAYERS[model])
-    keep_freed()
+    part = contestant.removeprefix("without-")
+    leave_out(part)
+    if part != "keep_freed":
+        keep_freed()
     if contestant == "folded":
         networks.freeze = folded
     return ours(network, LAYERS[model], 512 if contestant == "tiled" else "none")

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-SPEED_STEP = Path(__file__).parent.parent / "benchmarks" / "speed_step.py"
+from phosphene.engine.algorithms import ALGORITHMS
+from phosphene.engine.rewrite import PASSES
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+SPEED_STEP = BENCHMARKS / "speed_step.py"
 
 
 def test_what_is_compared_takes_the_same_step(tmp_path):
@@ -21,3 +25,13 @@ def test_what_is_compared_takes_the_same_step(tmp_path):
     for other in gradients.values():
         assert 0 < np.linalg.norm(other - plain) < 5e-3 * np.linalg.norm(plain)
     assert not np.array_equal(*gradients.values())
+
+
+def test_what_can_be_left_out_is_there(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import speed_step
+
+    for part in speed_step.ALGORITHMS:
+        assert any(algorithm.__name__ == part for algorithm in ALGORITHMS)
+    assert [each.__name__ for each in PASSES if each.__name__ in speed_step.PASSES] == list(speed_step.PASSES)
+    assert {each.__name__ for each in PASSES} - set(speed_step.PASSES) == {"freeze_convolutions"}  # others need it

@@ -250,6 +250,19 @@ def test_loading_freezes_in_float32_and_evaluation_mode(tmp_path):
         assert {p.dtype for p in loaded.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("weights_of", ["untrained", "a file"])
+def test_a_network_without_its_top_is_the_same_and_smaller(weights_of, tmp_path):
+    card, file = registry.card("vgg19"), tmp_path / "vgg19.safetensors"
+    whole, _ = weights.load(card, "untrained", 1)
+    if weights_of == "a file":
+        safetensors.torch.save_file(whole.state_dict(), file)
+    chosen = "untrained" if weights_of == "untrained" else str(file)
+    network, _ = weights.load(card, chosen, 1, top=False)
+    assert same(network.features, whole.features)
+    kept = sum(parameter.numel() for parameter in network.parameters())
+    assert kept == sum(parameter.numel() for parameter in whole.features.parameters())
+
+
 def test_untrained_weights_are_their_seeds():
     card = registry.card("timm/test_resnet")
     first, identity = weights.load(card, "untrained", 1)

@@ -25,8 +25,9 @@ class ModelCard:
     where nothing has to be downloaded, or nothing can be.
     `sha256` is what the file's checksum starts with, or empty where the publisher gives none, and `md5` is another
     checksum, or empty. `without_top` is the same network as it is published without the part that makes classes of
-    features: a smaller file, that will do where no class is asked for. `layers` go from
-    strokes to objects, and are empty where we have no advice. `min_side` is the smallest useful image side in
+    features: a smaller file, that will do where no class is asked for. `top` is that part, a module's name, where it is
+    known: it is not kept in memory then either. `layers` go from strokes to objects, and are empty where we have no
+    advice. `min_side` is the smallest useful image side in
     pixels: in our own cards, the side from which the deepest of `layers` has at least 2 x 2 places.
 
     `aliases` are other names for layers: of the Keras networks, and of papers. Each stands for a node of the traced
@@ -52,10 +53,16 @@ class ModelCard:
     layers: tuple[str, ...] = ()
     md5: str = ""
     without_top: "ModelCard | None" = None
+    top: str = ""
     build: Callable[[], Any] | None = field(default=None, hash=False, compare=False)
     aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
     halos: Mapping[str, int] = field(default_factory=dict, hash=False)
     looks: Mapping[str, Look] = field(default_factory=dict, hash=False)
+
+
+def is_in_top(name: str, card: ModelCard) -> bool:
+    """Whether a node or a tensor of the card's network, by its name, is in the top."""
+    return bool(card.top) and name.split(".")[0] == card.top
 
 
 IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)

@@ -17,23 +17,10 @@ from phosphene.libraries import torchvision
 RESNET_EPSILON = 1.001e-5
 """Of ResNet50's batch norms; torchvision's is 1e-5."""
 
-TOPS = {"inception_v3": "fc", "resnet50": "fc", "vgg19": "classifier"}
-"""The module that makes classes of features. Keras publishes each network's weights with it, and without."""
-
 
 def build(architecture: str) -> nn.Module:
     """Return a network as Keras has it: initialised at random, in training mode."""
     return {"inception_v3": _inception_v3, "resnet50": _resnet50, "vgg19": _vgg19}[architecture]()
-
-
-def take_off_top(network: nn.Module, architecture: str) -> None:
-    """Let a network end with its features."""
-    setattr(network, TOPS[architecture], nn.Identity())
-
-
-def is_in_top(node: str, architecture: str) -> bool:
-    """Whether a node, by its name, needs the weights of the top."""
-    return node.split(".")[0] == TOPS[architecture]
 
 
 class _RealPixels(TorchFunctionMode):

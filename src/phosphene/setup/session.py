@@ -13,9 +13,9 @@ from phosphene.dreaming.resample import resize
 from phosphene.errors import SettingsError
 from phosphene.networks import network as networks
 from phosphene.networks import registry
+from phosphene.networks.card import is_in_top
 from phosphene.networks.cards import installed_cards
 from phosphene.networks.facts import skeleton
-from phosphene.networks.keras import is_in_top
 from phosphene.networks.network import Network
 from phosphene.recipe.settings import Eye, Recipe
 from phosphene.recipe.terms import LayerTerm, OwnTerm, is_installed, own_function
@@ -58,18 +58,18 @@ def _stamp(path: str | None) -> tuple[int, int] | None:
 
 
 def needs_top(recipe: Recipe) -> bool:
-    """Whether a recipe raises what only the network's top has, such as a class; else a smaller file of weights may do.
+    """Whether a recipe raises what only the network's top has, such as a class; else that is not loaded.
 
     A function of somebody's own may look at anything.
 
     Raises `UnknownNameError` where a layer is not there.
     """
     card = registry.card(recipe.model)
-    if recipe.classes or recipe.terms or card.without_top is None:
+    if recipe.classes or recipe.terms or not card.top:
         return True
     network = skeleton(recipe.model)
     nodes = [node for text in recipe.layers for node in network.resolve(LayerTerm.parse(text).layer)]
-    return any(is_in_top(node, card.architecture) for node in nodes)
+    return any(is_in_top(node, card) for node in nodes)
 
 
 def only_here(recipe: Recipe) -> str | None:

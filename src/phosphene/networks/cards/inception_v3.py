@@ -20,6 +20,7 @@ CARD = ModelCard(
     parameters=27_161_264,
     min_side=107,
     classes=1000,
+    top="fc",
     layers=("Mixed_5b", "Mixed_5d", "Mixed_6a", "Mixed_6c", "Mixed_6e", "Mixed_7a"),
     aliases={f"mixed{i}": f"Mixed_{block}" for i, block in enumerate(_MIXED)},
     halos={"Mixed_5d": 96, "Mixed_6a": 128, "Mixed_6c": 320, "Mixed_6e": 448, "Mixed_7a": 640},

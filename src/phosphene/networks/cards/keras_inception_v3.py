@@ -21,6 +21,7 @@ _WHOLE = ModelCard(
     parameters=23_834_568,
     min_side=107,
     classes=1000,
+    top="fc",
     layers=("mixed0", "mixed2", "mixed3", "mixed5", "mixed7", "mixed8"),
     aliases=inception_v3.CARD.aliases,
     looks={

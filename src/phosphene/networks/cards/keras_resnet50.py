@@ -21,6 +21,7 @@ _WHOLE = ModelCard(
     parameters=25_557_032,
     min_side=33,
     classes=1000,
+    top="fc",
     layers=(
         "conv2_block3_out",
         "conv3_block4_out",

@@ -24,6 +24,7 @@ _WHOLE = ModelCard(
     parameters=143_667_240,
     min_side=32,
     classes=1000,
+    top="classifier",
     layers=("block2_conv2", "block3_conv3", "block4_conv2", "block4_conv4", "block5_conv2", "block5_conv4"),
     aliases={**vgg19.CARD.aliases, "fc1": "classifier.1", "fc2": "classifier.4"},
     looks=vgg19.CARD.looks,

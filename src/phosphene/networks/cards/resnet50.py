@@ -27,6 +27,7 @@ CARD = ModelCard(
     parameters=25_557_032,
     min_side=33,
     classes=1000,
+    top="fc",
     layers=("layer1.2", "layer2.3", "layer3.2", "layer3.5", "layer4.2"),
     aliases=_ALIASES,
     halos={"layer1.2": 32, "layer2.3": 64, "layer3.2": 128, "layer3.5": 192, "layer4.2": 384},

@@ -32,6 +32,7 @@ CARD = ModelCard(
     parameters=143_667_240,
     min_side=32,
     classes=1000,
+    top="classifier",
     layers=("block2_conv2", "block3_conv3", "block4_conv2", "block4_conv4", "block5_conv2", "block5_conv4"),
     aliases=_aliases(),
     halos={"block3_conv3": 32, "block4_conv2": 64, "block4_conv4": 64, "block5_conv2": 128, "block5_conv4": 128},
