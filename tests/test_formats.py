@@ -14,6 +14,7 @@ import imagecodecs
 import numpy as np
 import PIL.Image
 import pillow_heif
+import psutil
 import pylibjxl
 import pytest
 import tifffile
@@ -24,6 +25,7 @@ from phosphene import imagefile
 from phosphene.cli.dreaming import paired
 from phosphene.errors import ImageError
 from phosphene.imagefile import streaming
+from soak.pictures import corpus
 from test_imagefile import UPRIGHT, adobe_to_srgb, chunk, deep, encoded, levels, png16, save, tensor
 
 RAMP = np.linspace(0, 255, 64 * 48 * 3).astype(np.uint8).reshape(48, 64, 3)
@@ -544,3 +546,15 @@ def test_libraries_say_nothing_of_their_own(tmp_path):
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False).stderr
     assert "TiffTag" not in said.partition("Traceback")[0]
     assert "ImageError" in said
+
+
+def test_a_broken_png_of_16_bits_leaves_nothing_in_memory(tmp_path):
+    whole = corpus()["png 16 bits, 4"]
+    (tmp_path / "a.png").write_bytes(whole[: len(whole) * 2 // 3])
+    process, held = psutil.Process(), []
+    for _ in range(2):
+        for _ in range(300):
+            with pytest.raises(ImageError):
+                imagefile.read(tmp_path / "a.png")
+        held.append(process.memory_info().rss)
+    assert held[1] - held[0] < 4_000_000  # 36 kB each, where they are left to the decoder

@@ -30,20 +30,27 @@ def _below(process: int) -> list[psutil.Process]:
     return psutil.Process(process).children(recursive=True)
 
 
+def _wait_for_workers(running: "subprocess.Popen[bytes]") -> None:
+    while running.poll() is None and not _below(running.pid):
+        time.sleep(0.1)
+
+
 @contextmanager
 def killed_workers(scratch: Path) -> Iterator[Attempt]:
     """One of a study's processes is killed, or all; the same command goes on, to the same measures."""
     whole = sweep(scratch / "whole")
+    _wait_for_workers(whole)
+    begun = time.monotonic()
     whole.communicate()
+    takes = time.monotonic() - begun
     expected = (scratch / "whole" / "measures.csv").read_bytes()
 
     def attempt(chance: Random) -> Counter[str]:
         folder, killed = scratch / "killed", 0
         while True:
             running = sweep(folder)
-            while running.poll() is None and not _below(running.pid):
-                time.sleep(0.1)
-            time.sleep(chance.uniform(0, 8) if killed < 3 else 0)
+            _wait_for_workers(running)
+            time.sleep(chance.uniform(0, takes) if killed < 3 else 0)
             others = _below(running.pid) if running.poll() is None else []
             if others and killed < 3:
                 victim = chance.choice([running.pid, *(other.pid for other in others)])

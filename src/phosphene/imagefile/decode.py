@@ -50,9 +50,10 @@ def kind_of(file: BinaryIO) -> str:
 
 def _png(file: BinaryIO, name: str, notes: list[str]) -> Raw:
     said, pixels = headers.png_said(file), headers.png_pixels(file)
-    if pixels[24] != 16:
-        with PIL.Image.open(BytesIO(pixels), formats=["PNG"]) as picture:
+    with PIL.Image.open(BytesIO(pixels), formats=["PNG"]) as picture:
+        if pixels[24] != 16:
             return _of_pillow(picture, name, notes, said)
+        picture.verify()  # what is left of a broken one stays in memory behind imagecodecs
     from imagecodecs import png_decode
 
     samples = np.atleast_3d(png_decode(pixels))
