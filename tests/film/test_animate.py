@@ -345,6 +345,21 @@ def test_a_mask_may_be_a_picture_or_a_film(film, tmp_path):
     assert not changed(moving[2])[:30].any()
 
 
+@pytest.mark.parametrize("kind", ["half the rate", "frames"])
+def test_a_masks_film_is_paired_by_time(film, tmp_path, kind):
+    dark, light = torch.zeros(3, 48, 64), torch.ones(3, 48, 64)
+    if kind == "frames":  # which have the film's rate, whatever that is
+        (tmp_path / "mask").mkdir()
+        for number, image in enumerate((dark, dark, light, light)):
+            imagefile.write(tmp_path / "mask" / f"{number}.png", image)
+        mask = tmp_path / "mask"
+    else:
+        slow = {"rate": Fraction(12), "codec": "ffv1", "pix_fmt": "bgr0"}
+        mask = write_film(tmp_path / "mask.mkv", [dark, light, light], **slow)
+    found = list(phosphene.frames(film, seconds=4 / 24, mask=str(mask), carry=False, **SMALL))
+    assert [frame.change > 0 for frame in found] == [False, False, True, True]
+
+
 def test_looks_fade_over_time(film):
     settings = {"octaves": 1, "steps": 2, "size": 40, "device": "cpu", "seconds": 0.1}
     faded = list(phosphene.frames(film, at=["0:look=strokes", "0.1:look=orchard"], carry=False, **settings))

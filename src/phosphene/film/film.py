@@ -14,7 +14,6 @@ from phosphene.film.asked import AskedFilm
 from phosphene.film.footage import Footage, Shot
 from phosphene.film.journal import last
 from phosphene.film.moments import Moments
-from phosphene.film.settings import Part
 from phosphene.film.sound import levels_of
 from phosphene.film.source import at_rate, look_at, shots
 from phosphene.imagefile import Photo
@@ -57,7 +56,7 @@ class Film:
 
     def shots(self) -> Iterator[tuple[Shot, Plane | None]]:
         """Read the frames, each with its mask."""
-        found = zip(shots(self.footage), masks(self.recipe.mask, self.size, self.footage.part), strict=False)
+        found = masked(shots(self.footage), self.footage, self.recipe.mask, self.size)
         return found if self.footage.own_base is None else at_rate(found, self.footage)
 
     def seconds_of(self, pts: int) -> float:
@@ -85,37 +84,43 @@ def prepare(asked: AskedFilm, output: Path | None = None, device: str = "auto", 
         "source": asked.source,
         "source_sha256": footage.sha256,
         "source_size": footage.size,
-        "mask_sha256": look_at_mask(recipe.mask, size, asked.part),
+        "mask_sha256": look_at_mask(recipe.mask, size, footage),
     }
     recipe = job.recipe.but(mask=recipe.mask, size=recipe.size)
     return Film(asked, footage, moments, recipe, job.made.model_copy(update=facts), (*footage.notes, *job.notes))
 
 
-def masks(mask: str | None, size: Size, part: Part) -> Iterator[Plane | None]:
-    """Give a mask for each frame of a part, for ever: a picture, or a film from there on, whose last frame stays."""
+def masked(
+    found: Iterator[Shot], footage: Footage, mask: str | None, size: Size
+) -> Iterator[tuple[Shot, Plane | None]]:
+    """Give each frame its mask: a picture, or what a film shows at that time.
+
+    Its last frame stays. Times may be rounded to the units of either film.
+    """
     if mask is None or is_own(mask) or imagefile.is_image(Path(mask)):
         still = None if mask is None else read_mask(mask, size)
-        while True:
-            yield still
-    plane = None
-    for shot in shots(_look_at_mask_film(mask, part)):
-        plane = imagefile.as_mask(Photo(shot.image, None, mask, "", ()), size)
-        yield plane
-    if plane is None:
-        raise UsageError(f"the mask {mask!r} has no frame from {part.start:g} s on")
-    while True:
-        yield plane
+        yield from ((shot, still) for shot in found)
+        return
+    film = _look_at_mask_film(mask, footage)
+    coming, rounding = shots(film), max(film.ticks, footage.ticks) / 2
+    shown = ahead = next(coming, None)
+    if shown is None:
+        raise UsageError(f"the mask {mask!r} has no frame from {footage.part.start:g} s on")
+    for shot in found:
+        while ahead is not None and ahead.pts * film.ticks <= shot.pts * footage.ticks + rounding:
+            shown, ahead = ahead, next(coming, None)
+        yield shot, imagefile.as_mask(Photo(shown.image, None, mask, "", ()), size)
 
 
-def look_at_mask(mask: str | None, size: Size, part: Part) -> str | None:
+def look_at_mask(mask: str | None, size: Size, footage: Footage) -> str | None:
     """Return the checksum of a mask, which may be a film; raises where it is neither film nor picture."""
     if mask is None or is_own(mask) or imagefile.is_image(Path(mask)):
         return mask_checksum(mask, size)
     if not Path(mask).exists():
         raise ImageError(f"there is no mask {mask!r}: give a picture or a film")
-    return _look_at_mask_film(mask, part).sha256
+    return _look_at_mask_film(mask, footage).sha256
 
 
-def _look_at_mask_film(mask: str, part: Part) -> Footage:
-    """Find out what a mask's film is, from where a part begins."""
-    return look_at(mask, part.model_copy(update={"seconds": None}))
+def _look_at_mask_film(mask: str, footage: Footage) -> Footage:
+    """Find out what a mask's film is, from where the film's part begins. A folder of frames has the film's rate."""
+    return look_at(mask, footage.part.model_copy(update={"seconds": None, "fps": float(footage.rate)}))
