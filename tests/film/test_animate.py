@@ -522,13 +522,20 @@ def test_an_older_folder_leaves_nothing_in_a_new_film(film, tmp_path):
 
 
 def test_gone_on_with_from_another_folder_it_is_written_beside_its_own(film, tmp_path, monkeypatch):
+    """What it is made from is found from there too, and the file says the same of it."""
     there, stop = tmp_path / "there", threading.Event()
-    there.mkdir()
+    (there / "in").mkdir(parents=True)
+    shutil.copy(film, there / "in" / "film.mkv")
+    imagefile.write(there / "mask.png", torch.ones(3, 48, 64))
     monkeypatch.chdir(there)
-    phosphene.animate(film, "out.mp4", on_frame=lambda _: stop.set(), stop=stop, **SMALL)
+    phosphene.animate("in/film.mkv", "whole.mp4", mask="mask.png", **SMALL)
+    phosphene.animate("in/film.mkv", "out.mp4", mask="mask.png", on_frame=lambda _: stop.set(), stop=stop, **SMALL)
     monkeypatch.chdir(tmp_path)
     assert phosphene.resume_film(there / "out.mp4.phosphene") == there / "out.mp4"
-    assert list(tmp_path.rglob("*.mp4")) == [there / "out.mp4"]
+    assert sorted(tmp_path.rglob("*.mp4")) == [there / "out.mp4", there / "whole.mp4"]
+    (asked, made), whole = (from_toml(read_recipe(there / name)) for name in ("out.mp4", "whole.mp4"))
+    assert asked == whole[0]
+    assert (made.source, asked.given["mask"]) == ("in/film.mkv", "mask.png")
 
 
 def test_a_part_follows_its_own_sound(tmp_path):

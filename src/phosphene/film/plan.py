@@ -17,6 +17,7 @@ from phosphene.film import film, sink, zoom
 from phosphene.film.asked import AskedFilm, AskedZoom, to_toml
 from phosphene.film.film import Film
 from phosphene.film.sink import Sink
+from phosphene.film.stills import is_pattern
 from phosphene.film.zoom import Zoomed
 from phosphene.places import check_folder
 from phosphene.recipe.provenance import Made
@@ -25,10 +26,14 @@ from phosphene.setup.memory import spell_bytes
 
 PLAN = "film.json"
 
+FILES = ("weights", "mask", "guide")
+"""Settings that may name a file."""
+
 
 class Plan(Settings):
-    """All that it takes to make a film or a zoom; written once into its folder."""
+    """All that it takes to make a film or a zoom, written once into its folder. Files are named as from `place`."""
 
+    place: str
     asked: AskedFilm | AskedZoom
     recipe: Recipe
     made: Made
@@ -45,6 +50,8 @@ class Run:
     film: Film | Zoomed
     folder: Path
     output: Path
+    text: str
+    """The recipe as the file carries it."""
     notes: tuple[str, ...] = ()
     device: str = "auto"
     workers: int = 1
@@ -52,8 +59,7 @@ class Run:
 
     def sink(self) -> Sink:
         """Open what takes the frames."""
-        recipe = to_toml(self.film.asked, self.film.recipe, self.film.made)
-        return sink.sink_for(self.folder, self.output, self.film.size, self.film.footage, recipe)
+        return sink.sink_for(self.folder, self.output, self.film.size, self.film.footage, self.text)
 
 
 def begin(
@@ -86,6 +92,7 @@ def begin(
     for picture in folder.glob("*.png"):  # of a folder that was not removed whole
         picture.unlink()
     plan = Plan(
+        place=str(Path.cwd()),
         asked=asked,
         recipe=ready.recipe,
         made=ready.made,
@@ -95,19 +102,35 @@ def begin(
         workers=workers,
     )
     journal.put(folder / PLAN, plan.model_dump_json())
-    return Run(ready, folder, output, (*ready.notes, *_notes(ready, output, folder)), device, workers, cluster)
+    notes = (*ready.notes, *_notes(ready, output, folder))
+    return Run(ready, folder, output, _text_of(plan), notes, device, workers, cluster)
 
 
 def reopen(folder: Path, cluster: str | None = None) -> Run:
     """Find what to go on with. Raises where there is nothing, or where what it is made from has changed."""
     plan = _read(folder / PLAN)
     output = folder.parent / Path(plan.output).name  # beside the folder, wherever that is seen from
-    ready = _prepare(plan.asked, output, plan.device, plan.memory)
+    ready = _prepare(_seen_from(plan.place, plan.asked), output, plan.device, plan.memory)
     source = "film" if isinstance(ready, Film) else "photograph"
     for name, field in ((source, "source_sha256"), ("mask", "mask_sha256"), ("guide", "guide_sha256")):
         if getattr(plan.made, field) != getattr(ready.made, field):
             raise StoreError(f"the {name} has changed since the dream began: put it back, or begin again")
-    return Run(ready, folder, output, ready.notes, plan.device, plan.workers, cluster)
+    return Run(ready, folder, output, _text_of(plan), ready.notes, plan.device, plan.workers, cluster)
+
+
+def _text_of(plan: Plan) -> str:
+    return to_toml(plan.asked, plan.recipe, plan.made)
+
+
+def _seen_from(place: str, asked: AskedFilm | AskedZoom) -> AskedFilm | AskedZoom:
+    """Name files so that they are found from anywhere."""
+    given = {name: _found(place, word) if name in FILES else word for name, word in asked.given.items()}
+    return asked.model_copy(update={"source": _found(place, asked.source), "given": given})
+
+
+def _found(place: str, name: str) -> str:
+    path = Path(place, name)
+    return str(path) if path.exists() or is_pattern(name) else name
 
 
 def _only_here(asked: AskedFilm | AskedZoom) -> str | None:

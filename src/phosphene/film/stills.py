@@ -15,6 +15,11 @@ FOLDER_RATE = 25
 """Frames a second of a folder of frames, where nothing else is said."""
 
 
+def is_pattern(source: str) -> bool:
+    """Whether names of frames are meant by it."""
+    return re.search(r"[*?%]", source) is not None
+
+
 def stills_of(source: str) -> tuple[str, ...]:
     """Find the frames of a folder or a pattern, in the order that a person would count them; none for a file."""
     path = Path(source)
@@ -22,7 +27,7 @@ def stills_of(source: str) -> tuple[str, ...]:
         found = [str(each) for each in path.iterdir() if imagefile.is_image(each)]
         if not found:
             raise ImageError(f"there is no picture in the folder {source!r}")
-    elif path.exists() or not re.search(r"[*?%]", source):
+    elif path.exists() or not is_pattern(source):
         return ()
     else:
         found = glob.glob(re.sub(r"%0?\d*d", "*", source))
