@@ -1,5 +1,6 @@
 """Memory: what is foretold against what is used, the tile that fits, and going on when an allocation fails."""
 
+import gc
 import re
 import resource
 import subprocess
@@ -13,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from phosphene.dreaming.objective import Energy, Scoring
 from phosphene.dreaming.stages import whole_image_gradient
+from phosphene.engine.conv import FrozenConv
 from phosphene.errors import SettingsError, UsageError
 from phosphene.networks.cards import NAMED
 from phosphene.recipe.settings import Eye, Recipe
@@ -299,13 +301,21 @@ def test_the_bytes_of_laid_out_weights(model, layer):
     assert counted == pytest.approx(held, rel=0.1)
 
 
-def test_what_was_surveyed_is_not_kept():
-    """Else its weights would be there twice."""
+def test_what_was_looked_at_is_not_kept(monkeypatch):
+    """Neither the whole network when its parts are looked at, nor these behind it: weights would be there twice."""
     network = load_network(Eye(model="resnet50", weights="untrained"))
     network._features.clear()
-    recipe = Recipe(layers=("layer3.2",))
-    complete(recipe, network, None, (2000, 2000), {"memory": 10**8}, lambda: 9 * 10**8)
+    alive = [_frozen_convolutions()]
+    begin = Survey.begin
+    monkeypatch.setattr(Survey, "begin", lambda survey: (alive.append(_frozen_convolutions()), begin(survey)))
+    complete(Recipe(layers=("layer3.2",)), network, None, (2000, 2000), {"memory": 10**8}, lambda: 9 * 10**8)
+    alive.append(_frozen_convolutions())
+    assert alive == [alive[0]] * 3
     assert not network._features
+
+
+def _frozen_convolutions() -> int:
+    return sum(type(each) is FrozenConv for each in gc.get_objects())
 
 
 def test_tiles_may_be_looked_at_together(bound, photo):

@@ -83,14 +83,20 @@ def _foretell(survey: Survey, recipe: Recipe, allowed: Callable[[], int], way: W
         whole = pictures + _whole_bytes(network, scoring, recipe, survey.size, allowed() - pictures)
         if recipe.tile == "none" or network.is_hooked or whole <= allowed():
             return Forecast(way, recipe.but(tile="none"), scoring, whole, allowed())
+        _let_go()
     if network.is_hooked:
         reach_of(network, scoring.layers)  # says that it has no tiles
     survey.begin()
-    gc.collect()  # what was surveyed: its convolutions and their algorithms refer to each other
-    give_back()
+    _let_go()
     free, in_memory = allowed(), way == "memory"
     choice = survey.best(free - pictures, in_memory) if recipe.tile == "auto" else survey.asked(in_memory)
     return Forecast(way, choice.of(recipe), scoring, pictures + choice.needed, free, choice.at_cuts)
+
+
+def _let_go() -> None:
+    """Free the networks that were looked at, whose convolutions and algorithms refer to each other."""
+    gc.collect()
+    give_back()
 
 
 def _whole_bytes(network: Network, scoring: Scoring, recipe: Recipe, size: Size, room: int) -> int:
