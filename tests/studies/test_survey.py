@@ -1,12 +1,15 @@
 """The same comparison of several photographs, in one page."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 
 import phosphene
 from phosphene.cli import run
 from phosphene.errors import UsageError
+from phosphene.studies.measure.claims import Finding
+from phosphene.studies.page.survey import answer
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +66,25 @@ def test_the_command_line_takes_several_photographs(surveyed, capsys):
     small = ["--size", "64", "--octaves", "1", "--steps", "1", "--workers", "1"]
     assert run(["compare", "sample:coffee", "sample:chelsea", "-o", str(surveyed.folder), *flags, *small]) == 0
     assert capsys.readouterr().out.strip() == str(surveyed.page)
+
+
+def test_the_answer_says_what_holds_what_does_not_and_what_is_open():
+    holds = [
+        Finding("Training is strong", "", 9, 1.0, agreeing=9, p=0.004),
+        Finding("Cats purr", "", 9, 1.0, agreeing=9, p=0.004),
+    ]
+    others = [
+        Finding("Deep is coarse", "", 9, -1.0, p=0.004),
+        Finding("Eyes are blue", "", 9, 0.1, p=0.3),
+        Finding("A", ""),
+    ]
+    said = answer([*holds, *others])
+    assert said == [
+        "Training is strong; cats purr: each in 9 of 9 cases.",
+        "The opposite of “Deep is coarse” holds; “Eyes are blue” cannot be told from chance.",
+        "“A” cannot be tested here, for want of trained weights or depths.",
+    ]
+    assert (
+        answer([replace(holds[0], agreeing=8), holds[1]])[0]
+        == "Training is strong (in 8 of 9 cases); cats purr (in 9 of 9 cases)."
+    )

@@ -62,14 +62,20 @@ def answer(found: Sequence[Finding]) -> list[str]:
     doubts = [f"the opposite of {_quoted(opposite)} holds"] if opposite else []
     doubts += [f"{_quoted(open_ones)} cannot be told from chance"] if open_ones else []
     return [
-        f"{_joined([f'{each.sentence} (in {each.agreeing} of {each.cases} cases)' for each in holding])}."
-        if holding
-        else "Nothing can be said with certainty.",
+        f"{_agreed(holding)}." if holding else "Nothing can be said with certainty.",
         f"{_capital('; '.join(doubts) or 'nothing that was tested is left open')}.",
         f"{_capital(_quoted(untested))} cannot be tested here, for want of trained weights or depths."
         if untested
         else "All that was asked could be tested.",
     ]
+
+
+def _agreed(found: Sequence[Finding]) -> str:
+    """Sentences with the cases in which they hold; those once, where they are the same for all."""
+    counts = [f"in {each.agreeing} of {each.cases} cases" for each in found]
+    if len(set(counts)) == 1:
+        return f"{_joined([each.sentence for each in found])}: {'each ' if len(found) > 1 else ''}{counts[0]}"
+    return _joined([f"{each.sentence} ({count})" for each, count in zip(found, counts, strict=True)])
 
 
 def _quoted(found: Sequence[Finding]) -> str:
