@@ -54,6 +54,19 @@ def test_a_frozen_network_is_the_network(fast):
     assert not network.training
 
 
+def test_a_convolution_of_three_axes_is_left_as_it_is():
+    """As lambda networks have: its weights have no channels last."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Unflatten(1, (1, 4)), nn.Conv3d(1, 2, (1, 3, 3))).eval()
+    traced = fx.symbolic_trace(module)
+    (output,) = (node for node in traced.graph.nodes if node.op == "output")
+    output.args = ({"last": output.args[0]},)
+    traced.recompile()
+    images = torch.rand(1, 3, 9, 9)
+    wanted = module(images)
+    torch.testing.assert_close(engine.freeze(traced, fast=True)(images)["last"], wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_gradients_reach_a_layer_in_its_own_layout():
     """Channels last, whatever the number of images and terms: else each layer would copy what it gets."""
     network, _ = frozen()

@@ -15,9 +15,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from phosphene.cli.dreaming import Settings
 from phosphene.cli.progress import INTERRUPTED
-from phosphene.recipe.settings import Ascent, Octaves, Picture, Tiles
+from phosphene.recipe.settings import PRESETS, Ascent, LongSide, Octaves, OctaveScale, Picture, Tiles
 from phosphene.recipe.spelling import flag
-from phosphene.studies.study import CHANGE, DEPTHS, MODELS, MODES, SEEDS
+from phosphene.studies.study import CHANGE, DEPTHS, MODELS, MODES, SEEDS, SIZE
 
 if TYPE_CHECKING:
     from phosphene.studies.api import Finished
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 class Conditions(Picture, Tiles, Ascent, Octaves):
-    """The settings that are the same for all dreams of a comparison."""
+    """The settings that are the same for all dreams of a comparison, which has sizes and octaves of its own."""
+
+    size: LongSide = SIZE
+    octave_scale: OctaveScale = PRESETS["octaves"]["octave_scale"]
 
 
 Shared = Annotated[Conditions | None, Parameter(name="*", group="Settings", name_transform=flag, negative_iterable="")]
@@ -138,7 +141,7 @@ def sweep(
     output
         The folder to write into.
     vary
-        A setting and its values, as octave_scale=1.2,1.4,1.8 or layer=mixed3,mixed5; the last makes the columns.
+        A setting and its values, as octave_scale=1.2,1.4 or layer=blocks.3.2,blocks.4.2; the last makes the columns.
     look
         A named style; `phosphene looks` lists each model's.
     preset

@@ -60,8 +60,11 @@ def freeze(network: fx.GraphModule, *, fast: bool, stride: int = 1, tuning: Tuni
     Outputs and gradients stay the same up to rounding. Raises `RuntimeError` when run, as PyTorch does, for images that
     are smaller than a kernel.
     """
-    frozen = Frozen(rewrite_graph(network, fast, tuning, stride))
-    return frozen.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    frozen = Frozen(rewrite_graph(network, fast, tuning, stride)).eval().requires_grad_(False)
+    for tensor in (*frozen.parameters(), *frozen.buffers()):
+        if tensor.ndim == 4:  # not `to`, which refuses weights of three axes
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return frozen
 
 
 def prepare(size: Size, device: torch.device) -> None:

@@ -87,11 +87,18 @@ class Target(Settings):
         return Objective(tuple(kind.parse(text) for name, kind in KINDS.items() for text in getattr(self, name)))
 
 
+OctaveScale = Annotated[float, Field(gt=1, le=4, description="Size ratio of neighbouring octaves.")]
+LongSide = Annotated[
+    Literal["full"] | Annotated[int, Field(ge=1)],
+    Field(description="Long side of the picture in px, or full to keep all pixels."),
+]
+
+
 class Octaves(Settings):
     """The sizes that are dreamed, coarse to fine."""
 
     octaves: Annotated[int, Field(ge=1, le=LAST, description="How many sizes to dream at.")] = 5
-    octave_scale: Annotated[float, Field(gt=1, le=4, description="Size ratio of neighbouring octaves.")] = 1.4
+    octave_scale: OctaveScale = 1.4
     detail: Annotated[bool, Field(description="Put back the photograph's detail that an octave lost.")] = True
 
 
@@ -179,10 +186,7 @@ class Tiles(Settings):
 class Picture(Settings):
     """What is kept of the photograph."""
 
-    size: Annotated[
-        Literal["full"] | Annotated[int, Field(ge=1)],
-        Field(description="Long side of the picture in px, or full to keep all pixels."),
-    ] = 1024
+    size: LongSide = 1024
     enlarge: Annotated[bool, Field(description="Enlarge a photograph that is smaller than size.")] = False
     mask: Annotated[
         str | None, Field(description="A grey image: where, and how strongly, to dream (white is full).")

@@ -191,7 +191,7 @@ def term(function: OwnFunction, name: str | None = None) -> Objective:
 
     It is given a mapping from names of layers, aliases included, to activations [batch, channels, rows, columns] and
     returns a tensor [batch], or one number; more is better. Its name, which a recipe keeps, is the function's own, or
-    `name`. It sees whole activations, so a picture is not cut into tiles for it. The last function of a name counts.
+    `name`. It sees whole activations: what is tiled lies before its layers. The last function of a name counts.
     """
     name = str(name or getattr(function, "__name__", ""))
     if not re.fullmatch(r"[\w.-]+", name):
