@@ -305,6 +305,7 @@ def test_what_was_looked_at_is_not_kept(monkeypatch):
     """Neither the whole network when its parts are looked at, nor these behind it: weights would be there twice."""
     network = load_network(Eye(model="resnet50", weights="untrained"))
     network._features.clear()
+    gc.collect()  # of other tests
     alive = [_frozen_convolutions()]
     begin = Survey.begin
     monkeypatch.setattr(Survey, "begin", lambda survey: (alive.append(_frozen_convolutions()), begin(survey)))

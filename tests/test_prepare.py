@@ -72,6 +72,16 @@ def test_the_ways_in_their_order(network):
     assert f"tiles of {found[1].recipe.tile} px" in found[1].notes[0]
 
 
+def test_the_disk_is_taken_where_tiles_in_memory_would_be_dear():
+    """What is known at cuts, and the pictures, leave so little room in memory that tiles have 128 px."""
+    network, size, allowed = load_network(Eye(model="resnet50", weights="untrained")), (2000, 2000), 980_000_000
+    recipe = Recipe(layers=("layer3.2",))
+    found = forecast(network, recipe, size, allowed)
+    in_memory = complete(recipe, network, None, size, {"memory": image_bytes(size)}, lambda: allowed)
+    assert (in_memory.fits, found.fits, found.way) == (True, True, "disk")
+    assert 1 < found.cost < in_memory.cost / 2
+
+
 def test_a_tile_that_is_asked_for_is_not_refused(network):
     recipe, size = Recipe(layers=("deep",)), (2000, 3000)
     assert forecast(network, recipe.but(tile=64), size, 1).way == "disk"

@@ -48,6 +48,9 @@ WIDE = 1.4
 MOVED = 50
 """Multiply-adds that take as long as writing one number of an activation."""
 
+DISK = 40_000
+"""Multiply-adds that take as long as reading, summing up and writing a pixel of a step by way of the disk."""
+
 FORWARD, BOTH = 1, 2.4
 """What a stage's work costs on the way forward, and on the way forward and back, as a multiple of it."""
 
@@ -115,7 +118,7 @@ class Foretold:
 @dataclass(frozen=True)
 class Choice:
     """Stages, with the bytes of memory that a step takes at most, those of the activations and gradients at the cuts,
-    and its cost as a multiple of the whole image's."""
+    and its cost as a multiple of the whole image's in memory."""
 
     stages: tuple[PlannedStage, ...]
     needed: int
@@ -198,12 +201,14 @@ class Survey:
     def _choice(self, stages: Sequence[Foretold], tiles: Sequence[int | None], in_memory: bool) -> Choice:
         pairs = list(zip(stages, tiles, strict=True))
         most = self.weights + max(self._bytes(stage, tile) for stage, tile in pairs)
-        whole = BOTH * sum(section.work for section in self._sections) * self.size[0] * self.size[1]
+        pixels = self.size[0] * self.size[1]
+        whole = BOTH * sum(section.work for section in self._sections) * pixels
+        on_disk = 0 if in_memory else DISK * pixels
         return Choice(
             stages=tuple(PlannedStage(stage.start, tile) for stage, tile in pairs),
             needed=int(most + self._at_cuts(stages) * in_memory),
             at_cuts=int(self._at_cuts(stages)),
-            cost=sum(stage.cost(self.size, tile) for stage, tile in pairs) / whole,
+            cost=(on_disk + sum(stage.cost(self.size, tile) for stage, tile in pairs)) / whole,
         )
 
     def _bytes(self, stage: Foretold, tile: int | None) -> float:

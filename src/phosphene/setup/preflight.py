@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -29,8 +29,8 @@ Way = Literal["memory", "disk"]
 
 @dataclass(frozen=True)
 class Forecast:
-    """A whole recipe, bound to its network, and the way of its dream; the bytes that a step takes and may take, and
-    those of the activations and gradients at the cuts.
+    """A whole recipe, bound to its network, and the way of its dream; the bytes that a step takes and may take, those
+    of the activations and gradients at the cuts, and its cost as a multiple of the whole image's in memory.
     """
 
     way: Way
@@ -39,11 +39,17 @@ class Forecast:
     needed: int
     allowed: int
     at_cuts: int = 0
+    cost: float = 1.0
+
+    @property
+    def fits(self) -> bool:
+        """Whether a step takes no more than it may."""
+        return self.needed <= self.allowed
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know."""
-        if self.needed > self.allowed:
+        if not self.fits:
             return (f"a step takes about {spell_bytes(self.needed)}, and {spell_bytes(self.allowed)} are allowed",)
         said = describe_stages(self.recipe)
         return (f"dreamed {said}: a step takes about {spell_bytes(self.needed)}",) if said else ()
@@ -60,7 +66,7 @@ def complete(
     """Fill in what a recipe leaves open, its layer and its stages, for a dream of `size` that may take `allowed` bytes.
 
     That is asked again once the kernels and what foretells are loaded, which stay in memory. `ways` are those that are
-    open, the better one first, each with the bytes that its pictures take. The first in which a step fits is taken.
+    open, each with the bytes that its pictures take. Of those in which a step fits the one that costs least is taken.
     Where none does, a recipe with a tile of its own, or none, takes the last; for another that is a `UsageError`.
     """
     prepare(size, network.device)
@@ -68,12 +74,19 @@ def complete(
     scoring = bind(recipe, network, guide)
     foretell = partial(_foretell, Survey(network, scoring, recipe, size), recipe, allowed)
     *others, last = ways
+    fitting: list[Forecast] = []
     for way in others:
         with suppress(UsageError):
             forecast = foretell(way, ways[way])
-            if forecast.needed <= forecast.allowed:
-                return forecast
-    return foretell(last, ways[last])
+            if forecast.fits:
+                fitting.append(forecast)
+    if any(forecast.cost == 1 for forecast in fitting):
+        return fitting[0]
+    with suppress(UsageError) if fitting else nullcontext():
+        forecast = foretell(last, ways[last])
+        if forecast.fits or not fitting:
+            fitting.append(forecast)
+    return min(fitting, key=lambda forecast: forecast.cost)
 
 
 def _foretell(survey: Survey, recipe: Recipe, allowed: Callable[[], int], way: Way, pictures: int) -> Forecast:
@@ -90,7 +103,7 @@ def _foretell(survey: Survey, recipe: Recipe, allowed: Callable[[], int], way: W
     _let_go()
     free, in_memory = allowed(), way == "memory"
     choice = survey.best(free - pictures, in_memory) if recipe.tile == "auto" else survey.asked(in_memory)
-    return Forecast(way, choice.of(recipe), scoring, pictures + choice.needed, free, choice.at_cuts)
+    return Forecast(way, choice.of(recipe), scoring, pictures + choice.needed, free, choice.at_cuts, choice.cost)
 
 
 def _let_go() -> None:
