@@ -24,8 +24,9 @@ from phosphene.dreaming.resample import resize
 from phosphene.errors import ImageError, OutputExistsError, SettingsError, StoreError, UsageError
 from phosphene.imagefile import streaming
 from phosphene.job import prepare, resume, run
-from phosphene.recipe.settings import Recipe
+from phosphene.recipe.settings import Eye, Recipe
 from phosphene.setup.memory import parse_bytes
+from phosphene.setup.session import load_network
 
 RECIPE = Recipe(
     layers=("blocks.1.1",), octaves=2, steps=3, size="full", tile=64, jitter=20, norm="laplacian", step_size=0.03
@@ -382,6 +383,14 @@ def test_the_disk_that_is_said_is_enough(coffee, tmp_path, changes):
         assert said > 1.1 * disk_bytes(recipe, (150, 210), (150, 210))
 
 
+def test_balanced_patterns_take_a_gradient_for_each_layer(coffee, tmp_path):
+    said = []
+    for layers in (("blocks.1.*.add",), ("blocks.[0-3].*.add",)):
+        job = begin(coffee / "coffee.tif", RECIPE.but(layers=layers, balanced=True), tmp_path / f"{len(said)}.tif")
+        said.append(int(re.search(r"up to (\d+) MB on disk", job.notes[0])[1]))
+    assert said[1] > said[0]
+
+
 def test_a_tiff_that_is_cut_off(coffee, tmp_path):
     whole = (coffee / "coffee.tif").read_bytes()
     (tmp_path / "half.tif").write_bytes(whole[: len(whole) // 2])
@@ -474,6 +483,36 @@ def test_alpha_and_mask_that_are_lost_are_missed(coffee, tmp_path):
             run(resume(job.resumable)).save()
         (tmp_path / "elsewhere").rename(job.resumable / name)
     assert imagefile.read(run(resume(job.resumable)).save()).alpha is not None
+
+
+def test_changed_weights_are_told(coffee, tmp_path):
+    network = load_network(Eye()).module
+    torch.save(network.state_dict(), tmp_path / "mine.pth")
+    recipe = RECIPE.but(weights=str(tmp_path / "mine.pth"))
+    folder = stopped(coffee, tmp_path / "out.tif", recipe=recipe)
+    torch.save({name: 2 * tensor for name, tensor in network.state_dict().items()}, tmp_path / "mine.pth")
+    with pytest.raises(StoreError, match=r"the weights '.*mine.pth' have changed since the dream began"):
+        resume(folder)
+    torch.save(network.state_dict(), tmp_path / "mine.pth")
+    assert resume(folder).notes
+
+
+def test_what_a_step_needs_is_looked_for_where_the_dream_began(coffee, undisturbed, tmp_path, monkeypatch):
+    """The photograph is found from anywhere; a mask, a guide or weights have to be where the recipe names them."""
+    there, elsewhere = tmp_path / "there", tmp_path / "elsewhere"
+    there.mkdir(), elsewhere.mkdir()
+    (there / "in.tif").write_bytes((coffee / "coffee.tif").read_bytes())
+    monkeypatch.chdir(there)
+    stop = threading.Event()
+    stop.set()
+    run(begin("in.tif", RECIPE, Path("out.tif")), stop=stop)
+    imagefile.write(Path("like.png"), torch.rand(3, 40, 40))
+    run(begin("in.tif", RECIPE.but(guide="like.png"), Path("guided.tif")), stop=stop)
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(UsageError, match=r"was begun in '.*there', where 'like.png' is: go on with it from there"):
+        resume(there / "guided.tif.phosphene")
+    run(resume(there / "out.tif.phosphene")).save()
+    assert torch.equal(imagefile.read(there / "out.tif").image, imagefile.read(undisturbed).image)
 
 
 def test_seen_from_another_folder_it_ends_beside_its_own(coffee, undisturbed, tmp_path, monkeypatch):

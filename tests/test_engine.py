@@ -67,6 +67,25 @@ def test_a_convolution_of_three_axes_is_left_as_it_is():
     torch.testing.assert_close(engine.freeze(traced, fast=True)(images)["last"], wanted, rtol=1e-4, atol=1e-5)
 
 
+class Keywords(nn.Module):
+    """Calls layers by keyword."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16)
+        self.act = nn.ReLU()
+
+    def forward(self, images):
+        return {"last": self.act(input=self.norm(input=self.conv(input=images)))}
+
+
+def test_layers_may_be_called_by_keyword():
+    torch.manual_seed(0)
+    module, images = Keywords().eval(), torch.rand(1, 3, 9, 9)
+    found = engine.freeze(fx.symbolic_trace(module), fast=True)(images)["last"]
+    torch.testing.assert_close(found, module(images)["last"], rtol=1e-4, atol=1e-5)
+
+
 def test_gradients_reach_a_layer_in_its_own_layout():
     """Channels last, whatever the number of images and terms: else each layer would copy what it gets."""
     network, _ = frozen()

@@ -1,5 +1,6 @@
 """Whole dreams through the job, with the real default network at small sizes."""
 
+import pickle
 import threading
 
 import numpy as np
@@ -248,3 +249,22 @@ def test_threads_are_spelt(threads, spelt):
         assert describe_device(torch.device("cpu")).endswith(f", {spelt}")
     finally:
         torch.set_num_threads(before)
+
+
+def test_errors_go_from_process_to_process():
+    known = UnknownNameError("layer", "blocks.4.3", ["blocks.4.2"], "`phosphene layers` lists them.")
+    again = pickle.loads(pickle.dumps(known))
+    assert (type(again), str(again)) == (UnknownNameError, str(known))
+
+
+@pytest.mark.parametrize("side", ["9999999", "99999999999999999999"])
+def test_noise_that_is_too_large(side):
+    with pytest.raises(UsageError, match=r"too large: noise may have 268 megapixels"):
+        phosphene.dream(f"noise:{side}x{side}")
+
+
+def test_means_without_a_network_of_ones_own(tmp_path):
+    with pytest.raises(SettingsError, match="mean and std are for a module of your own"):
+        phosphene.dream("sample:coffee", mean=())
+    with pytest.raises(UsageError, match=r"std is \[1.0, 0.0, 1.0\]; pixels are divided by it"):
+        phosphene.dream("sample:coffee", model=torch.nn.Conv2d(3, 4, 3), std=[1, 0, 1])

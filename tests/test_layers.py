@@ -190,6 +190,29 @@ def test_functional_pooling(card):
         assert (layer.extent.stride, layer.extent.receptive_field) == probed(network, node, 41), node
 
 
+def test_pools_with_holes(card):
+    """By hand, for a gradient passes one place of a maximum: 2 taps 2 apart, 3 taps 2 apart, 2 taps 3 apart."""
+
+    class Holes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool = nn.MaxPool2d(2, 1, dilation=3)
+
+        def forward(self, x):
+            x = nn.functional.max_pool2d(nn.functional.max_pool2d(x, 2, 1, 0, 2), 3, stride=1, dilation=2)
+            return self.pool(x)
+
+    network = Network(card(mean=(0, 0, 0)), Holes(), "none")
+    fields = [layer.extent.receptive_field[0] for layer in describe(network, (64, 64)).values()]
+    assert fields == [3, 7, 10]
+
+
+def test_a_convolution_that_reaches_around_the_edge_sees_everything(card):
+    around = nn.Conv2d(3, 2, 3, padding=1, padding_mode="circular")
+    network = Network(card(mean=(0, 0, 0)), positive(nn.Sequential(around)), "none")
+    assert describe(network, (64, 64))["0"].extent is None
+
+
 @pytest.mark.parametrize("size", [(33, 50), (64, 64), (71, 40), (150, 201)])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_sizes_are_those_of_a_real_run(card, name, size):

@@ -319,6 +319,14 @@ def _frozen_convolutions() -> int:
     return sum(type(each) is FrozenConv for each in gc.get_objects())
 
 
+def test_what_is_elsewhere_than_on_the_processor_is_foretold_there(bound):
+    """On `meta`, as there is no GPU here: else the image would be on the processor, and the weights not."""
+    network, scoring = bound
+    part = network.part(scoring.layers, is_frozen=False)
+    here = gradient_bytes(part, scoring, (64, 64))
+    assert gradient_bytes(part.to("meta"), scoring, (64, 64)) == pytest.approx(here, rel=0.2)
+
+
 def test_tiles_may_be_looked_at_together(bound, photo):
     network, scoring = bound
     image = photo(150, 131, torch.float32)

@@ -7,6 +7,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -415,6 +416,17 @@ def test_an_objective_of_ones_own_joins_the_algebra(tiny, tmp_path):
     assert torch.equal(phosphene.replay(path, model=tiny).image, dream.image)
 
 
+def test_it_may_ask_for_numbers_and_stand_beside_channels(tiny):
+    """Though memory is foretold where there are none."""
+    strong = phosphene.term(lambda a: a["second"][a["second"] > a["second"].median()].mean(), name="strong")
+    image = torch.rand(3, 48, 64)
+    one, two = strong + phosphene.channel("second", 2), np.float32(2) * strong
+    scores = [phosphene.dream(image, model=tiny, layers=each, **SMALL).trace.scores[0] for each in (strong, one, two)]
+    assert scores[1] != scores[0]
+    assert scores[2] == pytest.approx(2 * scores[0])
+    assert str(two) == "strong:2"
+
+
 def test_objectives_that_will_not_do_are_one_sentence(tiny):
     def dream(function, **settings):
         return phosphene.dream("sample:coffee", model=tiny, layers=function, **SMALL, **settings)
@@ -425,6 +437,8 @@ def test_objectives_that_will_not_do_are_one_sentence(tiny):
         dream(phosphene.term(lambda a: a["second"], name="many"))
     with pytest.raises(UsageError, match="looks at no layer"):
         dream(phosphene.term(lambda a: torch.ones(1), name="blind"))
+    with pytest.raises(UsageError, match=r"constant, an objective of your own, .* that depends on no activation"):
+        dream(phosphene.term(lambda a: a["second"].detach().mean(), name="constant"))
     with pytest.raises(UsageError, match="broken, an objective of your own, failed: ZeroDivisionError"):
         dream(phosphene.term(lambda a: 1 / 0, name="broken"))
     with pytest.raises(UnknownNameError, match=r"no layer of own/Tiny.* called 'secnd'; did you mean second"):

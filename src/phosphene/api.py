@@ -117,7 +117,7 @@ def chosen(
     """Return the recipe of what a person says in Python."""
     if model is not None:
         settings["model"] = introduce(model, mean, std)
-    elif mean or std:
+    elif mean is not None or std is not None:
         raise SettingsError("mean and std are for a module of your own: give it as model")
     return choose(settings | spelt(layers), look, preset)
 

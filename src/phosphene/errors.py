@@ -18,6 +18,7 @@ Each message is one sentence that names what was given, what would be right and,
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class PhospheneError(Exception):
@@ -39,6 +40,10 @@ class UnknownNameError(UsageError):
         near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
         guess = f"; did you mean {' or '.join(near)}?" if near else "."
         super().__init__(f"there is no {kind} called {name!r}{guess}{' ' + hint if hint else ''}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say it as it is: another process sends it here, without all names that are known."""
+        return _again, (type(self), str(self))
 
 
 class SettingsError(UsageError):
@@ -75,3 +80,9 @@ class WeightsMismatchError(WeightsError):
 
 class NonFiniteGradientError(PhospheneError):
     """The network answered with infinities or NaN."""
+
+
+def _again(kind: type[PhospheneError], sentence: str) -> PhospheneError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, sentence)
+    return error

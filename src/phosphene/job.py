@@ -314,12 +314,13 @@ def _on_disk(
     plan = Plan(
         recipe=recipe,
         made=_made(found, photo.sha256, recipe, network),
+        place=str(Path.cwd()),
         output=None if output is None else str(output),
         bits=bits,
         device=device,
         has_alpha=photo.alpha is not None if isinstance(photo, Photo) else photo.has_alpha,
     )
-    needed = disk_bytes(recipe, found.source_size, found.size) + forecast.at_cuts
+    needed = disk_bytes(recipe, found.source_size, found.size, forecast.scoring.gradients) + forecast.at_cuts
     scratch = begin(plan, needed)
     way = (
         f"streamed by way of {scratch.path}: up to {spell_bytes(needed)} on disk, and about "

@@ -92,3 +92,18 @@ def test_a_value_out_of_range_is_said():
         timeline("0:steps=0").at(0)
     with pytest.raises(UnknownNameError, match="creaturs"):
         timeline("0:look=creaturs").at(0)
+
+
+@pytest.mark.parametrize(
+    ("at", "follows", "sentence"),
+    [
+        (("0:change=5",), (), r"change = 5 will not do: it should be above 0, and 0\.5 at most"),
+        (("0:change=-1",), (), "change = -1 will not do"),
+        ((), (Follow("step_size", "bass", 0.0, 0.02),), "step_size = 0"),
+        ((), (Follow("octave_scale", "bass", 0.7, 2.1),), "octave_scale = 0.7"),
+    ],
+)
+def test_what_leaves_its_range_is_told_before_the_first_frame(at, follows, sentence):
+    with pytest.raises(SettingsError, match=sentence):
+        timeline(*at, follows=follows).check()
+    timeline("0:change=0.1", follows=(Follow("step_size", "bass", 0.001, 0.02),)).check()

@@ -88,6 +88,10 @@ def _empty(group: int) -> bool:
     return False
 
 
+def bright(a):
+    return a["blocks.1.1"].mean()
+
+
 @pytest.mark.slow
 def test_a_network_of_ones_own_is_taken_along(film, tmp_path, monkeypatch):
     code = "import torch\ntorch.manual_seed(0)\nnet = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3))\n"
@@ -101,6 +105,9 @@ def test_a_network_of_ones_own_is_taken_along(film, tmp_path, monkeypatch):
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3))
     with pytest.raises(UsageError, match="other processes do not have own/Sequential"):
         phosphene.animate(film, "out.mkv", workers=2, model=module, layers="0")
+    with pytest.raises(UsageError, match="other processes do not have bright"):
+        phosphene.animate(film, "out.mkv", workers=2, layers=bright)
+    assert not Path("out.mkv.phosphene").exists()
     stop = threading.Event()
     told = {"on_frame": lambda _: stop.set(), "stop": stop, "octaves": 1, "steps": 1}
     assert phosphene.animate(film, "out.mkv", model=module, layers="0", **told) is None

@@ -24,7 +24,7 @@ from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe, Settings
 from phosphene.setup.builders import bind, stages_of
 from phosphene.setup.memory import PIXEL, spell_bytes
-from phosphene.setup.session import contents, load_network, needs_top, seen_guide
+from phosphene.setup.session import choose_device, contents, load_network, needs_top, seen_guide
 from phosphene.setup.source import mask_checksum
 from phosphene.types import Size
 
@@ -38,8 +38,9 @@ PLAN = "plan.json"
 
 
 class Plan(Settings):
-    """All that it takes to make a picture; written once into its folder."""
+    """All that it takes to make a picture, written once into its folder. Files are named as from `place`."""
 
+    place: str
     recipe: Recipe
     made: Made
     output: str | None
@@ -89,7 +90,8 @@ def reopen(folder: Path) -> Plan:
     if plan.output is not None:  # beside the folder, wherever that is seen from
         plan = plan.model_copy(update={"output": str(folder.parent / Path(plan.output).name)})
     divisions(recipe.norm)  # raises where one of somebody's own was not given
-    source = made.source if is_file(made.source) else None
+    _check_place(folder, plan)
+    source = str(Path(plan.place, made.source)) if is_file(made.source) else None
     for kind, path, kept, found in (
         ("photograph", source, made.source_sha256, source and imagefile.checksum(source)),
         ("guide", recipe.guide, made.guide_sha256, recipe.guide and imagefile.checksum(recipe.guide)),
@@ -97,7 +99,21 @@ def reopen(folder: Path) -> Plan:
     ):
         if path is not None and found != kept:
             raise StoreError(f"the {kind} {path!r} has changed since the dream began: put it back, or begin again")
+    device = str(choose_device(plan.device))
+    if load_network(recipe.eye, recipe.seed, device, needs_top(recipe)).weights != made.weights:
+        raise StoreError(
+            f"the weights {recipe.weights!r} have changed since the dream began: put them back, or begin again"
+        )
     return plan
+
+
+def _check_place(folder: Path, plan: Plan) -> None:
+    """Raise where a file that a step needs is found only from the folder in which the dream began."""
+    for name in filter(None, (plan.recipe.weights, plan.recipe.guide, plan.recipe.mask)):
+        if Path(plan.place, name).exists() and not Path(name).exists():
+            raise UsageError(
+                f"{str(folder)!r} was begun in {plan.place!r}, where {name!r} is: go on with it from there"
+            )
 
 
 def is_file(source: str) -> bool:
@@ -110,10 +126,9 @@ def strip_bytes(width: int) -> int:
     return STRIP_COPIES * PIXEL * max(raster.STRIP * width, BLOCK * SEGMENT)
 
 
-def disk_bytes(recipe: Recipe, source: Size, size: Size) -> int:
-    """Return the bytes on disk that a dream takes at most, its output aside."""
+def disk_bytes(recipe: Recipe, source: Size, size: Size, gradients: int = 1) -> int:
+    """Return the bytes on disk that a dream takes at most, its output aside, with so many gradients in a step."""
     pixels = round_up(size[0], raster.STRIP) * round_up(size[1], raster.CHUNK_COLUMNS)
-    gradients = len(recipe.objective.terms) if recipe.balanced else 1
     rasters = RASTERS if recipe.octaves > 1 else RASTERS_OF_ONE_OCTAVE
     return PIXEL * (pixels * (rasters + gradients) + source[0] * source[1]) + 4 * pixels
 

@@ -7,7 +7,7 @@ views of a partition say adds up to what the whole says, which is what makes exa
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import sqrt
 from typing import Any
 
@@ -164,11 +164,17 @@ class Own(Score):
         with blamed_on(f"{self.layer}, an objective of your own"):
             found = self.function({name: activations[node] for name, node in self.nodes.items()})
         number = _number(found, self.layer)
+        if not number.requires_grad and any(activations[node].requires_grad for node in self.layers):
+            raise UsageError(f"{self.layer}, an objective of your own, gave a number that depends on no activation")
         return number, number
 
     def field(self, activation: Activation) -> Field:
         """There is none."""
         raise TypeError(f"{self.layer} is a function of whole activations")
+
+
+def _mean_of_all(activations: Mapping[str, Activation]) -> Tensor:
+    return torch.stack([activation.mean() for activation in activations.values()]).sum()
 
 
 def asked_for(
@@ -230,6 +236,12 @@ class Scoring:
     def gradients(self) -> int:
         """How many gradients are needed: one, or one for each term when they are balanced."""
         return len(self.scores) if self.balanced else 1
+
+    @property
+    def on_paper(self) -> "Scoring":
+        """The same where only shapes are known: functions of somebody's own, which may ask for numbers, are means."""
+        scores = [replace(each, function=_mean_of_all) if isinstance(each, Own) else each for each in self.scores]
+        return replace(self, scores=tuple(scores))
 
     def gradients_of(self, layers: Collection[str]) -> tuple[int, ...]:
         """The numbers of the gradients that some layers have a say in."""

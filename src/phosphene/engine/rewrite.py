@@ -82,7 +82,7 @@ def fold_batch_norms(network: fx.GraphModule) -> fx.GraphModule:
     uses = Counter(node.target for node in network.graph.nodes if node.op == "call_module")
     for node in list(network.graph.nodes):
         norm = _module_of(network, node)
-        if not _can_be_folded(norm) or not isinstance(node.args[0], fx.Node):
+        if not _can_be_folded(norm) or node.kwargs or not isinstance(node.args[0], fx.Node):
             continue
         source = node.args[0]
         conv = _module_of(network, source)
@@ -133,7 +133,7 @@ def freeze_convolutions(network: fx.GraphModule, policy: Policy) -> fx.GraphModu
     """
     for node in list(network.graph.nodes):
         conv = _module_of(network, node)
-        if _can_be_frozen(conv):
+        if _can_be_frozen(conv) and not node.kwargs:
             limits = _taken_clamp(network, node)
             _call(network, node, FrozenConv(conv, *limits, policy), node.args)
     return network

@@ -77,8 +77,7 @@ def prepare(asked: AskedFilm, output: Path | None = None, device: str = "auto", 
     size = fitted_size(footage.size, recipe)
     size = size if output is None else sink.fitting(output, size)
     moments = Moments(timeline, size, device, memory, levels)
-    for time in {time for keys in timeline.tracks.values() for time, _ in keys}:
-        timeline.at(time)
+    timeline.check()
     job = moments.job(0.0, torch.full((3, *size), 0.5), None, torch.Generator())
     facts = {
         "source": asked.source,

@@ -20,9 +20,11 @@ from phosphene.film.sink import Sink
 from phosphene.film.stills import is_pattern
 from phosphene.film.zoom import Zoomed
 from phosphene.places import check_folder
+from phosphene.recipe.own import is_own
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe, Settings
 from phosphene.setup.memory import spell_bytes
+from phosphene.setup.session import only_here
 
 PLAN = "film.json"
 
@@ -77,15 +79,15 @@ def begin(
         raise UsageError(f"{workers} workers dream nothing: give 1 or more")
     if workers > 1 and cluster:
         raise UsageError("a cluster has workers of its own: leave out the workers here")
-    if (workers > 1 or cluster) and (ours := _only_here(asked)):
-        raise UsageError(
-            f"other processes do not have {ours}: give a network as package.module:callable, a mask as a file"
-        )
     if cluster:
         check_cluster(cluster)
     check_folder(asked.source)
     sink.check_output(output, overwrite)
     ready = _prepare(asked, output, device, memory)
+    if (workers > 1 or cluster) and (ours := _only_here(ready.recipe)):
+        raise UsageError(
+            f"other processes do not have {ours}: give a network as package.module:callable, a mask as a file"
+        )
     folder = output.with_name(f"{output.name}.phosphene")
     check_room(folder, ready.disk_bytes)
     create(folder, PLAN, "film")
@@ -112,7 +114,8 @@ def reopen(folder: Path, cluster: str | None = None) -> Run:
     output = folder.parent / Path(plan.output).name  # beside the folder, wherever that is seen from
     ready = _prepare(_seen_from(plan.place, plan.asked), output, plan.device, plan.memory)
     source = "film" if isinstance(ready, Film) else "photograph"
-    for name, field in ((source, "source_sha256"), ("mask", "mask_sha256"), ("guide", "guide_sha256")):
+    made = {source: "source_sha256", "mask": "mask_sha256", "guide": "guide_sha256", "file of weights": "weights"}
+    for name, field in made.items():
         if getattr(plan.made, field) != getattr(ready.made, field):
             raise StoreError(f"the {name} has changed since the dream began: put it back, or begin again")
     return Run(ready, folder, output, _text_of(plan), ready.notes, plan.device, plan.workers, cluster)
@@ -133,9 +136,12 @@ def _found(place: str, name: str) -> str:
     return str(path) if path.exists() or is_pattern(name) else name
 
 
-def _only_here(asked: AskedFilm | AskedZoom) -> str | None:
-    """Name what was given in Python and is in this process alone: a network, a mask or a norm."""
-    return next((word for word in asked.given.values() if str(word).startswith(("own/", "own:"))), None)
+def _only_here(recipe: Recipe) -> str | None:
+    """Name what was given in Python and is in this process alone; what can be imported is not."""
+    ours = only_here(recipe)
+    if ours is not None and ":" not in ours:
+        return ours
+    return next((word for word in (recipe.norm, recipe.mask) if is_own(word)), None)
 
 
 def _prepare(asked: AskedFilm | AskedZoom, output: Path, device: str, memory: str | None) -> Film | Zoomed:

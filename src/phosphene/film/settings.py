@@ -10,6 +10,9 @@ from phosphene.recipe.settings import Settings
 SIDE = 640
 """Long side of a zoom's frames, in px, where none is asked for: its keys have about five times the pixels."""
 
+MOST_CHANGE = 0.5
+"""Root-mean-square change of a frame, of 1, at most."""
+
 
 class Motion(Settings):
     """How one frame's dream goes over into the next."""
@@ -23,7 +26,9 @@ class Motion(Settings):
     later_octaves: Annotated[int, Field(ge=1, le=30, description="Octaves after the first frame of a scene.")] = 3
     change: Annotated[
         float | None,
-        Field(gt=0, le=0.5, description="Root-mean-square change of each frame, 0 to 1; else its scene's first."),
+        Field(
+            gt=0, le=MOST_CHANGE, description="Root-mean-square change of each frame, 0 to 1; else its scene's first."
+        ),
     ] = None
 
 

@@ -8,9 +8,11 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from phosphene.errors import SettingsError, UnknownNameError
+from phosphene.film.settings import MOST_CHANGE
 from phosphene.recipe.settings import Recipe
 from phosphene.recipe.spelling import choose
 from phosphene.recipe.terms import NUMBER
@@ -60,6 +62,17 @@ class Timeline:
         first, last = first.but(**middle), last.but(**middle)
         return first, last, share if first != last else 0.0
 
+    def check(self) -> None:
+        """Raise `SettingsError` where a setting leaves its range: when its keys are, in silence or at the loudest."""
+        times = {0.0, *(time for keys in self.tracks.values() for time, _ in keys)}
+        for time, levels in product(times, (_silent, _loudest)):
+            self.at(time, levels)
+            change = self.change(time, levels)
+            if change is not None and not 0 < change <= MOST_CHANGE:
+                raise SettingsError(
+                    f"change = {change:g} will not do: it should be above 0, and {MOST_CHANGE:g} at most"
+                )
+
     def change(self, time: float, levels: Levels | None = None) -> float | None:
         """Return the change that is asked for at a time, if one is."""
         return self._numbers(time, levels).get("change", None)
@@ -71,6 +84,14 @@ class Timeline:
                 value = follow.low + (follow.high - follow.low) * levels(follow.band, time)
                 numbers[follow.setting] = round(value) if _is_whole(follow.setting) else value
         return numbers
+
+
+def _silent(band: str, time: float) -> float:
+    return 0.0
+
+
+def _loudest(band: str, time: float) -> float:
+    return 1.0
 
 
 def tracks_of(spelt: Sequence[str]) -> dict[str, tuple[Key, ...]]:

@@ -90,6 +90,7 @@ class Zoomed:
 def prepare(asked: AskedZoom, output: Path, device: str = "auto", memory: str | None = None) -> Zoomed:
     """Read the photograph, load the network, and lay out the keys. All that can be wrong is found here."""
     timeline = asked.timeline
+    timeline.check()
     recipe = timeline.at(0.0)[0]
     if recipe.mask is not None:
         raise UsageError("a zoom takes no mask: what it hides would leave the picture")

@@ -68,17 +68,18 @@ def window_of(node: fx.Node, root: nn.Module) -> tuple[tuple[int, int], tuple[in
     """An operation's kernel, with its dilation, and stride; 1 and 1 where it is pointwise; None if it sees all."""
     module = module_of(node, root)
     if node.op == "call_module":
-        if isinstance(module, nn.Conv2d):
-            dilation = _pair(module.dilation)
-            kernel = _pair(module.kernel_size)
-            return ((kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1), _pair(module.stride)
+        if isinstance(module, nn.Conv2d) and module.padding_mode != "circular":  # which sees the far edge
+            return _spread(module.kernel_size, module.dilation), _pair(module.stride)
         if isinstance(module, POOL_MODULES):
-            return _pair(module.kernel_size), _pair(module.stride or module.kernel_size)
+            dilation = getattr(module, "dilation", 1)
+            return _spread(module.kernel_size, dilation), _pair(module.stride or module.kernel_size)
         is_pointwise = isinstance(module, POINTWISE_MODULES) and not _looks_at_its_mean(module)
         return ((1, 1), (1, 1)) if is_pointwise else None
     if node.target in POOL_FUNCTIONS:
-        named = dict(zip(("input", "kernel_size", "stride"), node.args, strict=False)) | node.kwargs
-        return _pair(named["kernel_size"]), _pair(named.get("stride") or named["kernel_size"])
+        names = ("input", "kernel_size", "stride", "padding", "dilation")
+        named = dict(zip(names, node.args, strict=False)) | node.kwargs
+        dilation = named.get("dilation", 1) if node.target is F.max_pool2d else 1
+        return _spread(named["kernel_size"], dilation), _pair(named.get("stride") or named["kernel_size"])
     return ((1, 1), (1, 1)) if node.target in POINTWISE_FUNCTIONS else None
 
 
@@ -99,6 +100,12 @@ def _extent(node: fx.Node, root: nn.Module, extents: Mapping[fx.Node, Extent | N
         joined = joined.joined(source)
     window = window_of(node, root)
     return joined.widened(*window) if window else None
+
+
+def _spread(kernel: Any, dilation: Any) -> tuple[int, int]:
+    """How many rows and columns a kernel covers, with its holes."""
+    rows, columns = ((taps - 1) * step + 1 for taps, step in zip(_pair(kernel), _pair(dilation), strict=True))
+    return rows, columns
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -49,12 +49,14 @@ def introduce(model: Any, mean: Sequence[float] | None = None, std: Sequence[flo
     sees `(pixel - mean) / std`. Nothing is imported for a name that a picture or a page brings along.
     """
     if isinstance(model, str):
-        if mean or std:
+        if mean is not None or std is not None:
             raise UsageError(f"mean and std are for a module of your own; {model} has its own")
         if ":" in model:
             _keep(_imported(model))
         return model
     mean, std = _channels(mean), _channels(std)
+    if std and 0 in std:
+        raise UsageError(f"std is {list(std)}; pixels are divided by it, so it has no 0")
     if mean and std and len(mean) != len(std):
         raise UsageError(f"mean has {len(mean)} numbers and std {len(std)}; each has one for each channel")
     module = unwrapped(model)

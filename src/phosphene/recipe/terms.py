@@ -153,7 +153,7 @@ class Objective:
         return -1 * self
 
     def __mul__(self, factor: float) -> "Objective":
-        return Objective(tuple(replace(term, weight=factor * term.weight) for term in self.terms))
+        return Objective(tuple(replace(term, weight=float(factor) * term.weight) for term in self.terms))
 
     __rmul__ = __mul__
 

@@ -275,8 +275,7 @@ def _check_channels(scoring: Scoring, network: Network) -> None:
         return
     counts = channels(network, scoring.layers)
     for score in scoring.scores:
-        known = counts[score.layer]
-        if score.channels and max(score.channels) >= known:
+        if score.channels and max(score.channels) >= (known := counts[score.layer]):
             raise SettingsError(
                 f"{score.layer} of {network.card.name} has channels 0 to {known - 1}; {max(score.channels)} is not one"
             )

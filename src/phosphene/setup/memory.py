@@ -81,7 +81,9 @@ def budget(memory: str | None, device: torch.device) -> int:
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return parse_bytes(memory) if memory else int(SHARE * free)
+        used = torch.cuda.memory_allocated(device)
+        kept = torch.cuda.memory_reserved(device) - used  # by PyTorch, for who asks next
+        return parse_bytes(memory) - used if memory else int(SHARE * (free + kept))
     give_back()
     return parse_bytes(memory) - in_use() if memory else int(SHARE * psutil.virtual_memory().available)
 
@@ -89,8 +91,8 @@ def budget(memory: str | None, device: torch.device) -> int:
 def gradient_bytes(features: Features, scoring: Scoring, window: Size, batch: int = 1) -> int:
     """Foretell the bytes that the network and its gradient take for a batch of windows of `window` px."""
     with on_paper(features), LiveBytes() as live:
-        images = [torch.empty(3, *window) for _ in range(batch)]
-        differentiate(features, scoring, images, [(0.0, 0.0)] * batch)
+        images = [torch.empty(3, *window, device=features.mean.device) for _ in range(batch)]
+        differentiate(features, scoring.on_paper, images, [(0.0, 0.0)] * batch)
     return int(WORKSPACE * live.peak)
 
 

@@ -274,7 +274,7 @@ class Survey:
         and its input: all in bytes of the probe."""
         forward, back, kept, given = ([0] * len(parts) for _ in range(4))
         with on_paper(*parts), LiveBytes() as live:
-            x = images = torch.empty(1, 3, *self._probe, requires_grad=True)
+            x = images = torch.empty(1, 3, *self._probe, device=self.network.device, requires_grad=True)
             activations: dict[str, Activation] = {}
             for number, part in enumerate(parts):
                 kept[number], given[number], live.peak = live.live - x.nbytes, x.nbytes, live.live
@@ -285,7 +285,9 @@ class Survey:
                     x = found[points[number]]
                     x.register_hook(partial(_note, live, back, number + 1))  # type: ignore[no-untyped-call]
                 del found
-            targets, _ = Scoring(self.scoring.scores)(activations, {name: _seen(a) for name, a in activations.items()})
+            targets, _ = Scoring(self.scoring.on_paper.scores)(
+                activations, {name: _seen(a) for name, a in activations.items()}
+            )
             forward[-1] = live.peak
             del activations, x
             live.peak = live.live

@@ -93,6 +93,8 @@ def _noise(source: str, rng: torch.Generator) -> Image:
     if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise UsageError(f"{source!r} is not a noise; one is spelt noise:HEIGHTxWIDTH, as in noise:480x640")
     height, width = map(int, parts)
+    if height * width > imagefile.MAX_PIXELS:
+        raise UsageError(f"{source!r} is too large: noise may have {imagefile.MAX_PIXELS / 1e6:.0f} megapixels")
     return (0.5 + 0.1 * torch.randn(3, height, width, generator=rng)).clamp(0, 1)
 
 
