@@ -226,3 +226,8 @@ def test_a_name_of_two_classes_asks_for_a_number():
     # The dog and the knitwear.
     with pytest.raises(UsageError, match="two classes are called 'cardigan': give 264 or 474 instead"):
         registry.class_index("cardigan")
+
+
+def test_a_network_that_computes_while_it_is_built_has_a_skeleton():
+    skeleton = registry.skeleton(registry.card("regnet_y_400mf"))
+    assert sum(parameter.numel() for parameter in skeleton.parameters()) == registry.card("regnet_y_400mf").parameters

@@ -6,6 +6,7 @@ timm, with or without its tag (`timm/convnext_tiny`, `timm/resnet50.tv_in1k`). O
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from hashlib import sha256
@@ -154,12 +155,13 @@ def build(card: ModelCard) -> nn.Module:
 def skeleton(card: ModelCard) -> nn.Module:
     """Return the card's network on the meta device, in no time and memory: tensors have shapes, and no values.
 
-    One of somebody's own is as it is.
+    One of somebody's own is as it is, and so is one that computes with tensors while it is built (RegNet).
     """
     if card.build is not None:
         return build(card)
-    with torch.device("meta"), _Uninitialised():
+    with suppress(NotImplementedError), torch.device("meta"), _Uninitialised():
         return build(card)
+    return build(card)
 
 
 class _Uninitialised(TorchFunctionMode):
