@@ -50,7 +50,7 @@ def run(arguments: list[str]) -> int:
         cause = error.__cause__
         return _fail(describe_problems(cause.errors()) if isinstance(cause, ValidationError) else str(error), 2)
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing was written", INTERRUPTED)
+        return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         return 1
 

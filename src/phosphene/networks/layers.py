@@ -46,11 +46,11 @@ def describe(network: Network, size: Size) -> dict[str, Layer]:
         network.card.min_side,
     )
     sights, is_last = extents(network), may_have_channels_last(traced)
-    ancestors: dict[fx.Node, frozenset[fx.Node]] = {}
+    upstream: dict[fx.Node, frozenset[fx.Node]] = {}
     layers = {}
     names = {node: name for name, node in network.nodes.items()}
     for node in network.graph.nodes:
-        ancestors[node] = frozenset({node}).union(*(ancestors[source] for source in node.all_input_nodes))
+        upstream[node] = frozenset({node}).union(*(upstream[source] for source in node.all_input_nodes))
         value = values.get(node.name)
         if node in names and isinstance(value, Tensor) and value.ndim >= 2:
             layers[names[node]] = Layer(
@@ -58,7 +58,7 @@ def describe(network: Network, size: Size) -> dict[str, Layer]:
                 shape=tuple((as_planes(value, 1, size, is_last) if value.ndim > 2 else value).shape),
                 extent=sights[names[node]],
                 parameters=sum(p.numel() for p in module_of(node, network.module).parameters()),
-                multiplications=sum(_multiplications(a, network.module, values) for a in ancestors[node]),
+                multiplications=sum(_multiplications(a, network.module, values) for a in upstream[node]),
             )
     return layers
 

@@ -49,13 +49,13 @@ def load(card: ModelCard, weights: str = "pretrained", seed: int = 0, top: bool 
             return _frozen(untrained(card, seed), card, top), f"untrained:{seed}"
         if weights == "pretrained":
             file = fetch(card, top)
-            checksum = _checked(_published(card, top), file)
+            digest = _checked(_published(card, top), file)
             network = _timm_pretrained(card, file) if card.source == "timm" else _filled(card, file, top)
         else:
             file = Path(weights).expanduser()
-            checksum = _sha256(file)
+            digest = _sha256(file)
             network = _filled(card, file, top)
-        return _frozen(network, card, top), f"sha256:{checksum}"
+        return _frozen(network, card, top), f"sha256:{digest}"
 
 
 def _own(card: ModelCard, weights: str) -> tuple[nn.Module, str]:
