@@ -19,7 +19,7 @@ from phosphene.errors import SettingsError, UsageError
 from phosphene.networks.cards import NAMED
 from phosphene.recipe.settings import Eye, Recipe
 from phosphene.setup import memory
-from phosphene.setup.builders import PlannedStage, gradient_fn, stages_of
+from phosphene.setup.builders import PlannedStage, bind, gradient_fn, stages_of
 from phosphene.setup.memory import (
     gradient_bytes,
     halving_gradient,
@@ -92,7 +92,7 @@ def test_smaller_tiles_in_each_stage():
     recipe = Recipe(tile=512, cuts=("blocks.1.1:1024", "blocks.3.2"))
     assert longest(recipe, (3000, 2000)) == 3000
     smaller = within(recipe, 768)
-    assert (smaller.tile, smaller.cuts) == (512, ("blocks.1.1:768", "blocks.3.2:768"))
+    assert (smaller.tile, smaller.cuts) == (512, ("blocks.1.1:768", "blocks.3.2"))
     assert within(Recipe(tile="none"), 300).tile == 300
 
 
@@ -349,3 +349,12 @@ def test_no_step_of_our_networks_takes_more_than_the_most(card):
         for side in (192, 1024):
             needed = gradient_bytes(network.part(nodes), scoring, (side, side))
             assert needed < most_bytes((side, side), len(nodes))
+
+
+def test_a_class_behind_a_cut_goes_on_in_smaller_tiles(photo):
+    """What sees all of the picture is looked at at once, whatever the tiles in front of it."""
+    network, recipe = load_network(Eye()), Recipe(classes=("tabby",), tile=256, cuts=("blocks.2.1.add",))
+    scoring, image = bind(recipe, network, None), photo(150, 200).float()
+    first, smaller = (gradient_fn(network, scoring, each)(image, (0, 0)) for each in (recipe, within(recipe, 64)))
+    assert within(recipe, 64).cuts == recipe.cuts
+    torch.testing.assert_close(smaller[1], first[1], rtol=1e-3, atol=1e-5 * first[1].abs().max().item())

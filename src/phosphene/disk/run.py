@@ -179,8 +179,12 @@ def _gradient_fn(plan: Plan, surface: Surface) -> Callable[[Raster, tuple[int, i
     def build(recipe: Recipe) -> Callable[..., tuple[float, Any]]:
         return surface.gradient_fn(partial(stages_in, recipe, plan.device), plan.device)
 
-    side = longest(plan.recipe, plan.made.size)
-    return halving_gradient(lambda smaller: build(within(plan.recipe, smaller)), build(plan.recipe), side)
+    def smaller(side: int) -> Callable[..., tuple[float, Any]]:
+        recipe = within(plan.recipe, side)
+        stages_in(recipe, plan.device, plan.made.size)  # raises where there are no tiles
+        return build(recipe)
+
+    return halving_gradient(smaller, build(plan.recipe), longest(plan.recipe, plan.made.size))
 
 
 def _decode(plan: Plan, surface: Surface, photo: Photo | Streamed) -> None:

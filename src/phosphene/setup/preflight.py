@@ -154,9 +154,12 @@ def longest(recipe: Recipe, size: Size) -> int:
 
 
 def within(recipe: Recipe, side: int) -> Recipe:
-    """Return a recipe with tiles of `side` px at most in each stage."""
+    """Return a recipe with tiles of `side` px at most in each stage.
+
+    A stage behind a cut that is looked at at once stays so: it may see all of the picture.
+    """
     cuts = [Cut.parse(cut) for cut in recipe.cuts]
     return recipe.but(
         tile=min(side, recipe.tile) if isinstance(recipe.tile, int) else side,
-        cuts=tuple(str(Cut(cut.layer, min(side, cut.tile or side))) for cut in cuts),
+        cuts=tuple(str(Cut(cut.layer, cut.tile and min(side, cut.tile))) for cut in cuts),
     )
