@@ -91,7 +91,7 @@ def main() -> None:
             break
         if name in found and not given.only:
             continue
-        if not is_small_enough(name):
+        if not given.only and not is_small_enough(name):
             continue
         found[name] = {f"{height}x{width}": tried(name, (height, width)) for height, width in SIZES}
         print(name, found[name], flush=True)

@@ -1,5 +1,6 @@
 """Memory: what is foretold against what is used, the tile that fits, and going on when an allocation fails."""
 
+import copy
 import gc
 import re
 import resource
@@ -322,7 +323,7 @@ def _frozen_convolutions() -> int:
 def test_what_is_elsewhere_than_on_the_processor_is_foretold_there(bound):
     """On `meta`, as there is no GPU here: else the image would be on the processor, and the weights not."""
     network, scoring = bound
-    part = network.part(scoring.layers, is_frozen=False)
+    part = copy.deepcopy(network.part(scoring.layers, is_frozen=False))  # its weights are the network's
     here = gradient_bytes(part, scoring, (64, 64))
     assert gradient_bytes(part.to("meta"), scoring, (64, 64)) == pytest.approx(here, rel=0.2)
 

@@ -20,7 +20,7 @@ from phosphene.setup.memory import gradient_bytes, halving_gradient, most_bytes,
 from phosphene.setup.planning import Survey
 from phosphene.types import GradientFn, Image, Size
 
-KEPT = 2 * 10**8
+KEPT = 3 * 10**8
 """Bytes that stay in memory behind what ran: code that oneDNN and libvips made or loaded, and gaps between blocks."""
 
 Way = Literal["memory", "disk"]
