@@ -17,7 +17,9 @@ import torch
 
 from phosphene import imagefile
 from phosphene.cli import run
-from phosphene.cli.dreaming import paired
+from phosphene.cli.dreaming import Listeners, paired, run_job
+from phosphene.job import prepare
+from phosphene.recipe.settings import Recipe
 
 QUICK = ["--layer", "blocks.2.1", "--octaves", "1", "--steps", "2", "--size", "64"]
 PROCESS = [sys.executable, "-m", "phosphene"]
@@ -302,3 +304,19 @@ def test_a_folder_with_one_photograph(tmp_path):
     assert answer.returncode == 1
     assert "cannot be made: File exists" in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_a_trace_that_cannot_be_written_does_not_cost_the_picture(tmp_path, capsys):
+    """As on a full disk; here the folder is gone by then."""
+    (tmp_path / "traces").mkdir()
+    listeners = Listeners(trace=tmp_path / "traces" / "t.csv", preview=tmp_path / "traces" / "p.png", preview_every=1)
+    job = prepare(
+        torch.rand(3, 40, 50), Recipe(layers=("blocks.1.1",), octaves=1, steps=2), "cpu", output=tmp_path / "a.png"
+    )
+    (tmp_path / "traces").rmdir()
+    assert run_job(job, listeners) == 1
+    assert (tmp_path / "a.png").exists()
+    said = capsys.readouterr()
+    assert said.out == f"{tmp_path / 'a.png'}\n"
+    assert "t.csv' could not be written: No such file or directory" in said.err
+    assert said.err.count("no more previews") == 1

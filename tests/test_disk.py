@@ -485,6 +485,26 @@ def test_alpha_and_mask_that_are_lost_are_missed(coffee, tmp_path):
     assert imagefile.read(run(resume(job.resumable)).save()).alpha is not None
 
 
+def test_time_goes_on_where_it_was(coffee, tmp_path):
+    folder = stopped(coffee, tmp_path / "out.tif")
+    spent = journal.last(folder).rows[-1][3]
+    steps = []
+    found = run(resume(folder), steps.append)
+    assert steps[0].seconds > spent
+    assert found.trace.rows == sorted(found.trace.rows, key=lambda row: row[3])
+
+
+def test_a_sample_is_gone_on_with_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stop = threading.Event()
+    stop.set()
+    job = begin("sample:coffee", RECIPE.but(size=100), Path("out.tif"))
+    run(job, stop=stop)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run(resume(tmp_path / "out.tif.phosphene")).save() == tmp_path / "out.tif"
+
+
 def test_changed_weights_are_told(coffee, tmp_path):
     network = load_network(Eye()).module
     torch.save(network.state_dict(), tmp_path / "mine.pth")

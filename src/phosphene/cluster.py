@@ -46,10 +46,9 @@ def cluster_map(address: str, device: str, workers: int | None = None) -> Iterat
         count = workers or int(ray.cluster_resources().get("GPU" if gpus else "CPU", 1))
         hired = ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=1, num_gpus=gpus)(Worker)
         actors = [hired.remote() for _ in range(count)]
-        pool = ray.util.ActorPool(actors)
 
         def over(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-            kept = ray.put(function)
+            kept, pool = ray.put(function), ray.util.ActorPool(actors)  # an older pool holds the errors of before
             try:
                 for found in pool.map(lambda worker, part: worker.apply.remote(kept, part), portions(items, count)):
                     yield from found

@@ -400,6 +400,8 @@ def test_a_film_that_breaks_off_keeps_what_came_before(film, tmp_path, workers):
         phosphene.animate(source, target, workers=workers, **SMALL)
     assert 0 < len(decoded(target)) < 12
     assert list(tmp_path.glob("*.phosphene")) == []
+    with pytest.raises(BrokenFilmError, match=r"has no frame in the part that is asked for$"):
+        phosphene.animate(source, target, start=0.4, overwrite=True, workers=workers, **SMALL)
 
 
 @pytest.mark.parametrize(

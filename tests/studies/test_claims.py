@@ -65,6 +65,18 @@ def test_trained_networks_are_compared_with_their_untrained_selves():
     assert found.p == pytest.approx(2 / 2**6)
 
 
+def test_a_cell_that_failed_leaves_the_others_to_be_judged():
+    """A seed of one network is missing: that photograph and seed are left out, for all."""
+    values = {"keras/inception_v3": 3.0, "vgg19": 1.0, "efficientnet_lite0": 2.5}
+    rows = [
+        row(photograph=photograph, model=model, seed=seed, strength=value + seed)
+        for photograph, (model, value), seed in product("abc", values.items(), (0, 1))
+        if (photograph, model, seed) != ("a", "vgg19", 1)
+    ]
+    found = next(each for each in findings(rows) if each.sentence.startswith("InceptionV3"))
+    assert (found.cases, found.effect) == (3, 0.5)
+
+
 @pytest.mark.parametrize(("photographs", "verdict"), [("a", "too few to tell"), ("abc", "holds")])
 def test_the_report_is_judged_by_in_how_many_photographs_a_network_is_ahead_of_all(photographs, verdict):
     values = {"keras/inception_v3": 3.0, "vgg19": 1.0, "efficientnet_lite0": 2.5}

@@ -207,11 +207,12 @@ def run_job(job: Job, listeners: Listeners, keep_partial: bool = False) -> int:
             dreamed = run(job, listeners.step, stop)
     finally:
         listeners.rest()
-    listeners.finish(dreamed.trace)
     if dreamed.made.unfinished:
-        return _end_partial(job, dreamed, keep_partial)
-    listeners.saved(source, dreamed.save(), dreamed.trace.rows[-1][3])
-    return 0
+        code = _end_partial(job, dreamed, keep_partial)
+    else:
+        listeners.saved(source, dreamed.save(), dreamed.trace.rows[-1][3])
+        code = 0
+    return code if listeners.finish(dreamed.trace) else code or PhospheneError.exit_code
 
 
 def introduce_own(model: str) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from phosphene.errors import UsageError
+from phosphene.errors import PhospheneError, UsageError
 
 if TYPE_CHECKING:
     from phosphene.recipe.provenance import Made
@@ -108,14 +108,19 @@ class Listeners:
             self._bar.stop()
             self._bar = None
 
-    def finish(self, trace: Trace) -> None:
-        """Write the trace."""
+    def finish(self, trace: Trace) -> bool:
+        """Write the trace; say so, and return False, where that fails: the picture is not lost for it."""
         if self.trace is not None:
             from phosphene.imagefile import write_atomically
 
             text = io.StringIO()
             csv.writer(text, lineterminator="\n").writerows([trace.columns, *trace.rows])
-            write_atomically(self.trace, text.getvalue().encode())
+            try:
+                write_atomically(self.trace, text.getvalue().encode())
+            except OSError as error:
+                self._say(f"phosphene: the trace {str(self.trace)!r} could not be written: {error.strerror}")
+                return False
+        return True
 
     def saved(self, source: str, target: Path, seconds: float) -> None:
         """Say where the picture is."""
@@ -132,7 +137,11 @@ class Listeners:
         from phosphene.imagefile import write
 
         assert self.preview is not None
-        write(self.preview, step.image.cpu())
+        try:
+            write(self.preview, step.image.cpu())
+        except PhospheneError as error:
+            self._say(f"phosphene: no more previews: {error}")
+            self.preview = None
 
     def _event(self, kind: str, **facts: Any) -> None:
         if self.json:

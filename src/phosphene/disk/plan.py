@@ -49,6 +49,12 @@ class Plan(Settings):
     has_alpha: bool
     """Whether the photograph has alpha, so that it is missed where it is lost."""
 
+    @property
+    def source(self) -> str:
+        """The photograph, as it is found from anywhere."""
+        there = Path(self.place, self.made.source)
+        return str(there) if there.exists() else self.made.source
+
 
 @dataclass(frozen=True)
 class Scratch:
@@ -91,7 +97,7 @@ def reopen(folder: Path) -> Plan:
         plan = plan.model_copy(update={"output": str(folder.parent / Path(plan.output).name)})
     divisions(recipe.norm)  # raises where one of somebody's own was not given
     _check_place(folder, plan)
-    source = str(Path(plan.place, made.source)) if is_file(made.source) else None
+    source = plan.source if is_file(made.source) else None
     for kind, path, kept, found in (
         ("photograph", source, made.source_sha256, source and imagefile.checksum(source)),
         ("guide", recipe.guide, made.guide_sha256, recipe.guide and imagefile.checksum(recipe.guide)),

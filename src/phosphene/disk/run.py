@@ -66,8 +66,9 @@ class DiskJob(Job):
             entry.restore(rng)
             reached = Reached(entry.octave, entry.step, raster.reopen(folder / entry.dream))
         else:
-            _decode(self.plan, surface, self.photo or streaming.look(self.made.source))
+            _decode(self.plan, surface, self.photo or streaming.look(self.plan.source))
         trace = self.begun()
+        spent = trace.rows[-1][3] if trace.rows else 0.0
         for step in render(
             raster.reopen(folder / "photograph"),
             _gradient_fn(self.plan, surface),
@@ -77,6 +78,7 @@ class DiskJob(Job):
             min_side=stages_in(self.recipe, self.plan.device, self.made.size)[0].min_side,
             medium=surface,
             reached=reached,
+            spent=spent,
         ):
             trace.add(step)
             assert surface.newest is not None

@@ -82,13 +82,14 @@ def render(
     min_side: int = 1,
     medium: Medium[P] = IN_MEMORY,
     reached: Reached[P] | None = None,
+    spent: float = 0.0,
 ) -> Generator[Step]:
     """Dream `photograph`, and yield a `Step` after each step; the last one's image is the dream.
 
     `mask` has the photograph's size and says, 0..1, how strongly to dream where. Octaves smaller than `min_side` px,
-    below which the network sees nothing, are left out.
+    below which the network sees nothing, are left out. What was `reached` before took `spent` seconds.
     """
-    began = time.perf_counter()
+    began = time.perf_counter() - spent
     height, width = photograph.shape[1:]
     sizes = octave_sizes((height, width), recipe.octaves, recipe.octave_scale, min_side)
     pixels = [height * width for height, width in sizes]

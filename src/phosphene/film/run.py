@@ -62,9 +62,9 @@ def run(
             _dream(run, on_frame, stop)
         except Stopped:
             return None
-        except BrokenFilmError as error:
+        except BrokenFilmError:
             shutil.rmtree(run.folder)
-            raise BrokenFilmError(f"{error}; what came before is in {run.output}") from error
+            raise
         shutil.rmtree(run.folder)
     return run.output
 
@@ -81,10 +81,13 @@ def _dream(run: Run, on_frame: Callable[[FilmProgress], None] | None, stop: thre
             first = seconds if dreamed <= 1 else first
             if on_frame is not None:
                 on_frame(FilmProgress(frame, film.footage.frames, dreamed, film.pace, first, seconds, sink.bytes))
-    except BrokenFilmError:
-        if count:
-            sink.close(run.output)
-        raise
+    except BrokenFilmError as error:
+        if not count:
+            raise
+        sink.close(run.output)
+        raise BrokenFilmError(f"{error}; what came before is in {run.output}") from error
+    if not count:
+        raise BrokenFilmError(f"{film.footage.source!r} has no frame in the part that is asked for")
     sink.close(run.output)
 
 

@@ -196,6 +196,7 @@ def _of_report(sentence: str, architecture: str, column: str, weights: str, rows
 
     values = _values(rows, column, weights)
     networks = {model for _, model, _ in values}
+    values = {key: values[key] for key in values if all((key[0], model, key[2]) in values for model in networks)}
     ours = next((model for model in networks if model.rpartition("/")[2] == architecture), None)
     averaged = _means(values, lambda key: key[:2])
     ahead = {

@@ -3,6 +3,9 @@
 import multiprocessing
 import signal
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -10,6 +13,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from phosphene.errors import PhospheneError
 from phosphene.imagefile import write_atomically
 from phosphene.job import prepare, run
 from phosphene.malloc import keep_freed
@@ -36,7 +40,8 @@ class Cost(Settings):
 def costs(study: Study, folder: Folder, results: Mapping[str, Result], device: str) -> dict[str, Cost]:
     """Measure a step of each model, in a fresh process each, unless the folder has the answer already.
 
-    A model whose pictures did not fit the memory as a whole is left out, and so is what only this process knows.
+    A model whose pictures did not fit the memory as a whole is left out, and so are what only this process knows and
+    what cannot be measured: a finished study is not lost for it.
     """
     found = {}
     for model in study.models:
@@ -47,7 +52,8 @@ def costs(study: Study, folder: Folder, results: Mapping[str, Result], device: s
         ]
         if sizes:
             size, recipe = sizes[0]
-            found[model] = _known(folder, model, size) or _measured(folder, recipe, size, device)
+            with suppress(BrokenProcessPool, PhospheneError):
+                found[model] = _known(folder, model, size) or _measured(folder, recipe, size, device)
     return found
 
 
@@ -65,8 +71,8 @@ def _known(folder: Folder, model: str, size: Size) -> Cost | None:
 
 def _measured(folder: Folder, recipe: Recipe, size: Size, device: str) -> Cost:
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1, _begin) as pool:
-        cost = pool.apply(measure_step, (recipe, size, device))
+    with ProcessPoolExecutor(1, context, _begin) as pool:
+        cost = pool.submit(measure_step, recipe, size, device).result()
     path = _path(folder, recipe.model)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, cost.model_dump_json(indent=1).encode())

@@ -94,8 +94,11 @@ def _capital(text: str) -> str:
 
 def _hero(studies: Mapping[str, Any]) -> dict[str, str]:
     """A photograph and what a network makes of it, untrained and trained where there are both, in one picture."""
-    study = next(iter(studies.values()))
-    there = [row for row in study.rows if row["failure"] is None]
+    good = {name: [row for row in study.rows if row["failure"] is None] for name, study in studies.items()}
+    name = next((name for name, there in good.items() if there), None)
+    if name is None:
+        return {}
+    study, there = studies[name], good[name]
     trained = [row for row in there if row["weights"] == "pretrained"] or there
     twins = [row for row in there if (row["model"], row["weights"]) == (trained[0]["model"], "untrained")]
     shown = [*twins[:1], trained[0]] if twins and twins[0] != trained[0] else [trained[0]]
