@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from phosphene.cli.dreaming import Settings
-from phosphene.cli.progress import INTERRUPTED
+from phosphene.cli.progress import INTERRUPTED, spell_time
 from phosphene.recipe.settings import PRESETS, Ascent, LongSide, Octaves, OctaveScale, Picture, Tiles
 from phosphene.recipe.spelling import flag
 from phosphene.studies.study import CHANGE, DEPTHS, MODELS, MODES, SEEDS, SIZE
@@ -206,7 +206,7 @@ def _progress(reached: list[Reached]) -> Iterator[Callable[[Reached], None]]:
         def told(now: Reached) -> None:
             reached[:] = [now]
             cells, steps = f"{now.done} of {now.cells} cells", f"{now.steps} steps"
-            left = f"{_minutes(now.seconds_left)} left"
+            left = f"{spell_time(now.seconds_left)} left"
             bar.update(task, completed=now.share, cells=cells, steps=steps, left=left)
             if now.ended is not None and not sys.stderr.isatty():
                 failed = " failed" if now.ended.failure else ""
@@ -223,7 +223,3 @@ def _workers(workers: int | None, device: str) -> int:
     from phosphene.studies.run.workers import usual_workers
 
     return usual_workers(device) if workers is None else workers
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from phosphene.cli.dreaming import Output, Settings, Switch, introduce_own
-from phosphene.cli.progress import INTERRUPTED, check_listening, stopped_by_interrupt
+from phosphene.cli.progress import INTERRUPTED, check_listening, spell_time, stopped_by_interrupt
 from phosphene.film.settings import Motion, Part
 from phosphene.film.settings import Zoom as ZoomSettings
 from phosphene.recipe.spelling import flag
@@ -200,10 +200,3 @@ class Listener:
             from phosphene.imagefile import write
 
             write(self.preview, now.frame.image)
-
-
-def spell_time(seconds: float) -> str:
-    """Spell a time for people."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -82,12 +82,12 @@ class Listeners:
                 octave=f"octave {step.octave}/{step.octaves}",
                 step=f"step {step.step}/{step.steps}",
                 score=f"score {step.score:.4g}",
-                left=f"{step.seconds_left:.0f} s left",
+                left=f"{spell_time(step.seconds_left)} left",
             )
         elif self._steps % REPORT_EVERY == 0 or step.step == step.steps:
             self._say(
                 f"octave {step.octave}/{step.octaves}, step {step.step}/{step.steps}, "
-                f"score {step.score:.4g}, {step.seconds_left:.0f} s left"
+                f"score {step.score:.4g}, {spell_time(step.seconds_left)} left"
             )
         self._event(
             "step",
@@ -118,7 +118,8 @@ class Listeners:
             try:
                 write_atomically(self.trace, text.getvalue().encode())
             except OSError as error:
-                self._say(f"phosphene: the trace {str(self.trace)!r} could not be written: {error.strerror}")
+                reason = f"the trace {str(self.trace)!r} could not be written: {error.strerror}"
+                print(f"phosphene: {reason}", file=sys.stderr)
                 return False
         return True
 
@@ -140,7 +141,7 @@ class Listeners:
         try:
             write(self.preview, step.image.cpu())
         except PhospheneError as error:
-            self._say(f"phosphene: no more previews: {error}")
+            print(f"phosphene: no more previews: {error}", file=sys.stderr)
             self.preview = None
 
     def _event(self, kind: str, **facts: Any) -> None:
@@ -172,3 +173,10 @@ def _bar() -> Progress:
     columns = [TextColumn("{task.description}"), BarColumn()]
     columns += [TextColumn(f"{{task.fields[{name}]}}") for name in ("octave", "step", "score", "left")]
     return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def spell_time(seconds: float) -> str:
+    """Spell a time for people."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

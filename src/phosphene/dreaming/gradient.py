@@ -1,4 +1,4 @@
-"""Features and a scoring to the gradient of an image; the one autograd call of the program."""
+"""Features and a scoring to the gradient of an image, by autograd."""
 
 from collections.abc import Mapping, Sequence
 

@@ -52,7 +52,7 @@ def costs(study: Study, folder: Folder, results: Mapping[str, Result], device: s
         ]
         if sizes:
             size, recipe = sizes[0]
-            with suppress(BrokenProcessPool, PhospheneError):
+            with suppress(BrokenProcessPool, PhospheneError, RuntimeError, OSError):
                 found[model] = _known(folder, model, size) or _measured(folder, recipe, size, device)
     return found
 
