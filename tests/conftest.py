@@ -1,9 +1,11 @@
 """What several test files share: images, a network to solve by hand, and a small module to trace."""
 
+import gc
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import psutil
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,22 @@ STD = (0.25, 0.5, 0.3)
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+GROWN = 5 * 10**8
+"""Bytes by which this process may grow before what is no longer used is looked for."""
+
+_held = psutil.Process().memory_info().rss
+
+
+@pytest.fixture(autouse=True)
+def little_memory() -> Iterator[None]:
+    """Free networks that refer to themselves: by itself Python looks for them too rarely in so large a process."""
+    global _held
+    yield
+    if psutil.Process().memory_info().rss > _held + GROWN:
+        gc.collect()
+        _held = psutil.Process().memory_info().rss
 
 
 @pytest.fixture(scope="module")
