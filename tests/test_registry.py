@@ -229,5 +229,7 @@ def test_a_name_of_two_classes_asks_for_a_number():
 
 
 def test_a_network_that_computes_while_it_is_built_has_a_skeleton():
+    state = torch.get_rng_state()
     skeleton = registry.skeleton(registry.card("regnet_y_400mf"))
+    assert torch.equal(torch.get_rng_state(), state)
     assert sum(parameter.numel() for parameter in skeleton.parameters()) == registry.card("regnet_y_400mf").parameters

@@ -161,7 +161,8 @@ def skeleton(card: ModelCard) -> nn.Module:
         return build(card)
     with suppress(NotImplementedError), torch.device("meta"), _Uninitialised():
         return build(card)
-    return build(card)
+    with torch.random.fork_rng(devices=[]):  # which its numbers are drawn from
+        return build(card)
 
 
 class _Uninitialised(TorchFunctionMode):
