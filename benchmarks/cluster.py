@@ -2,9 +2,10 @@
 
     python benchmarks/cluster.py MEGAPIXELS [WORKERS ...]        (0 workers: one process, one thread, no cluster)
 
-Steps of one octave of efficientnet_lite0's blocks.1.1 with the default norm and tiles of 512 px. The first step, in
-which the workers load the network, is left out. "commit" is what no worker shares: the flush to the disk and the
-journal. "driver" is the processor time of the driver, which hands out strips and tiles and sums what comes back.
+Steps of one octave of the default look, in the stages that are chosen for 2 GB. The first step, in which the workers
+load the network, is left out. "commit" is what no worker shares: the flush to the disk and the journal. "driver" is the
+processor time of the driver, which hands out strips and tiles and sums what comes back; without workers it is all.
+"gradient" is how much of a step goes by before the gradient is there, "pixels" the norm and the step on the pixels.
 """
 
 import statistics
@@ -22,53 +23,59 @@ from size import photograph, processor_seconds
 from phosphene.cluster import cluster_map
 from phosphene.disk import run as streaming
 from phosphene.disk.run import DiskJob
+from phosphene.disk.surface import Surface
 from phosphene.job import prepare, run
 from phosphene.malloc import keep_freed
-from phosphene.recipe.settings import Recipe
+from phosphene.recipe.spelling import choose
 
 STEPS = 4
 
 
-def measure(source: str, folder: Path, workers: int) -> list[tuple[float, float, float]]:
-    """Seconds of each step after the first: by the clock, in the commit, and of the driver's processor."""
-    recipe = Recipe(layers=("blocks.1.1",), octaves=1, steps=STEPS, size="full", tile=512)
-    marks, commits, commit = [], [], streaming._commit
+def measure(source: str, folder: Path, workers: int) -> list[tuple[float, ...]]:
+    """Seconds of each step after the first: all, gradient, pixels, commit, and processor seconds of the driver."""
+    recipe = choose({"octaves": 1, "steps": STEPS, "size": "full"})
+    marks, commits, commit, pixels, step = [], [], streaming._commit, [], Surface.step
 
     def timed(*arguments: object) -> None:
         begun = time.perf_counter()
         commit(*arguments)
         commits.append(time.perf_counter() - begun)
 
-    streaming._commit = timed
+    def timed_step(*arguments: object) -> object:
+        begun = time.perf_counter()
+        found = step(*arguments)
+        pixels.append(time.perf_counter() - begun)
+        return found
+
+    streaming._commit, Surface.step = timed, timed_step
     try:
-        job = prepare(source, recipe, "cpu", "1B", output=folder / f"{workers}.tif")
+        job = prepare(source, recipe, "cpu", "2GB", output=folder / f"{workers}.dzi")  # which is written by the disk
         assert isinstance(job, DiskJob)
+        print(*job.notes, file=sys.stderr)
         if workers:
             job = replace(job, workers=partial(cluster_map, "local", "cpu", workers))
         run(job, lambda _: marks.append((time.perf_counter(), processor_seconds()))).save()
     finally:
-        streaming._commit = commit
+        streaming._commit, Surface.step = commit, step
     return [
-        (now[0] - before[0], committed, now[1] - before[1])
-        for (before, now), committed in zip(pairwise(marks), commits[1:], strict=True)
+        (now[0] - before[0], now[0] - before[0] - on_pixels - committed, on_pixels, committed, now[1] - before[1])
+        for (before, now), on_pixels, committed in zip(pairwise(marks), pixels[1:], commits[1:], strict=True)
     ]
 
 
 def main(megapixels: float, *counts: int) -> None:
     torch.set_num_threads(1)
     keep_freed()
-    print("| workers | a step | spread | commit | driver |\n|" + " --- |" * 5)
+    print("| workers | a step | spread | gradient | pixels | commit | driver |\n|" + " --- |" * 7)
     with tempfile.TemporaryDirectory() as folder:
         source = photograph(megapixels, folder)
         for workers in counts or (0, 1, 2):
             steps = measure(source, Path(folder), workers)
             seconds = [step[0] for step in steps]
             columns = [statistics.median(column) for column in zip(*steps, strict=True)]
-            print(
-                f"| {workers or 'none'} | {columns[0]:.1f} s | {min(seconds):.1f} to {max(seconds):.1f} s | "
-                f"{columns[1]:.2f} s | {columns[2]:.2f} s |",
-                flush=True,
-            )
+            whole, *parts = (f"{column:.2f} s" for column in columns)
+            spread = f"{min(seconds):.1f} to {max(seconds):.1f} s"
+            print("|", " | ".join([str(workers or "none"), whole, spread, *parts]), "|", flush=True)
 
 
 if __name__ == "__main__":

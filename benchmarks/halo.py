@@ -18,10 +18,10 @@ import torch
 from phosphene import imagefile
 from phosphene.dreaming.objective import Energy, Scoring
 from phosphene.dreaming.resample import resize
-from phosphene.dreaming.stages import Held, Pass, whole_image_gradient
+from phosphene.dreaming.stages import InMemory, StageRun, whole_image_gradient
 from phosphene.networks.registry import named
 from phosphene.recipe.settings import Eye, Recipe
-from phosphene.setup.builders import reach_of, stages_of
+from phosphene.setup.builders import bounded_fields, stages_of
 from phosphene.setup.session import load_network
 
 TILE, ENLARGED, MIRRORED, LIMIT = 128, (1152, 1152), 256, 0.01
@@ -34,10 +34,10 @@ def errors(network, layer: str, image: torch.Tensor) -> dict[int, float]:
     """The error at each halo, up to the first below the limit."""
     scoring = Scoring((Energy(*network.resolve(layer)),))
     whole = whole_image_gradient(network.features(scoring.layers), scoring)(image, (0, 0))[1]
-    (reach,) = reach_of(network, scoring.layers).values()
+    (field,) = bounded_fields(network, scoring.layers).values()
     found: dict[int, float] = {}
-    for halo in (halo for halo in HALOS if halo % reach.stride == 0):
-        found[halo] = error_at(network, scoring, image, whole, min(halo, reach.exact_halo()))
+    for halo in (halo for halo in HALOS if halo % field.tile_stride == 0):
+        found[halo] = error_at(network, scoring, image, whole, min(halo, field.exact_halo))
         if found[halo] < LIMIT:
             break
     return found
@@ -46,7 +46,7 @@ def errors(network, layer: str, image: torch.Tensor) -> dict[int, float]:
 def error_at(network, scoring, image, whole, halo: int) -> float:
     stages = stages_of(network, scoring, Recipe(tile=TILE, halo=halo))
     found = torch.zeros_like(image)
-    seen = Pass(stages, SIZE, 0, SIZE, Held(image), Held(found))
+    seen = StageRun(stages, SIZE, 0, SIZE, InMemory(image), InMemory(found))
     square = deviation = 0.0
     for tile in seen.stage.tiles(SIZE):
         at_edge = 0 in (tile.down.window_start, tile.across.window_start)
@@ -70,12 +70,12 @@ def main(path: Path, models: list[str]) -> None:
         network = load_network(Eye(model=card.name, weights=weights))
         for layer in card.layers:
             found = errors(network, layer, image)
-            (reach,) = reach_of(network, network.resolve(layer)).values()
-            row = {"weights": weights, "exact": reach.exact_halo(), "errors": found}
+            (field,) = bounded_fields(network, network.resolve(layer)).values()
+            row = {"weights": weights, "exact": field.exact_halo, "errors": found}
             table.setdefault(card.name, {})[layer] = row
             path.write_text(json.dumps(table, indent=1))
             best = max(found)
-            print(f"| {card.name} | {layer} | {reach.exact_halo()} | {best} | {found[best]:.2%} |", flush=True)
+            print(f"| {card.name} | {layer} | {field.exact_halo} | {best} | {found[best]:.2%} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -117,11 +117,11 @@ def test_the_map_and_its_gradient_are_those_of_a_convolution(algorithm, conv, si
     frozen = FrozenConv(conv)
     assert type(frozen.algorithm_for(images)) is on(algorithm, processor)
     x, y, _ = exact(conv, images.detach(), -torch.inf, torch.inf)
-    slope = torch.randn(y.shape, generator=generator)
+    upstream = torch.randn(y.shape, generator=generator)
     found = frozen(images)
     assert relative(found, y) < 1e-5
-    (wanted,) = torch.autograd.grad(y, x, slope.double())
-    assert relative(torch.autograd.grad(found, images, slope)[0], wanted) < 1e-5
+    (wanted,) = torch.autograd.grad(y, x, upstream.double())
+    assert relative(torch.autograd.grad(found, images, upstream)[0], wanted) < 1e-5
 
 
 STEMS = [conv for algorithm, conv in CASES if algorithm is WinogradStem and max(conv.stride) > 1]
@@ -150,11 +150,11 @@ def test_nothing_passes_where_it_is_clamped(algorithm, conv, limits):
     found = FrozenConv(conv, *limits)(images)
     x, y, clamped = exact(conv, images.detach(), *limits)
     torch.testing.assert_close(found.double(), clamped, rtol=1e-4, atol=1e-5)
-    slope = torch.ones_like(found)
+    upstream = torch.ones_like(found)
     passed = (found > limits[0]) & (found < limits[1])
     assert 0.1 < passed.float().mean() < 0.9
-    (wanted,) = torch.autograd.grad(y, x, slope.double() * passed)
-    assert relative(torch.autograd.grad(found, images, slope)[0], wanted) < 1e-5
+    (wanted,) = torch.autograd.grad(y, x, upstream.double() * passed)
+    assert relative(torch.autograd.grad(found, images, upstream)[0], wanted) < 1e-5
 
 
 @pytest.mark.usefixtures("processor")
@@ -174,16 +174,16 @@ def test_a_sum_and_others_that_read_the_input(algorithm, conv, limits, owns_grad
     assert torch.equal(passed_on, images)
     total = y + addend.double()
     torch.testing.assert_close(found.double(), total.clamp(*limits), rtol=1e-4, atol=1e-4)
-    slope, side = torch.randn(y.shape, generator=generator), torch.randn(images.shape, generator=generator)
-    through = slope.double() * ((found > limits[0]) & (found < limits[1]))
+    upstream, side = torch.randn(y.shape, generator=generator), torch.randn(images.shape, generator=generator)
+    through = upstream.double() * ((found > limits[0]) & (found < limits[1]))
     wanted = torch.autograd.grad(y, x, through)[0] + side
     for layout in (torch.contiguous_format, torch.channels_last):
-        slopes = [one.clone(memory_format=layout) for one in (slope, side)]
-        of_images, of_addend = torch.autograd.grad((found, passed_on), (images, addend), slopes, retain_graph=True)
+        upstreams = [one.clone(memory_format=layout) for one in (upstream, side)]
+        of_images, of_addend = torch.autograd.grad((found, passed_on), (images, addend), upstreams, retain_graph=True)
         assert relative(of_images, wanted) < 1e-5
         assert torch.equal(of_addend, through.float())
-        assert torch.equal(slopes[1], side)
-        assert owns_grad or torch.equal(slopes[0], slope)
+        assert torch.equal(upstreams[1], side)
+        assert owns_grad or torch.equal(upstreams[0], upstream)
     alone = side.clone()
     assert torch.equal(torch.autograd.grad(passed_on, images, alone)[0].add_(1), side + 1)
     assert torch.equal(alone, side)
@@ -194,13 +194,13 @@ def test_a_stride_adds_to_what_others_send_back(stride):
     frozen = FrozenConv(nn.Conv2d(32, 48, 1, stride=stride).requires_grad_(False), 0.0)
     frozen.returns_input, images = True, torch.randn(2, 32, 13, 10, requires_grad=True)
     found, passed_on = frozen(images)
-    slope, side = torch.randn_like(found), torch.randn_like(images)
-    wanted = torch.autograd.grad((found, passed_on), images, (slope, side), retain_graph=True)[0]
+    upstream, side = torch.randn_like(found), torch.randn_like(images)
+    wanted = torch.autograd.grad((found, passed_on), images, (upstream, side), retain_graph=True)[0]
     frozen.owns_side_grad, kept = True, side.clone()
-    (seen,) = torch.autograd.grad((found, passed_on), images, (slope, kept), retain_graph=True)
+    (seen,) = torch.autograd.grad((found, passed_on), images, (upstream, kept), retain_graph=True)
     assert torch.equal(seen, wanted)
     assert seen.data_ptr() == kept.data_ptr()
-    (alone,) = torch.autograd.grad(found, images, slope)
+    (alone,) = torch.autograd.grad(found, images, upstream)
     torch.testing.assert_close(alone + side, wanted)
 
 
@@ -283,13 +283,17 @@ def test_a_crop_that_begins_on_the_grid_has_the_same_bits():
 def test_a_gradient_from_the_grid_on_has_the_same_bits(conv):
     frozen = FrozenConv(conv.requires_grad_(False))
     step, grid = frozen.stride[0], frozen.algorithm.grid
-    slope = torch.randn(1, 32, 30, 26)
+    upstream = torch.randn(1, 32, 30, 26)
 
     def back(y):
         shape = torch.Size([1, conv.in_channels, step * y.shape[2], step * y.shape[3]])
         return frozen.algorithm.backward_input(Grad(y, False), None, shape)[0]
 
-    whole, on, off = back(slope), back(slope[:, :, grid:, 2 * grid :]), back(slope[:, :, grid + 1 :, 2 * grid :])
+    whole, on, off = (
+        back(upstream),
+        back(upstream[:, :, grid:, 2 * grid :]),
+        back(upstream[:, :, grid + 1 :, 2 * grid :]),
+    )
     assert torch.equal(on[:, :, 8:, 8:], whole[:, :, grid * step + 8 :, 2 * grid * step + 8 :])
     assert not torch.equal(off[:, :, 8:, 8:], whole[:, :, (grid + 1) * step + 8 :, 2 * grid * step + 8 :])
 
@@ -305,8 +309,8 @@ def test_few_places(size, batch):
     found = frozen(images, other)
     _, y, _ = exact(conv, images.detach(), 0.0, torch.inf)
     torch.testing.assert_close(found.double(), (y + other).clamp(0), rtol=1e-4, atol=1e-5)
-    (slope,) = torch.autograd.grad(found.sum(), images)
-    torch.testing.assert_close(slope, torch.einsum("nfhw,fc->nchw", (found > 0).float(), conv.weight[:, :, 0, 0]))
+    (upstream,) = torch.autograd.grad(found.sum(), images)
+    torch.testing.assert_close(upstream, torch.einsum("nfhw,fc->nchw", (found > 0).float(), conv.weight[:, :, 0, 0]))
     with torch.no_grad():
         images[-1, 0, -1, -1] = torch.nan
     spoiled = frozen(images, other).isnan()

@@ -113,8 +113,8 @@ def test_any_layout_is_read(widened_from):
     sparse = F.interpolate(wide, scale_factor=2)[:, 4:-4, ::2, ::2]
     y = compute(sparse.requires_grad_())
     dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
-    for slope in (dy, dy.to(memory_format=torch.channels_last), dy.transpose(2, 3).contiguous().transpose(2, 3)):
-        assert torch.equal(torch.autograd.grad(y, sparse, slope, retain_graph=True)[0], wanted[1])
+    for upstream in (dy, dy.to(memory_format=torch.channels_last), dy.transpose(2, 3).contiguous().transpose(2, 3)):
+        assert torch.equal(torch.autograd.grad(y, sparse, upstream, retain_graph=True)[0], wanted[1])
 
 
 @pytest.mark.parametrize("widened_from", [0, 24])
@@ -178,5 +178,5 @@ def test_small_images_are_left_to_pytorch_and_fake_ones_are_foretold():
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         fake = mode.from_tensor(large)
         y = compute(fake)
-        (slope,) = torch.autograd.grad(y.sum(), fake)
-    assert (y.shape, slope.shape) == ((1, 48, 64, 64), large.shape)
+        (upstream,) = torch.autograd.grad(y.sum(), fake)
+    assert (y.shape, upstream.shape) == ((1, 48, 64, 64), large.shape)

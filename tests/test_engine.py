@@ -94,15 +94,15 @@ def test_gradients_reach_a_layer_in_its_own_layout():
     def features(images):
         named = network(images)
         for value in named.values():
-            value.grad_fn.register_prehook(lambda slopes: seen.append(slopes[0]))
+            value.grad_fn.register_prehook(lambda given: seen.append(given[0]))
         return {"one": named["one"], "two": named["two"]}
 
     images = [torch.rand(3, 9, 11) for _ in range(3)]
     for score in (Energy("one"), Mean("one"), Energy("one", channels=(2, 5))):
         differentiate(features, Scoring((score, Energy("two")), balanced=True), images, [(0.0, 0.0)] * 3)
-    slopes = [slope for slope in seen if slope is not None]
-    assert len(slopes) == 6
-    assert all(slope.is_contiguous(memory_format=torch.channels_last) for slope in slopes)
+    gradients = [gradient for gradient in seen if gradient is not None]
+    assert len(gradients) == 6
+    assert all(gradient.is_contiguous(memory_format=torch.channels_last) for gradient in gradients)
 
 
 def test_what_is_not_an_image_may_be_shown():

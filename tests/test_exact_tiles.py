@@ -12,7 +12,7 @@ from phosphene.networks.cards import CARDS
 from phosphene.networks.network import Network
 from phosphene.networks.registry import named
 from phosphene.recipe.settings import Eye, Recipe
-from phosphene.setup.builders import gradient_fn, reach_of, stages_of
+from phosphene.setup.builders import bounded_fields, gradient_fn, stages_of
 from phosphene.setup.session import load_network
 
 LAYERS = [
@@ -38,8 +38,8 @@ def test_every_layer_tiled_is_whole(photo, card, layer):
     network = load_network(Eye(model=card.name, weights="pretrained" if card.source == "package" else "untrained"))
     network = Network(card, copy.deepcopy(network.module).double(), network.weights)
     scoring = Scoring((Energy(*network.resolve(layer)),))
-    (reach,) = reach_of(network, scoring.layers).values()
-    halo = reach.exact_halo()
+    (field,) = bounded_fields(network, scoring.layers).values()
+    halo = field.exact_halo
     tiles = Recipe(tile=TILE, batch=2)
     (stage,) = stages_of(network, scoring, tiles)((9999, 9999))
     rows = 2 * round_up(halo, stage.stride) + 3 * round_up(TILE, stage.stride) + 37

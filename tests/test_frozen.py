@@ -131,13 +131,13 @@ def test_a_clamp_is_that_of_pytorch(shape, limits, layout, dtype, policy):
         pytest.skip("only images have channels")
     tenths = (10 * random(*shape).to(dtype)).round() / 10  # so that some are the limits themselves
     x = tenths.contiguous(memory_format=layout).requires_grad_(True)
-    slope = random(*shape, seed=1).to(dtype)
+    upstream = random(*shape, seed=1).to(dtype)
     before = x.detach().clone()
     found, saved = saved_by(FrozenClamp(*limits, policy), x)
     wanted = F.hardtanh(x, *limits)
     assert torch.equal(found, wanted)
     assert torch.equal(x, before)
-    assert torch.equal(*(torch.autograd.grad(y, x, slope)[0] for y in (found, wanted)))
+    assert torch.equal(*(torch.autograd.grad(y, x, upstream)[0] for y in (found, wanted)))
     assert [kept.dtype for kept in saved] == [torch.bool]
 
 
@@ -147,14 +147,14 @@ def test_a_sum_is_clamped_as_one(other, layout, policy):
     x, y = ((8 * random(*shape, seed=seed)).round() / 8 for seed, shape in enumerate([(2, 5, 7, 9), other]))
     x = x.to(memory_format=layout).requires_grad_(True)
     y.requires_grad_(True)
-    slope = random(2, 5, 7, 9, seed=2)
+    upstream = random(2, 5, 7, 9, seed=2)
     before = x.detach().clone(), y.detach().clone()
     found, wanted = FrozenClamp(0.0, 1.0, policy)(x, y), F.hardtanh(x + y, 0.0, 1.0)
     assert torch.equal(found, wanted)
     assert torch.equal(x, before[0])
     assert torch.equal(y, before[1])
     for term in (x, y):
-        mine, theirs = (torch.autograd.grad(total, term, slope, retain_graph=True)[0] for total in (found, wanted))
+        mine, theirs = (torch.autograd.grad(total, term, upstream, retain_graph=True)[0] for total in (found, wanted))
         torch.testing.assert_close(mine, theirs)
 
 
@@ -167,11 +167,11 @@ def test_what_is_not_a_number_is_not_hidden(clamp, policy):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_a_gradient_is_overwritten_only_where_that_is_allowed(layout, policy):
-    slope, mask = random(1, 2, 400, 2).to(memory_format=layout), random(1, 2, 400, 2, seed=1) > 0
-    before = slope.clone()
-    assert torch.equal(masked(Grad(slope, False), mask, policy), before * mask)
-    assert torch.equal(slope, before)
-    assert torch.equal(masked(Grad(slope, True), mask, policy), before * mask)
+    upstream, mask = random(1, 2, 400, 2).to(memory_format=layout), random(1, 2, 400, 2, seed=1) > 0
+    before = upstream.clone()
+    assert torch.equal(masked(Grad(upstream, False), mask, policy), before * mask)
+    assert torch.equal(upstream, before)
+    assert torch.equal(masked(Grad(upstream, True), mask, policy), before * mask)
 
 
 def test_a_part_of_a_gradient_is_masked_alone(policy):
@@ -192,8 +192,8 @@ def test_a_pool_is_that_of_pytorch_and_keeps_no_input(layout, pool, way, policy)
     found, saved = saved_by(frozen, x)
     wanted = pool(x)
     torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
-    slope = random(*wanted.shape, seed=1)
-    torch.testing.assert_close(*(torch.autograd.grad(y, x, slope)[0] for y in (found, wanted)))
+    upstream = random(*wanted.shape, seed=1)
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, upstream)[0] for y in (found, wanted)))
     compiled = isinstance(pool, nn.MaxPool2d) and (
         way == "large" or (way == "compiled" and layout == torch.channels_last)
     )
@@ -231,8 +231,8 @@ def test_all_that_can_be_frozen_is_and_the_rest_stays():
     x = random(1, 3, 16, 18).double().requires_grad_(True)
     found, wanted = frozen(x), module(x)
     torch.testing.assert_close(found, wanted)
-    slope = random(*wanted.shape, seed=1).double()
-    torch.testing.assert_close(*(torch.autograd.grad(y, x, slope)[0] for y in (found, wanted)))
+    upstream = random(*wanted.shape, seed=1).double()
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, upstream)[0] for y in (found, wanted)))
 
 
 class Branches(nn.Module):
@@ -267,8 +267,8 @@ def test_branches_that_read_the_same_are_joined():
     found, wanted = frozen(x), module(x)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other)
-    slopes = [random(*y.shape, seed=k).double() for k, y in enumerate(wanted)]
-    torch.testing.assert_close(*(torch.autograd.grad(y, x, slopes)[0] for y in (found, wanted)))
+    upstreams = [random(*y.shape, seed=k).double() for k, y in enumerate(wanted)]
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, upstreams)[0] for y in (found, wanted)))
 
 
 def test_pools_read_no_more_channels_than_the_kernel_behind_them_gives():
@@ -393,8 +393,8 @@ def test_sums_that_are_broadcast(randomise):
     x = random(2, 16, 5, 5).requires_grad_(True)
     for found, wanted in zip(frozen(x), module(x), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
-        slopes = (torch.autograd.grad(y.square().sum(), x, retain_graph=True)[0] for y in (found, wanted))
-        torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-3)
+        upstreams = (torch.autograd.grad(y.square().sum(), x, retain_graph=True)[0] for y in (found, wanted))
+        torch.testing.assert_close(*upstreams, rtol=1e-3, atol=1e-3)
 
 
 def test_without_filtered_kernels_nothing_needs_numba():

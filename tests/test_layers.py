@@ -1,4 +1,4 @@
-"""What a layer is: its sight by probing, its size by running it, its arithmetic by counting."""
+"""What a layer is: its receptive field by probing, its size by running it, its arithmetic by counting."""
 
 from collections import OrderedDict
 from copy import deepcopy
@@ -11,10 +11,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from phosphene.networks.card import ModelCard
-from phosphene.networks.extent import Extent
 from phosphene.networks.graph import cut
 from phosphene.networks.layers import channels, describe, layer_sizes
 from phosphene.networks.network import Network
+from phosphene.networks.receptive_field import ReceptiveField
 from phosphene.networks.registry import build as build_network
 from phosphene.networks.registry import named
 from phosphene.recipe.settings import Eye
@@ -100,7 +100,7 @@ def test_stride_and_sight_are_what_probing_finds(card, name):
     layers = describe(network, (64, 64))
     assert len(layers) >= len(NETWORKS[name])
     for node, layer in layers.items():
-        assert (layer.extent.stride, layer.extent.receptive_field) == probed(network, node, 97), node
+        assert (layer.receptive_field.stride, layer.receptive_field.size) == probed(network, node, 97), node
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +115,8 @@ def resnet50(card) -> Network:
 def test_resnet50s_sight_is_what_probing_finds(resnet50, layer):
     network = resnet50
     (node,) = network.resolve(layer)
-    extent = describe(network, (64, 64))[node].extent
-    assert (extent.stride, extent.receptive_field) == probed(network, node, 129)
+    field = describe(network, (64, 64))[node].receptive_field
+    assert (field.stride, field.size) == probed(network, node, 129)
 
 
 @pytest.mark.slow
@@ -124,13 +124,13 @@ def test_resnet50s_sight_by_hand(resnet50):
     """7 + 2 x 2 for the pool = 11; then each 3 x 3 adds twice the stride of what it reads."""
     layers = describe(resnet50, (64, 64))
     names = ("relu", "maxpool", "layer1", "layer2", "layer3")
-    facts = {name: layers[resnet50.resolve(name)[0]].extent for name in names}
+    facts = {name: layers[resnet50.resolve(name)[0]].receptive_field for name in names}
     assert facts == {
-        "relu": Extent((2, 2), (7, 7)),
-        "maxpool": Extent((4, 4), (11, 11)),
-        "layer1": Extent((4, 4), (11 + 3 * 8,) * 2),
-        "layer2": Extent((8, 8), (35 + 8 + 3 * 16,) * 2),
-        "layer3": Extent((16, 16), (91 + 16 + 5 * 32,) * 2),
+        "relu": ReceptiveField((2, 2), (7, 7)),
+        "maxpool": ReceptiveField((4, 4), (11, 11)),
+        "layer1": ReceptiveField((4, 4), (11 + 3 * 8,) * 2),
+        "layer2": ReceptiveField((8, 8), (35 + 8 + 3 * 16,) * 2),
+        "layer3": ReceptiveField((16, 16), (91 + 16 + 5 * 32,) * 2),
     }
 
 
@@ -159,12 +159,13 @@ def test_every_layer_of_our_cards_sees_what_probing_finds(card, axis):
     network = load_network(Eye(model=card.name, weights="untrained"))
     nodes = [network.resolve(layer)[0] for layer in card.layers]
     facts = describe(network, (128, 128))
-    extents = {node: (facts[node].extent.stride[axis], facts[node].extent.receptive_field[axis]) for node in nodes}
+    fields = {node: facts[node].receptive_field for node in nodes}
+    seen = {node: (field.stride[axis], field.size[axis]) for node, field in fields.items()}
     size = [card.min_side + 6] * 2
-    size[axis] = max(field + 4 * stride for stride, field in extents.values())
+    size[axis] = max(field + 4 * stride for stride, field in seen.values())
     pixels = torch.ones(1, 3, *size, dtype=torch.float64, requires_grad=True)
     activations = transparent(card).features(nodes).double()(pixels)
-    for node, (stride, field) in extents.items():
+    for node, (stride, field) in seen.items():
         unit = [activations[node].shape[2] // 2, activations[node].shape[3] // 2]
         here = seen_by(activations[node], pixels, (unit[0], unit[1]))[axis]
         unit[axis] += 1
@@ -187,7 +188,7 @@ def test_functional_pooling(card):
 
     network = Network(card(mean=(0, 0, 0)), positive(Functional()), "none")
     for node, layer in describe(network, (64, 64)).items():
-        assert (layer.extent.stride, layer.extent.receptive_field) == probed(network, node, 41), node
+        assert (layer.receptive_field.stride, layer.receptive_field.size) == probed(network, node, 41), node
 
 
 def test_pools_with_holes(card):
@@ -203,14 +204,14 @@ def test_pools_with_holes(card):
             return self.pool(x)
 
     network = Network(card(mean=(0, 0, 0)), Holes(), "none")
-    fields = [layer.extent.receptive_field[0] for layer in describe(network, (64, 64)).values()]
+    fields = [layer.receptive_field.size[0] for layer in describe(network, (64, 64)).values()]
     assert fields == [3, 7, 10]
 
 
 def test_a_convolution_that_reaches_around_the_edge_sees_everything(card):
     around = nn.Conv2d(3, 2, 3, padding=1, padding_mode="circular")
     network = Network(card(mean=(0, 0, 0)), positive(nn.Sequential(around)), "none")
-    assert describe(network, (64, 64))["0"].extent is None
+    assert describe(network, (64, 64))["0"].receptive_field is None
 
 
 @pytest.mark.parametrize("size", [(33, 50), (64, 64), (71, 40), (150, 201)])
@@ -255,7 +256,7 @@ def test_arithmetic_is_what_torch_counts(card):
     assert layers["fc"].parameters == 513_000
     assert layers["conv1"].parameters == 9_408
     assert layers["relu"].parameters == 0
-    assert layers["maxpool"].extent == Extent((4, 4), (11, 11))
+    assert layers["maxpool"].receptive_field == ReceptiveField((4, 4), (11, 11))
 
 
 def test_arithmetic_of_groups_and_dilation(card):
@@ -270,18 +271,18 @@ def test_behind_a_squeeze_everything_is_seen(card):
     """In mobilenet_v3_small the first block squeezes: all of the image is in each unit behind it."""
     network = Network(card(), torchvision.models.mobilenet_v3_small(weights=None).eval(), "none")
     layers = describe(network, (64, 64))
-    blind = [name for name, layer in layers.items() if layer.extent is None]
+    blind = [name for name, layer in layers.items() if layer.receptive_field is None]
     first = blind[0]
     assert first == "features.1.block.1.avgpool"
-    assert layers["features.1.block.0.2"].extent == Extent((4, 4), (7, 7))
-    assert layers["features.1.block.1.mul"].extent is None
+    assert layers["features.1.block.0.2"].receptive_field == ReceptiveField((4, 4), (7, 7))
+    assert layers["features.1.block.1.mul"].receptive_field is None
     order = list(layers)
     assert blind == order[order.index(first) :]
 
 
 def test_behind_a_global_pool_everything_is_seen(small):
     layers = describe(small, (32, 32))
-    assert layers["tail"].extent == Extent((4, 4), (3 + 4 + 4 + 4,) * 2)
-    assert layers["pool"].extent is None
-    assert layers["fc"].extent is None
+    assert layers["tail"].receptive_field == ReceptiveField((4, 4), (3 + 4 + 4 + 4,) * 2)
+    assert layers["pool"].receptive_field is None
+    assert layers["fc"].receptive_field is None
     assert layers["fc"].shape == (1, 10)

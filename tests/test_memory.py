@@ -22,6 +22,7 @@ from phosphene.recipe.settings import Eye, Recipe
 from phosphene.setup import memory
 from phosphene.setup.builders import PlannedStage, bind, gradient_fn, stages_of
 from phosphene.setup.memory import (
+    PictureBytes,
     gradient_bytes,
     halving_gradient,
     most_bytes,
@@ -310,7 +311,14 @@ def test_what_was_looked_at_is_not_kept(monkeypatch):
     alive = [_frozen_convolutions()]
     begin = Survey.begin
     monkeypatch.setattr(Survey, "begin", lambda survey: (alive.append(_frozen_convolutions()), begin(survey)))
-    complete(Recipe(layers=("layer3.2",)), network, None, (2000, 2000), {"memory": 10**8}, lambda: 9 * 10**8)
+    complete(
+        Recipe(layers=("layer3.2",)),
+        network,
+        None,
+        (2000, 2000),
+        {"memory": PictureBytes(10**8, 10**8)},
+        lambda: 9 * 10**8,
+    )
     alive.append(_frozen_convolutions())
     assert alive == [alive[0]] * 3
     assert not network._features

@@ -288,7 +288,7 @@ def test_what_overwrites_its_input_is_what_pytorch_computes(photo):
 
 def test_a_batch_norm_without_running_statistics_sees_the_whole_image():
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Conv2d(4, 4, 3))
-    assert phosphene.layers(module, size=(48, 48))["0"].extent is not None
+    assert phosphene.layers(module, size=(48, 48))["0"].receptive_field is not None
     with pytest.raises(UsageError, match=r"2 of own/Sequential-.* sees the whole image"):
         phosphene.dream("sample:coffee", model=module, layers="2", **SMALL, tile=32)
 

@@ -77,9 +77,9 @@ def test_a_margin_is_what_a_block_of_a_gradient_is_given_around_it(tmp_path, pho
     stored = raster.create(tmp_path / "gradient", (3, 90, 40))
     stored.write(gradient, slice(0, 90))
     settings = Recipe(norm=phosphene.norm(soft, margin=margin))
-    slope = strips.Slope(stored, (0, 0), Scoring((Energy("deep"),)), settings, sizes=((1.0,),))
-    windows = [(block, slope.window(block)) for block in strips.blocks((90, 40), 32)]
-    found = [strips.own_part(slope.divided(window), block, window, 0) for block, window in windows]
+    on_disk = strips.DiskGradient(stored, (0, 0), Scoring((Energy("deep"),)), settings, sizes=((1.0,),))
+    windows = [(block, on_disk.window(block)) for block in strips.blocks((90, 40), 32)]
+    found = [strips.own_part(on_disk.divided(window), block, window, 0) for block, window in windows]
     assert torch.equal(torch.cat(found, 1), soft(gradient)) is (margin == 6)
 
 

@@ -24,8 +24,8 @@ def mean(size=3, padding=1, shift=None, limits=UNCLAMPED):
     return FrozenMeanPool(nn.AvgPool2d(size, 1, padding), shift, *limits, Policy())
 
 
-def gradient(y, x, slope):
-    return torch.autograd.grad(y, x, slope)[0]
+def gradient(y, x, upstream):
+    return torch.autograd.grad(y, x, upstream)[0]
 
 
 def random(*shape, seed=0):
@@ -53,28 +53,28 @@ def test_a_mean_is_that_of_pytorch(batch, channels, down, across, shifted, limit
     try:
         with patch.object(loops, "mean_pool", wraps=loops.mean_pool) as ours:
             y = mean(size, padding, shift, limits)(x)
-            slope = random(*y.shape, seed=2)
-            found = gradient(y, x, slope)
+            upstream = random(*y.shape, seed=2)
+            found = gradient(y, x, upstream)
     finally:
         torch.set_num_threads(before)
     assert ours.call_count == 2
     wanted = F.avg_pool2d(wide, size, 1, padding) + (0 if shift is None else shift.double()[:, None, None])
     torch.testing.assert_close(y.double(), F.hardtanh(wanted, *limits), rtol=1e-6, atol=1e-6)
     through = (y > limits[0]) & (y < limits[1])  # as it was rounded
-    torch.testing.assert_close(found.double(), gradient(wanted, wide, slope * through), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found.double(), gradient(wanted, wide, upstream * through), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("limits", [UNCLAMPED, (0.0, inf)])
 def test_channels_of_a_larger_tensor_are_read_where_they_lie(limits):
-    wide, slopes = random(1, 48, 6, 7).to(memory_format=LAST), random(1, 48, 6, 7, seed=1).to(memory_format=LAST)
+    wide, upstreams = random(1, 48, 6, 7).to(memory_format=LAST), random(1, 48, 6, 7, seed=1).to(memory_format=LAST)
     pool, part = mean(shift=random(16, seed=2), limits=limits), slice(8, 24)
     x, copied = (values.requires_grad_(True) for values in (wide[:, part], wide[:, part].clone()))
     assert pixels(x)[0].data_ptr() == x.data_ptr()
     y = pool(x)
-    found = gradient(y, x, slopes[:, part])
+    found = gradient(y, x, upstreams[:, part])
     same = pool(copied)
     assert torch.equal(y, same)
-    assert torch.equal(found, gradient(same, copied, slopes[:, part].clone()))
+    assert torch.equal(found, gradient(same, copied, upstreams[:, part].clone()))
 
 
 def test_what_is_not_a_number_stays_within_its_windows():
@@ -90,8 +90,8 @@ def test_pools_that_divide_otherwise_or_skip_places_are_left_to_pytorch(options)
     x = random(1, 16, 8, 9).to(memory_format=LAST).requires_grad_(True)
     y, wanted = FrozenMeanPool(pool, None, *UNCLAMPED, Policy())(x), pool(x)
     assert torch.equal(y, wanted)
-    slope = random(*y.shape, seed=1)
-    assert torch.equal(gradient(y, x, slope), gradient(wanted, x, slope))
+    upstream = random(*y.shape, seed=1)
+    assert torch.equal(gradient(y, x, upstream), gradient(wanted, x, upstream))
 
 
 def test_an_image_smaller_than_the_window_is_refused():
@@ -128,6 +128,6 @@ def test_a_branch_takes_its_bias_and_clamp_along(fast):
     with patch.object(loops, "mean_pool", wraps=loops.mean_pool) as ours:
         found, wanted = frozen(x), branch(x)
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
-        slope = random(*wanted.shape, seed=1)
-        torch.testing.assert_close(gradient(found, x, slope), gradient(wanted, x, slope), rtol=1e-4, atol=1e-5)
+        upstream = random(*wanted.shape, seed=1)
+        torch.testing.assert_close(gradient(found, x, upstream), gradient(wanted, x, upstream), rtol=1e-4, atol=1e-5)
     assert ours.call_count == 2 * fast

@@ -18,7 +18,7 @@ from phosphene.job import MemoryJob, prepare, run
 from phosphene.networks.network import Network
 from phosphene.recipe import looks
 from phosphene.recipe.settings import Eye, Recipe
-from phosphene.setup.memory import image_bytes
+from phosphene.setup.memory import PictureBytes, image_bytes
 from phosphene.setup.preflight import complete
 from phosphene.setup.session import load_network
 
@@ -32,7 +32,7 @@ def network(card, randomise):
 
 
 def forecast(network, recipe, size, allowed):
-    ways = {"memory": image_bytes(size), "disk": strip_bytes(size[1])}
+    ways = {"memory": image_bytes(size), "disk": PictureBytes(*2 * (strip_bytes(size[1]),))}
     return complete(recipe, network, None, size, ways, lambda: allowed)
 
 
@@ -73,8 +73,8 @@ def test_the_ways_in_their_order(network):
 
 
 def test_the_disk_is_taken_where_tiles_in_memory_would_be_dear():
-    """What is known at cuts, and the pictures, leave so little room in memory that tiles have 128 px."""
-    network, size, allowed = load_network(Eye(model="resnet50", weights="untrained")), (2000, 2000), 1_080_000_000
+    """What is known at cuts, and the pictures, leave so little room in memory that tiles have 256 px."""
+    network, size, allowed = load_network(Eye(model="resnet50", weights="untrained")), (2000, 2000), 900_000_000
     recipe = Recipe(layers=("layer3.2",))
     found = forecast(network, recipe, size, allowed)
     in_memory = complete(recipe, network, None, size, {"memory": image_bytes(size)}, lambda: allowed)

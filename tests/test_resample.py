@@ -7,7 +7,7 @@ import pytest
 import scipy.ndimage
 import torch
 
-from phosphene.dreaming.resample import blur, laplacian_bands, merge_bands, resize, roll
+from phosphene.dreaming.resample import blur, laplacian_bands, merge_bands, resize
 
 SIZES = [(1, 1), (1, 9), (8, 1), (2, 2), (13, 8), (31, 47)]
 side = st.integers(1, 40)
@@ -47,19 +47,6 @@ def test_resize_does_not_alias():
     stripes = (torch.arange(64) % 2).double().expand(3, 64, 64)
     inner = resize(stripes, (16, 16))[:, 2:-2, 2:-2]
     assert torch.allclose(inner, torch.full_like(inner, 0.5), atol=1e-12)
-
-
-@hypothesis.settings(deadline=None, max_examples=40)
-@hypothesis.given(size=st.tuples(side, side), down=st.integers(-99, 99), right=st.integers(-99, 99))
-def test_roll_is_numpys(photo, size, down, right):
-    image = photo(*size)
-    np.testing.assert_array_equal(roll(image, (down, right)), np.roll(image.numpy(), (down, right), (1, 2)))
-
-
-def test_roll_goes_down_and_right():
-    image = torch.zeros(3, 4, 6)
-    image[:, 0, 0] = 1
-    assert roll(image, (1, 2))[:, 1, 2].eq(1).all()
 
 
 @pytest.mark.parametrize("sigma", [0.2, 0.5, 1.0, 2.3, 6.0])

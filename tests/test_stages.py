@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from phosphene.dreaming.objective import ChannelMatch, Energy, Match, Mean, Scoring, View
-from phosphene.dreaming.resample import roll
 from phosphene.errors import SettingsError, UsageError
 from phosphene.networks.layers import cut_points
 from phosphene.networks.network import Network
@@ -21,7 +20,7 @@ GUIDE = torch.randn(C, 30, generator=torch.Generator().manual_seed(1), dtype=tor
 
 
 class Branches(nn.Module):
-    """Two branches of unequal sight, and a residual sum: no place within can be cut."""
+    """Two branches of unequal receptive field, and a residual sum: no place within can be cut."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
@@ -76,14 +75,14 @@ def built(card, randomise, strides=(2, 1, 2, 2), kernel=3, min_side=1) -> Networ
 
 def by_hand(network, scoring, image, shift):
     """The whole image's score and gradient, from the activations and PyTorch alone."""
-    pixels = roll(image, shift)[None].requires_grad_(True)
+    pixels = torch.roll(image, shift, (1, 2))[None].requires_grad_(True)
     activations = network.features(scoring.layers)(pixels)
     fraction = (shift[0] / image.shape[1], shift[1] / image.shape[2])
     views = {name: View((a.shape[2], a.shape[3]), shift=fraction) for name, a in activations.items()}
     targets, scores = scoring(activations, views)
     gradients = [torch.autograd.grad(target, pixels, retain_graph=True)[0][0] for target in targets]
     combined = scoring.combine(torch.stack(gradients))
-    return float(torch.stack(scores).sum()), roll(combined, (-shift[0], -shift[1]))
+    return float(torch.stack(scores).sum()), torch.roll(combined, (-shift[0], -shift[1]), (1, 2))
 
 
 def compare(network, scoring, tiles, image, shift, score_within=1e-11, gradient_within=1e-12):
@@ -174,7 +173,7 @@ def test_a_layer_in_front_of_a_cut_belongs_to_the_stage_that_ends_there(card, ra
     network = built(card, randomise)
     scoring = Scoring((Energy(EARLY), Energy(MIDDLE)), balanced=True)
     first, second = stages_of(network, scoring, Tiles(tile=16, cuts=("one",)))((99, 99))
-    assert (first.gradients, first.onward, second.gradients) == ((0, 1), (1,), (1,))
+    assert (first.gradient_indices, first.downstream_indices, second.gradient_indices) == ((0, 1), (1,), (1,))
     compare(network, scoring, Tiles(tile=16, cuts=("one",)), photo(99, 99), (3, 4))
 
 

@@ -14,13 +14,14 @@ from torch import nn
 
 from phosphene.dreaming.objective import ChannelMatch, Energy, Match, Mean, Scoring
 from phosphene.dreaming.stages import Stage, gradient_in_stages, whole_image_gradient
-from phosphene.dreaming.tiling import Reach, round_up, spans
+from phosphene.dreaming.tiling import round_up, spans
 from phosphene.errors import UsageError
 from phosphene.networks.layers import layer_sizes
 from phosphene.networks.network import Network, load
+from phosphene.networks.receptive_field import ReceptiveField
 from phosphene.networks.registry import card as registered
 from phosphene.recipe.settings import Tiles
-from phosphene.setup.builders import gradient_fn, reach_of
+from phosphene.setup.builders import bounded_fields, gradient_fn
 
 C = 4
 
@@ -30,7 +31,7 @@ def conv(kernel, stride=1, padding=0, channels=C, **more):
 
 
 class Branches(nn.Module):
-    """Two branches of unequal sight that are concatenated, as in Inception's reductions, and a residual sum."""
+    """Two branches of unequal receptive field, concatenated as in Inception's reductions, and a residual sum."""
 
     def __init__(self):
         super().__init__()
@@ -105,16 +106,16 @@ def scorings(deep: str) -> dict[str, Scoring]:
 
 def tiled(network: Network, scoring: Scoring, tile: int, halo: int | None = None, min_side: int = 1):
     """The tiled gradient with the exact halo, or another one."""
-    reaches = reach_of(network, scoring.layers)
+    fields = bounded_fields(network, scoring.layers)
     stage = Stage(
         features=network.features(scoring.layers),
         scoring=scoring,
-        gradients=tuple(range(scoring.gradients)),
+        gradient_indices=tuple(range(scoring.gradients)),
         tile=tile,
-        halo=max(reach.exact_halo() for reach in reaches.values()) if halo is None else halo,
-        stride=lcm(*(reach.stride for reach in reaches.values())),
+        halo=max(field.exact_halo for field in fields.values()) if halo is None else halo,
+        stride=lcm(*(field.tile_stride for field in fields.values())),
         sizes=lambda size: layer_sizes(network, scoring.layers, size),
-        strides={name: reach.stride for name, reach in reaches.items()},
+        strides={name: field.tile_stride for name, field in fields.items()},
         min_side=min_side,
     )
     return gradient_in_stages(lambda _: (stage,))
@@ -179,8 +180,8 @@ def test_a_halo_one_stride_short_is_not_enough(build, photo):
     )
     network.module.requires_grad_(False)
     scoring = Scoring((Energy("b"),))
-    (reach,) = reach_of(network, ("b",)).values()
-    assert reach == Reach(1, 9)
+    (field,) = bounded_fields(network, ("b",)).values()
+    assert (field.tile_stride, max(field.size)) == (1, 9)
     assert deviation(network, scoring, photo(53, 38), (0, 0), 16, halo=8)[1] < 1e-12
     assert deviation(network, scoring, photo(53, 38), (0, 0), 16, halo=7)[1] > 1e-12
 
@@ -237,9 +238,9 @@ def test_round_up(number, multiple, expected):
 
 
 def test_the_exact_halo_by_hand():
-    assert Reach(8, 99).exact_halo() == 104
-    assert Reach(1, 9).exact_halo() == 8
-    assert Reach(16, 1).exact_halo() == 0
+    assert ReceptiveField((8, 8), (99, 99)).exact_halo == 104
+    assert ReceptiveField((1, 1), (9, 7)).exact_halo == 8
+    assert ReceptiveField((16, 8), (1, 1)).exact_halo == 0
 
 
 def test_the_recipes_tiles_are_these(build, photo):
@@ -271,8 +272,8 @@ def test_a_real_network_in_float32(photo, model, weights, layer, size, tile):
     """A unit at the kink of its ReLU may be rounded to either side of it: the bound is what a few such units make."""
     network = load(registered(model), weights, 0, torch.device("cpu"), True)
     (node,) = network.resolve(layer)
-    (reach,) = reach_of(network, (node,)).values()
-    windows = spans(size[0], tile, reach.exact_halo(), reach.stride)
+    (field,) = bounded_fields(network, (node,)).values()
+    windows = spans(size[0], tile, field.exact_halo, field.tile_stride)
     assert windows[0].window_stop < size[0] - 32
     score, gradient = deviation(network, Scoring((Energy(node),)), photo(*size, torch.float32), (11, -23), tile)
     assert score < 1e-5

@@ -27,7 +27,7 @@ from phosphene.recipe import provenance
 from phosphene.recipe.own import is_own, own_norm
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe
-from phosphene.setup.memory import budget, image_bytes, spell_bytes
+from phosphene.setup.memory import PictureBytes, budget, image_bytes, spell_bytes
 from phosphene.setup.preflight import Forecast, Way, complete, describe_stages, patient_gradient_fn
 from phosphene.setup.session import (
     choose_device,
@@ -156,7 +156,7 @@ def in_memory(source: Source, recipe: Recipe, device: str = "auto", memory: str 
     """Prepare a dream whose pictures are in memory, for who wants more of it than a `Job` does."""
     found = _find(source, recipe, device)
     network = load_network(recipe.eye, recipe.seed, str(found.device), needs_top(recipe))
-    ways: dict[Way, int] = {"memory": image_bytes(found.size)}
+    ways: dict[Way, PictureBytes] = {"memory": image_bytes(found.size)}
     allowed = partial(budget, memory, found.device)
     forecast = complete(recipe, network, seen_guide(recipe, found.device), found.size, ways, allowed)
     return _in_memory(found, network, forecast)
@@ -235,7 +235,7 @@ def _find(source: Source, recipe: Recipe, device: str) -> _Found:
 
 def _ways(
     found: _Found, recipe: Recipe, network: Network, allowed: int, cluster: str | None, output: Path | None
-) -> Mapping[Way, int]:
+) -> Mapping[Way, PictureBytes]:
     """Return the ways that are open to a dream, and the bytes that its pictures take in each."""
     from phosphene.disk.plan import strip_bytes
 
@@ -243,7 +243,10 @@ def _ways(
     if all(barred.values()):
         raise UsageError(f"{barred['memory']}, and {barred['disk']}")
     strips = strip_bytes(found.size[1]) + own_mask_bytes(recipe.mask, found.size)
-    pictures: dict[Way, int] = {"memory": image_bytes(found.size), "disk": strips}
+    pictures: dict[Way, PictureBytes] = {
+        "memory": image_bytes(found.size),
+        "disk": PictureBytes(held=strips, step=strips),
+    }
     return {way: needed for way, needed in pictures.items() if not barred[way]}
 
 

@@ -48,6 +48,13 @@ def check_folder(path: str | Path) -> None:
     check_name(Path(path).absolute())
 
 
+def seen_from(place: str, name: str) -> str:
+    """Name a file that was named from the folder `place`, so that it is found from anywhere; what is no file, as
+    sample:coffee, keeps its name."""
+    path = Path(place, name)
+    return str(path) if path.exists() else name
+
+
 def make_folder(path: Path) -> None:
     """Make a folder, and those that it is in. Raises UsageError for what is no name, ImageError where it cannot be."""
     check_folder(path)

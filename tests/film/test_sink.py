@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from phosphene import imagefile
-from phosphene.cli.dreaming import VIDEOS
 from phosphene.dreaming.resample import resize
+from phosphene.film.settings import VIDEOS
 from phosphene.film.sink import CODECS, sink_for
 from phosphene.film.source import look_at
 

@@ -12,15 +12,12 @@ from cyclopts import App, Parameter
 
 from phosphene.cli.progress import INTERRUPTED, PREVIEW_EVERY, Listeners, check_listening, stopped_by_interrupt
 from phosphene.errors import PhospheneError, UsageError
+from phosphene.film.settings import VIDEOS
 from phosphene.recipe.settings import Recipe
 from phosphene.recipe.spelling import flag
 
 if TYPE_CHECKING:
     from phosphene.verbs import Dream, Job
-
-VIDEOS = (".mp4", ".mov", ".mkv", ".webm")
-"""Endings of files whose recipe is in a container's metadata."""
-
 
 Settings = Annotated[Recipe | None, Parameter(name="*", group="Settings", name_transform=flag, negative_iterable="")]
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]

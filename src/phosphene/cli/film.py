@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from phosphene.cli.dreaming import Output, Settings, Switch, introduce_own
-from phosphene.cli.progress import INTERRUPTED, check_listening, spell_time, stopped_by_interrupt
+from phosphene.cli.progress import INTERRUPTED, check_listening, spell_time, stopped_by_interrupt, write_preview
 from phosphene.film.settings import Motion, Part
 from phosphene.film.settings import Zoom as ZoomSettings
 from phosphene.recipe.spelling import flag
@@ -197,6 +197,4 @@ class Listener:
         elif now.dreamed and (now.frame.index in (1, frames) or now.frame.index % REPORT_EVERY == 0):
             print(", ".join(filter(None, (where, left, size))), file=sys.stderr)
         if self.preview is not None and now.dreamed:
-            from phosphene.imagefile import write
-
-            write(self.preview, now.frame.image)
+            self.preview = write_preview(self.preview, now.frame.image)

@@ -23,7 +23,7 @@ from phosphene.errors import PhospheneError, UsageError
 if TYPE_CHECKING:
     from phosphene.recipe.provenance import Made
     from phosphene.recipe.settings import Recipe
-    from phosphene.types import Step, Trace
+    from phosphene.types import Image, Step, Trace
 
 INTERRUPTED = 130
 """What the command line ends with when it is interrupted."""
@@ -100,7 +100,7 @@ class Listeners:
             seconds_left=step.seconds_left,
         )
         if self.preview is not None and self._steps % self.preview_every == 0:
-            self._write_preview(step)
+            self.preview = write_preview(self.preview, step.image)
 
     def rest(self) -> None:
         """Put the bar away."""
@@ -134,16 +134,6 @@ class Listeners:
         self._event("failed", source=source, error=str(error))
         self._say(f"{source}: {error}")
 
-    def _write_preview(self, step: Step) -> None:
-        from phosphene.imagefile import write
-
-        assert self.preview is not None
-        try:
-            write(self.preview, step.image.cpu())
-        except PhospheneError as error:
-            print(f"phosphene: no more previews: {error}", file=sys.stderr)
-            self.preview = None
-
     def _event(self, kind: str, **facts: Any) -> None:
         if self.json:
             print(jsonlib.dumps({"event": kind, **facts}), flush=True)
@@ -173,6 +163,18 @@ def _bar() -> Progress:
     columns = [TextColumn("{task.description}"), BarColumn()]
     columns += [TextColumn(f"{{task.fields[{name}]}}") for name in ("octave", "step", "score", "left")]
     return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def write_preview(path: Path, image: Image) -> Path | None:
+    """Write a preview, and return where the next one goes: nowhere once one fails; no dream is lost for it."""
+    from phosphene.imagefile import write
+
+    try:
+        write(path, image.cpu())
+    except PhospheneError as error:
+        print(f"phosphene: no more previews: {error}", file=sys.stderr)
+        return None
+    return path
 
 
 def spell_time(seconds: float) -> str:

@@ -20,6 +20,7 @@ from phosphene.dreaming.norms import divisions
 from phosphene.dreaming.stages import Stage, Stages
 from phosphene.dreaming.tiling import round_up
 from phosphene.errors import StoreError, UsageError
+from phosphene.places import seen_from
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe, Settings
 from phosphene.setup.builders import bind, stages_of
@@ -52,8 +53,7 @@ class Plan(Settings):
     @property
     def source(self) -> str:
         """The photograph, as it is found from anywhere."""
-        there = Path(self.place, self.made.source)
-        return str(there) if there.exists() else self.made.source
+        return seen_from(self.place, self.made.source)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import shutil
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from imagecodecs import deflate_crc32  # three times as fast as zlib's
 from jaxtyping import Float
 from torch import Tensor
 
@@ -201,7 +201,8 @@ def _get(path: Path, name: str) -> memoryview:
 
 
 def _seal(data: bytes | memoryview, name: str) -> bytes:
-    return zlib.crc32(data, zlib.crc32(name.encode())).to_bytes(SEAL, "big")
+    crc: int = deflate_crc32(data, deflate_crc32(name.encode()))  # type: ignore[arg-type]  # any buffer will do
+    return crc.to_bytes(SEAL, "big")
 
 
 @contextmanager

@@ -70,14 +70,14 @@ def add_detail(block: Block, dream: Raster, base: Raster, previous: Raster, targ
 
 
 @dataclass(frozen=True)
-class Slope:
+class DiskGradient:
     """A gradient on disk, in the frame rolled by `shift`, and what is known of it as a whole.
 
     `squares` are the sums of squares of the terms' gradients, where they are balanced. `sizes` are what the first of
     the norm's divisions divide by. `own` is somebody's own norm, which another process does not know by its name.
     """
 
-    gradient: Raster
+    stored: Raster
     shift: Shift
     scoring: Scoring
     settings: Ascent
@@ -88,7 +88,7 @@ class Slope:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
-        return (3, *self.gradient.size)
+        return (3, *self.stored.size)
 
     @property
     def divisions(self) -> tuple[Division, ...]:
@@ -105,13 +105,13 @@ class Slope:
         """What to read, so that `block` comes out right."""
         rows, columns = (
             slice(max(0, part.start - self.margin), min(length, part.stop + self.margin))
-            for part, length in zip(block, self.gradient.size, strict=True)
+            for part, length in zip(block, self.stored.size, strict=True)
         )
         return rows, columns
 
     def terms(self, block: Block) -> Float[Tensor, "gradients 3 rows columns"]:
         """Read a block of the terms' gradients, in the image's own frame."""
-        part = self.gradient.read_rolled(*block, (-self.shift[0], -self.shift[1]))
+        part = self.stored.read_rolled(*block, (-self.shift[0], -self.shift[1]))
         return part.reshape(-1, 3, *part.shape[1:])
 
     def divided(self, window: Block) -> Part:
@@ -121,22 +121,22 @@ class Slope:
             gradient = division.divide(division.split(gradient), sizes)
         return gradient
 
-    def with_sizes(self, sizes: tuple[float, ...]) -> "Slope":
+    def with_sizes(self, sizes: tuple[float, ...]) -> "DiskGradient":
         """With one more division known."""
         return replace(self, sizes=(*self.sizes, sizes))
 
 
-def squares(block: Block, slope: Slope) -> list[list[float]]:
+def squares(block: Block, gradient: DiskGradient) -> list[list[float]]:
     """Sum the squares of each term's block."""
-    return [condensed(sums_of_squares(term)) for term in slope.terms(block)]
+    return [condensed(sums_of_squares(term)) for term in gradient.terms(block)]
 
 
-def part_sums(block: Block, slope: Slope) -> list[tuple[list[list[float]], int]]:
+def part_sums(block: Block, gradient: DiskGradient) -> list[tuple[list[list[float]], int]]:
     """Return the sums that the next division needs of each of its parts, and how many numbers they are of."""
-    division = slope.divisions[len(slope.sizes)]
-    window = slope.window(block)
+    division = gradient.divisions[len(gradient.sizes)]
+    window = gradient.window(block)
     found = []
-    for level, part in enumerate(division.split(slope.divided(window))):
+    for level, part in enumerate(division.split(gradient.divided(window))):
         own = own_part(part, block, window, level)
         found.append(([condensed(each) for each in division.sums(own, SEGMENT >> level)], own.numel()))
     return found
@@ -151,12 +151,12 @@ def own_part(part: Part, block: Block, window: Block, level: int) -> Float[Tenso
     return part[:, rows, columns]
 
 
-def climb_block(block: Block, image: Raster, slope: Slope, mask: Raster | None, target: Raster) -> None:
+def climb_block(block: Block, image: Raster, gradient: DiskGradient, mask: Raster | None, target: Raster) -> None:
     """Take a step on a block."""
-    window = slope.window(block)
-    own = own_part(slope.divided(window), block, window, 0)
+    window = gradient.window(block)
+    own = own_part(gradient.divided(window), block, window, 0)
     where = None if mask is None else mask.read(*block)
-    target.write(climb(image.read(*block), own, slope.settings, where), *block)
+    target.write(climb(image.read(*block), own, gradient.settings, where), *block)
 
 
 def finished(block: Block, dream: Raster, photograph: Raster, recipe: Recipe) -> Part:

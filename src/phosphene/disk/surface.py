@@ -15,9 +15,9 @@ import torch
 
 from phosphene.disk import raster, strips
 from phosphene.disk.raster import CHUNK_COLUMNS, STRIP, Raster, Rolled
-from phosphene.disk.strips import Slope, blocks, cut
+from phosphene.disk.strips import DiskGradient, blocks, cut
 from phosphene.dreaming.exact_sums import total
-from phosphene.dreaming.stages import Pass, Stages, look, roll_of
+from phosphene.dreaming.stages import StageRun, Stages, roll_of, run_stages
 from phosphene.recipe.own import is_own, own_norm
 from phosphene.recipe.settings import Ascent, Recipe
 from phosphene.types import Image, Map, Shift, Size
@@ -58,14 +58,14 @@ class Surface:
             raster.remove(scratch)
         return target
 
-    def step(self, image: Raster, slope: Slope, settings: Ascent, mask: Raster | None) -> Raster:
+    def step(self, image: Raster, gradient: DiskGradient, settings: Ascent, mask: Raster | None) -> Raster:
         """Take a step: gather what the norm must know of the whole gradient, then write the other buffer."""
         own = own_norm(settings.norm) if is_own(settings.norm) else None
-        slope = replace(slope, settings=settings, own=own)
-        for _ in slope.divisions:
-            slope = slope.with_sizes(self._sizes(slope))
+        gradient = replace(gradient, settings=settings, own=own)
+        for _ in gradient.divisions:
+            gradient = gradient.with_sizes(self._sizes(gradient))
         target = self._other_buffer(image, image.size)
-        work = partial(strips.climb_block, image=image, slope=slope, mask=mask, target=target)
+        work = partial(strips.climb_block, image=image, gradient=gradient, mask=mask, target=target)
         self._each(work, blocks(image.size))
         return target
 
@@ -81,35 +81,35 @@ class Surface:
             seen[:, top : top + part.shape[1], left : left + part.shape[2]] = part
         return seen
 
-    def gradient_fn(self, stages_of: Stages, device: str) -> Callable[[Raster, Shift], tuple[float, Slope]]:
+    def gradient_fn(self, stages_of: Stages, device: str) -> Callable[[Raster, Shift], tuple[float, DiskGradient]]:
         """Build the gradient of pictures on disk."""
 
-        def gradient_on_disk(image: Raster, shift: Shift) -> tuple[float, Slope]:
+        def gradient_on_disk(image: Raster, shift: Shift) -> tuple[float, DiskGradient]:
             size, first = image.size, stages_of(image.size)[0]
-            room = partial(self._room, size)
-            gradient = room("gradient", (3 * first.scoring.gradients, *size), first.side)
+            allocate = partial(self._allocate, size)
+            stored = allocate("gradient", (3 * first.scoring.gradients, *size), first.side)
             seen, roll, where = Rolled(image, shift), roll_of(shift, size), torch.device(device)
-            scores = look(Pass(stages_of, size, 0, size, seen, gradient, None, roll, where), room, self.map)
-            slope = Slope(gradient, shift, first.scoring, self.settings)
-            return float(scores.sum()), self._weighed(slope)
+            scores = run_stages(StageRun(stages_of, size, 0, size, seen, stored, None, roll, where), allocate, self.map)
+            gradient = DiskGradient(stored, shift, first.scoring, self.settings)
+            return float(scores.sum()), self._weighed(gradient)
 
         return gradient_on_disk
 
-    def _room(self, size: Size, name: str, shape: tuple[int, int, int], side: int | None) -> Raster:
-        """Make room for a gradient or what is known at a cut, of a picture of `size`, in chunks that cross no tiles."""
+    def _allocate(self, size: Size, name: str, shape: tuple[int, int, int], side: int | None) -> Raster:
+        """Allocate a gradient, or the activation at a cut, of a picture of `size`, in chunks that cross no tiles."""
         side = side or CHUNK_COLUMNS
         chunk = _divisor(side, STRIP), _divisor(side, CHUNK_COLUMNS)
         return raster.create(self.folder / f"{name}-{size[0]}x{size[1]}-{side}", shape, chunk)
 
-    def _weighed(self, slope: Slope) -> Slope:
-        if not slope.scoring.balanced:
-            return slope
-        found = list(self.map(partial(strips.squares, slope=slope), blocks(slope.gradient.size)))
-        return replace(slope, squares=tuple(total(term) for term in zip(*found, strict=True)))
+    def _weighed(self, gradient: DiskGradient) -> DiskGradient:
+        if not gradient.scoring.balanced:
+            return gradient
+        found = list(self.map(partial(strips.squares, gradient=gradient), blocks(gradient.stored.size)))
+        return replace(gradient, squares=tuple(total(term) for term in zip(*found, strict=True)))
 
-    def _sizes(self, slope: Slope) -> tuple[float, ...]:
-        division = slope.divisions[len(slope.sizes)]
-        found = list(self.map(partial(strips.part_sums, slope=slope), blocks(slope.gradient.size)))
+    def _sizes(self, gradient: DiskGradient) -> tuple[float, ...]:
+        division = gradient.divisions[len(gradient.sizes)]
+        found = list(self.map(partial(strips.part_sums, gradient=gradient), blocks(gradient.stored.size)))
         sizes = []
         for part in zip(*found, strict=True):
             count = sum(numbers for _, numbers in part)

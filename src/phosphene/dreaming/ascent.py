@@ -19,9 +19,9 @@ def take_step(image: Image, gradient: Image, settings: Ascent, mask: Mask | None
     return climb(image, normalise(blur(gradient, settings.blur), divisions(settings.norm)), settings, mask)
 
 
-def climb(image: Image, slope: Image, settings: Ascent, mask: Mask | None) -> Image:
+def climb(image: Image, gradient: Image, settings: Ascent, mask: Mask | None) -> Image:
     """Take the last part of a step, which looks at each pixel by itself. `mask` is how much of it a pixel takes."""
-    step = settings.step_size * slope
+    step = settings.step_size * gradient
     if mask is not None:
         step *= mask
     return step.add_(image).clamp_(0, 1)
@@ -47,6 +47,7 @@ def ascend(
         now = settings.at(octave, number)
         score, gradient = gradient_of(image, draw_shift(rng, now.jitter))
         image = step(image, gradient, now, mask)
+        del gradient  # as large as the image, and the next one would stand beside it
         yield score, image
 
 

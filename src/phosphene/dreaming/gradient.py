@@ -22,14 +22,14 @@ def differentiate(
     views: Sequence[Mapping[str, View] | tuple[float, float]],
     min_side: int = 1,
     cut: str | None = None,
-    slopes: Mapping[int, Float[Tensor, "images cut_channels _ _"]] | None = None,
+    cut_gradients: Mapping[int, Float[Tensor, "images cut_channels _ _"]] | None = None,
 ) -> list[tuple[Float[Tensor, " terms"], Float[Tensor, "gradients planes height width"]]]:
     """Return for each image of a batch its terms' scores, and the gradients that the scoring asks for.
 
     They are one gradient, or one a term when balanced. `views` are the layers' views of what each image is a window of;
-    for a whole image, its roll as a fraction is enough. The images have one size; they may be activations too. `slopes`
-    are gradients with respect to the activation `cut`, from what lies behind it, by the number of the scoring's
-    gradient. Gradients to which neither a layer nor a slope adds are left out.
+    for a whole image, its roll as a fraction is enough. The images have one size; they may be activations too.
+    `cut_gradients` are gradients with respect to the activation `cut`, from what lies behind it, by the index of the
+    scoring's gradient. Gradients to which neither a layer nor a later stage adds are left out.
     """
     stacked = _stacked(images)
     pixels = (stacked.clone() if stacked.is_inference() else stacked).requires_grad_(True)
@@ -38,16 +38,16 @@ def differentiate(
     scored = [
         _score(scoring, {name: part[index] for name, part in parts.items()}, view) for index, view in enumerate(views)
     ]
-    ways = []
-    for number, found in enumerate(zip(*(targets for targets, _ in scored), strict=True)):
-        known: list[tuple[Tensor, Tensor | None]] = [(target, None) for target in found if target is not None]
-        if cut is not None and slopes and number in slopes:
-            known.append((activations[cut], slopes[number]))
-        if known:
-            ways.append(zip(*known, strict=True))
+    backward_passes = []
+    for index, targets in enumerate(zip(*(targets for targets, _ in scored), strict=True)):
+        outputs: list[tuple[Tensor, Tensor | None]] = [(target, None) for target in targets if target is not None]
+        if cut is not None and cut_gradients and index in cut_gradients:
+            outputs.append((activations[cut], cut_gradients[index]))
+        if outputs:
+            backward_passes.append(zip(*outputs, strict=True))
     gradients = [
-        torch.autograd.grad(outputs, pixels, given, retain_graph=index < len(ways) - 1)[0]
-        for index, (outputs, given) in enumerate(ways)
+        torch.autograd.grad(outputs, pixels, grad_outputs, retain_graph=index < len(backward_passes) - 1)[0]
+        for index, (outputs, grad_outputs) in enumerate(backward_passes)
     ]
     return [
         (torch.stack(scores), _stacked([gradient[index] for gradient in gradients]))

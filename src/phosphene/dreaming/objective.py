@@ -24,6 +24,9 @@ TINY = 1e-30
 LAST = 1 - 1e-6
 """The position of the last row or column; 1 itself would wrap around to the first."""
 
+MATCHED = 1024
+"""Units that are compared with all of a guide's at a time."""
+
 Field = Float[Tensor, "batch field_channels rows columns"]
 
 
@@ -297,6 +300,6 @@ def _unit_at(position: tuple[float, float], view: View) -> tuple[int, int]:
     return row, column
 
 
-def _best_match(vectors: Tensor, guide: Tensor, chunk: int = 1024) -> Tensor:
+def _best_match(vectors: Tensor, guide: Tensor) -> Tensor:
     """Index of the guide's position with the largest dot product, for each of `vectors` [channels, positions]."""
-    return torch.cat([(part.T @ guide).argmax(1) for part in torch.split(vectors, chunk, dim=1)])
+    return torch.cat([(part.T @ guide).argmax(1) for part in torch.split(vectors, MATCHED, dim=1)])

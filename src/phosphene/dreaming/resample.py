@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from phosphene.types import Shift, Size
+from phosphene.types import Size
 
 Planes = Float[Tensor, "channels height width"]
 Resized = Float[Tensor, "channels new_height new_width"]
@@ -26,11 +26,6 @@ def resize(image: Planes, size: Size) -> Resized:
         # PyTorch (2.14, CPU) repeats the first row where the result is one pixel wide: turn it on its side.
         return _resize(_resize(image, (image.shape[1], 1)).mT, (1, size[0])).mT.contiguous()
     return _resize(image, size)
-
-
-def roll(image: Planes, shift: Shift) -> Planes:
-    """Move the image down and right by `shift`; what leaves at one edge enters at the other."""
-    return torch.roll(image, shift, dims=(1, 2))
 
 
 def wrapped(part: slice, shift: int, length: int) -> list[slice]:

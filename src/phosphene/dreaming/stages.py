@@ -25,7 +25,6 @@ from phosphene.dreaming.gradient import check_finite, differentiate
 from phosphene.dreaming.objective import Scoring, View
 from phosphene.dreaming.resample import wrapped
 from phosphene.dreaming.tiling import Tile, round_up, spans, whole
-from phosphene.malloc import give_back
 from phosphene.types import Activation, FeaturesFn, GradientFn, Image, Map, Shift, Size
 
 Part = Float[Tensor, "channels rows columns"]
@@ -33,7 +32,7 @@ CPU = torch.device("cpu")
 
 
 @runtime_checkable
-class Sheet(Protocol):
+class TensorStore(Protocol):
     """A picture, activations or gradients [channels, rows, columns], wherever they are."""
 
     def read(self, rows: slice, columns: slice) -> Part:
@@ -46,8 +45,8 @@ class Sheet(Protocol):
 
 
 @dataclass(frozen=True)
-class Held:
-    """A sheet in memory, as it is when it is rolled by `shift`; it is never moved."""
+class InMemory:
+    """A tensor in memory, as it is when it is rolled by `shift`; it is never moved."""
 
     numbers: Part
     shift: Shift = (0, 0)
@@ -75,22 +74,22 @@ class Stage:
 
     `features` maps images, or activations at the cut where the stage begins, to the activation at the cut where it
     ends, `cut` (None at the network's end), of `channels`, and to those layers of the scoring that lie between.
-    `gradients` are the numbers of the scoring's gradients that this stage or a later one has a say in, and `onward` of
-    those that a later one has.
+    `gradient_indices` are those of the scoring's gradients that this stage or a later one contributes to, and
+    `downstream_indices` those that a later one does.
 
     `tile` and `halo` are in px; without a tile it looks at everything at once. `batch` is how many windows are looked
     at together, and windows begin at multiples of `stride`, a common multiple of the strides of what `features` gives,
-    `strides`. With a halo of `Reach.exact_halo` the gradient is the whole image's up to rounding. `sizes` says how many
-    rows and columns of units these have for an input of a size. `min_side` is the smallest side, in px, that the
-    network can see: a smaller image is repeated up to it, since with the jitter an image wraps around anyway.
+    `strides`. With a halo of `ReceptiveField.exact_halo` the gradient is the whole image's up to rounding. `sizes` says
+    how many rows and columns of units these have for an input of a size. `min_side` is the smallest side, in px, that
+    the network can see: a smaller image is repeated up to it, since with the jitter an image wraps around anyway.
     """
 
     features: FeaturesFn
     scoring: Scoring
     cut: str | None = None
     channels: int = 0
-    gradients: tuple[int, ...] = (0,)
-    onward: tuple[int, ...] = ()
+    gradient_indices: tuple[int, ...] = (0,)
+    downstream_indices: tuple[int, ...] = ()
     tile: int | None = None
     halo: int = 0
     stride: int = 1
@@ -131,20 +130,20 @@ Stages = Callable[[Size], Sequence[Stage]]
 
 
 @dataclass(frozen=True)
-class Pass:
+class StageRun:
     """A stage's work on a picture of `picture_size`: forward, or forward and back, on batches of tiles in any process.
 
-    The stage is number `number` of `stages_of`. `source` is its input, of `size`, and `slope` has the gradients at the
-    cut where it ends, one behind the other in channels. `roll` is the picture's, as fractions of its size.
+    The stage is number `number` of `stages_of`. `source` is its input, of `size`, and `cut_gradients` has the gradients
+    at the cut where it ends, concatenated along channels. `roll` is the picture's, as fractions of its size.
     """
 
     stages_of: Stages
     picture_size: Size
     number: int
     size: Size
-    source: Sheet
-    target: Sheet
-    slope: Sheet | None = None
+    source: TensorStore
+    target: TensorStore
+    cut_gradients: TensorStore | None = None
     roll: tuple[float, float] = (0.0, 0.0)
     device: torch.device = CPU
 
@@ -164,11 +163,11 @@ class Pass:
             self.target.write(units[:, rows, columns], *places)
 
     def back(self, tiles: Sequence[Tile]) -> list[Float[Tensor, " terms"]]:
-        """Write the tiles' gradients, one behind the other in channels, and return each tile's scores."""
+        """Write the tiles' gradients, concatenated along channels, and return each tile's scores."""
         stage, views = self.stage, [self._views(tile) for tile in tiles]
-        onward = {} if self.slope is None else self._slopes(tiles, self.slope)
+        downstream = {} if self.cut_gradients is None else self._downstream(tiles, self.cut_gradients)
         found = differentiate(
-            stage.features, stage.scoring, self._windows(tiles), views, stage.min_side, stage.cut, onward
+            stage.features, stage.scoring, self._windows(tiles), views, stage.min_side, stage.cut, downstream
         )
         for tile, (scores, gradients) in zip(tiles, found, strict=True):
             own = tile.own(gradients)
@@ -185,15 +184,16 @@ class Pass:
     def _windows(self, tiles: Sequence[Tile]) -> list[Part]:
         return [self.source.read(tile.down.window, tile.across.window).to(self.device) for tile in tiles]
 
-    def _slopes(self, tiles: Sequence[Tile], slope: Sheet) -> dict[int, Activation]:
+    def _downstream(self, tiles: Sequence[Tile], cut_gradients: TensorStore) -> dict[int, Activation]:
         """The gradients at the cut where the stage ends, of the windows, by number."""
         stride, total = self._at_cut
         parts = []
         for tile in tiles:
             places = zip(tile.spans, self.size, total, strict=True)
-            parts.append(slope.read(*(span.window_units(stride, length, units) for span, length, units in places)))
+            rows, columns = (span.window_units(stride, length, units) for span, length, units in places)
+            parts.append(cut_gradients.read(rows, columns))
         given = torch.split(torch.stack(parts).to(self.device), self.stage.channels, dim=1)
-        return dict(zip(self.stage.onward, given, strict=True))
+        return dict(zip(self.stage.downstream_indices, given, strict=True))
 
     def _views(self, tile: Tile) -> Mapping[str, View] | tuple[float, float]:
         """What the stage's layers are seen through, of a tile; the roll alone, if that is everything."""
@@ -212,37 +212,35 @@ class Pass:
         }
 
 
-Room = Callable[[str, tuple[int, int, int], int | None], Sheet]
-"""Makes a sheet of a name and a shape, whose parts are written in tiles of a side if there is one."""
+Allocate = Callable[[str, tuple[int, int, int], int | None], TensorStore]
+"""Allocates a tensor of a name and a shape, whose parts are written in tiles of a side if there is one."""
 
 
-def look(first: Pass, room: Room, over: Map = map) -> Float[Tensor, " terms"]:
-    """Look at a picture in stages, write its gradients, one behind the other in channels, and return the scores.
+def run_stages(first: StageRun, allocate: Allocate, over: Map = map) -> Float[Tensor, " terms"]:
+    """Look at a picture in stages, write its gradients, concatenated along channels, and return the scores.
 
-    `first` is the way back through the first stage, from the picture to its gradients, but for its `slope`. `over`
-    applies a function to batches of tiles.
+    `first` is the way back through the first stage, from the picture to its gradients, but for its `cut_gradients`.
+    `over` applies a function to batches of tiles.
     """
     stages = first.stages_of(first.picture_size)
-    passes = [first]
+    runs = [first]
     for number, stage in enumerate(stages[:-1]):
-        size = passes[-1]._at_cut[1]
-        sheet = room(f"cut-{number + 1}", (stage.channels, *size), stage.side_at_cut)
-        for _ in over(replace(passes[-1], target=sheet).forward, stage.batches(passes[-1].size)):
+        size = runs[-1]._at_cut[1]
+        activation = allocate(f"cut-{number + 1}", (stage.channels, *size), stage.side_at_cut)
+        for _ in over(replace(runs[-1], target=activation).forward, stage.batches(runs[-1].size)):
             pass
-        give_back()  # the next stage's blocks are of other sizes
-        passes.append(replace(first, number=number + 1, size=size, source=sheet))
-    scores, slope = torch.zeros(len(stages[0].scoring.scores)), None
-    while passes:
-        work = replace(passes.pop(), slope=slope)
+        runs.append(replace(first, number=number + 1, size=size, source=activation))
+    scores, cut_gradients = torch.zeros(len(stages[0].scoring.scores)), None
+    while runs:
+        work = replace(runs.pop(), cut_gradients=cut_gradients)
         if work.number:
-            channels = len(work.stage.gradients) * stages[work.number - 1].channels
-            work = replace(work, target=room(f"slope-{work.number}", (channels, *work.size), work.stage.side))
+            channels = len(work.stage.gradient_indices) * stages[work.number - 1].channels
+            target = allocate(f"cut-gradients-{work.number}", (channels, *work.size), work.stage.side)
+            work = replace(work, target=target)
         for found in over(work.back, work.stage.batches(work.size)):
             for tile_scores in found:
                 scores = scores + tile_scores
-        slope = work.target
-        if passes:
-            give_back()
+        cut_gradients = work.target
     return scores
 
 
@@ -253,9 +251,9 @@ def gradient_in_stages(stages_of: Stages) -> GradientFn:
         size = (image.shape[1], image.shape[2])
         scoring = stages_of(size)[0].scoring
         gradients = image.new_empty(scoring.gradients * 3, *size)
-        source, target = Held(image, shift), Held(gradients, shift)
-        first = Pass(stages_of, size, 0, size, source, target, roll=roll_of(shift, size), device=image.device)
-        scores = look(first, lambda _name, shape, _side: held_as_networks_do(shape, image))
+        source, target = InMemory(image, shift), InMemory(gradients, shift)
+        first = StageRun(stages_of, size, 0, size, source, target, roll=roll_of(shift, size), device=image.device)
+        scores = run_stages(first, lambda _name, shape, _side: channels_last_store(shape, image))
         return float(scores.sum()), scoring.combine(gradients.view(-1, *image.shape))
 
     return gradient_in_stages
@@ -263,7 +261,7 @@ def gradient_in_stages(stages_of: Stages) -> GradientFn:
 
 def whole_image_gradient(features: FeaturesFn, scoring: Scoring, min_side: int = 1) -> GradientFn:
     """Build the `GradientFn` that looks at the whole image at once: a single stage, without tiles."""
-    stage = Stage(features, scoring, gradients=tuple(range(scoring.gradients)), min_side=min_side)
+    stage = Stage(features, scoring, gradient_indices=tuple(range(scoring.gradients)), min_side=min_side)
     return gradient_in_stages(lambda _: (stage,))
 
 
@@ -272,10 +270,10 @@ def roll_of(shift: Shift, size: Size) -> tuple[float, float]:
     return shift[0] / size[0], shift[1] / size[1]
 
 
-def held_as_networks_do(shape: tuple[int, int, int], like: Tensor) -> Held:
-    """Make a sheet in memory, with channels last."""
+def channels_last_store(shape: tuple[int, int, int], like: Tensor) -> InMemory:
+    """Allocate a tensor in memory, with channels last."""
     channels, rows, columns = shape
-    return Held(like.new_empty(rows, columns, channels).permute(2, 0, 1))
+    return InMemory(like.new_empty(rows, columns, channels).permute(2, 0, 1))
 
 
 def _joined(parts: list[Tensor], dim: int) -> Tensor:

@@ -21,18 +21,6 @@ from phosphene.types import Size
 
 
 @dataclass(frozen=True)
-class Reach:
-    """How far a layer sees: its total stride and its receptive field, in px."""
-
-    stride: int
-    receptive_field: int
-
-    def exact_halo(self) -> int:
-        """The smallest halo that gives the whole image's gradient."""
-        return round_up(self.receptive_field - 1, self.stride)
-
-
-@dataclass(frozen=True)
 class Span:
     """A tile along one axis, in px of the rolled image: its own pixels, and the window around them."""
 

@@ -91,7 +91,7 @@ def _shown(value: Tensor) -> Tensor:
     return shown
 
 
-def _laid_out(slope: Tensor | None) -> Tensor | None:
-    if slope is None:  # of an activation that no score looks at
+def _laid_out(gradient: Tensor | None) -> Tensor | None:
+    if gradient is None:  # of an activation that no score looks at
         return None
-    return slope.contiguous(memory_format=torch.channels_last if slope.ndim == 4 else torch.contiguous_format)
+    return gradient.contiguous(memory_format=torch.channels_last if gradient.ndim == 4 else torch.contiguous_format)

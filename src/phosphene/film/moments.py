@@ -62,11 +62,11 @@ def crossfaded(first: GradientFn, last: GradientFn, share: float) -> GradientFn:
     """
 
     def gradient_of(image: Image, shift: Shift) -> tuple[float, Image]:
-        (score, slope), (score_last, slope_last) = _unit(*first(image, shift)), _unit(*last(image, shift))
-        return (1 - share) * score + share * score_last, torch.lerp(slope, slope_last, share)
+        (score, gradient), (score_last, gradient_last) = _unit(*first(image, shift)), _unit(*last(image, shift))
+        return (1 - share) * score + share * score_last, torch.lerp(gradient, gradient_last, share)
 
     return gradient_of
 
 
-def _unit(score: float, slope: Image) -> tuple[float, Image]:
-    return score, slope / slope.abs().mean().clamp_min(1e-30)
+def _unit(score: float, gradient: Image) -> tuple[float, Image]:
+    return score, gradient / gradient.abs().mean().clamp_min(1e-30)

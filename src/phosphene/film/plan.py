@@ -19,7 +19,7 @@ from phosphene.film.film import Film
 from phosphene.film.sink import Sink
 from phosphene.film.stills import is_pattern
 from phosphene.film.zoom import Zoomed
-from phosphene.places import check_folder
+from phosphene.places import check_folder, seen_from
 from phosphene.recipe.own import is_own
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe, Settings
@@ -127,13 +127,9 @@ def _text_of(plan: Plan) -> str:
 
 def _seen_from(place: str, asked: AskedFilm | AskedZoom) -> AskedFilm | AskedZoom:
     """Name files so that they are found from anywhere."""
-    given = {name: _found(place, word) if name in FILES else word for name, word in asked.given.items()}
-    return asked.model_copy(update={"source": _found(place, asked.source), "given": given})
-
-
-def _found(place: str, name: str) -> str:
-    path = Path(place, name)
-    return str(path) if path.exists() or is_pattern(name) else name
+    given = {name: seen_from(place, word) if name in FILES else word for name, word in asked.given.items()}
+    source = str(Path(place, asked.source)) if is_pattern(asked.source) else seen_from(place, asked.source)
+    return asked.model_copy(update={"source": source, "given": given})
 
 
 def _only_here(recipe: Recipe) -> str | None:

@@ -7,6 +7,9 @@ from pydantic import Field, field_validator
 from phosphene.errors import SettingsError
 from phosphene.recipe.settings import Settings
 
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm")
+"""Endings of video files that are written; the recipe is in their container's metadata."""
+
 SIDE = 640
 """Long side of a zoom's frames, in px, where none is asked for: its keys have about five times the pixels."""
 

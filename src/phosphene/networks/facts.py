@@ -13,9 +13,9 @@ from itertools import groupby
 from torch import fx, nn
 
 from phosphene.networks import registry
-from phosphene.networks.extent import Extent
 from phosphene.networks.layers import Layer, describe, narrow_nodes
 from phosphene.networks.network import Network
+from phosphene.networks.receptive_field import ReceptiveField
 from phosphene.types import Size
 
 USUAL_SIDE = {"inception_v3": 299}
@@ -36,8 +36,9 @@ class Trunk:
 class TrunkStage:
     """The part of the trunk that has one output size.
 
-    `first` and `last` are layers' names; `size`, `channels` and `extent` (None where it sees the whole image) are those
-    of the last; `layers` are convolutions and linear layers on the longest way; `multiplications` are multiply-adds.
+    `first` and `last` are layers' names; `size`, `channels` and `receptive_field` (None where it sees the whole image)
+    are those of the last; `layers` are convolutions and linear layers on the longest way; `multiplications` are
+    multiply-adds.
     """
 
     first: str
@@ -45,7 +46,7 @@ class TrunkStage:
     size: Size
     channels: int
     layers: int
-    extent: Extent | None
+    receptive_field: ReceptiveField | None
     parameters: int
     multiplications: int
 
@@ -79,7 +80,7 @@ def facts_of(model: str) -> Facts:
     """Compute a network's facts."""
     network, side = skeleton(model), USUAL_SIDE.get(model, 224)
     layers = describe(network, (side, side))
-    fields = [layer.extent.receptive_field[0] for layer in layers.values() if layer.extent]
+    fields = [layer.receptive_field.size[0] for layer in layers.values() if layer.receptive_field]
     return Facts(
         model=model,
         side=side,
@@ -167,7 +168,7 @@ def _stages(network: Network, side: int, layers: dict[str, Layer]) -> Iterator[T
                 size=(size[0], size[1]),
                 channels=last.layer.channels,
                 layers=last.depth - depth,
-                extent=last.layer.extent,
+                receptive_field=last.layer.receptive_field,
                 parameters=sum(layers[name].parameters for name in order[done:end]),
                 multiplications=last.layer.multiplications - multiplications,
             )

@@ -50,11 +50,11 @@ def other_names(network: Network) -> Mapping[str, list[str]]:
 
 
 def _stride(layer: Layer) -> str:
-    return "all" if layer.extent is None else str(max(layer.extent.stride))
+    return "all" if layer.receptive_field is None else str(max(layer.receptive_field.stride))
 
 
 def _receptive_field(layer: Layer) -> str:
-    if layer.extent is None:
+    if layer.receptive_field is None:
         return "all"
-    rows, columns = layer.extent.receptive_field
+    rows, columns = layer.receptive_field.size
     return str(rows) if rows == columns else f"{columns} x {rows}"

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from phosphene.networks.extent import Extent, module_of, window_of
 from phosphene.networks.graph import ONE_AT_A_TIME, ancestors, may_have_channels_last, on_paper
 from phosphene.networks.network import Features, Network
+from phosphene.networks.receptive_field import ReceptiveField, module_of, window_of
 from phosphene.networks.sizes import as_planes, first_fitting
 from phosphene.types import Size
 
@@ -20,13 +20,13 @@ from phosphene.types import Size
 class Layer:
     """A layer that can be dreamed, for an image of one size.
 
-    `extent` is None where the layer sees all of the image (behind a squeeze-excite, an attention or a pooling to one
-    place). `parameters` are the operation's own; `multiplications` are multiply-adds of all that leads to the layer.
+    `receptive_field` is None where the layer sees all of the image (behind a squeeze-excite, an attention or a pooling
+    to one place). `parameters` are the operation's own; `multiplications` are multiply-adds of all that leads to it.
     """
 
     name: str
     shape: tuple[int, ...]
-    extent: Extent | None
+    receptive_field: ReceptiveField | None
     parameters: int
     multiplications: int
 
@@ -45,7 +45,7 @@ def describe(network: Network, size: Size) -> dict[str, Layer]:
         network.card.name,
         network.card.min_side,
     )
-    sights, is_last = extents(network), may_have_channels_last(traced)
+    fields, is_last = receptive_fields(network), may_have_channels_last(traced)
     upstream: dict[fx.Node, frozenset[fx.Node]] = {}
     layers = {}
     names = {node: name for name, node in network.nodes.items()}
@@ -56,21 +56,21 @@ def describe(network: Network, size: Size) -> dict[str, Layer]:
             layers[names[node]] = Layer(
                 name=names[node],
                 shape=tuple((as_planes(value, 1, size, is_last) if value.ndim > 2 else value).shape),
-                extent=sights[names[node]],
+                receptive_field=fields[names[node]],
                 parameters=sum(p.numel() for p in module_of(node, network.module).parameters()),
                 multiplications=sum(_multiplications(a, network.module, values) for a in upstream[node]),
             )
     return layers
 
 
-def extents(network: Network, start: str | None = None) -> dict[str, Extent | None]:
+def receptive_fields(network: Network, start: str | None = None) -> dict[str, ReceptiveField | None]:
     """Return how far every node of the network sees, by name; nothing is computed.
 
     With a `start`, how far the nodes behind it see of its units.
     """
     if network.is_hooked:
         return dict.fromkeys(network.nodes)
-    found = network.extents(start)
+    found = network.receptive_fields(start)
     return {name: found[node] for name, node in network.nodes.items() if node in found}
 
 
@@ -83,8 +83,8 @@ def channels(network: Network, nodes: tuple[str, ...], side: int = 1) -> Mapping
 
 def cut_channels(network: Network, cut: str) -> int:
     """Return how many channels there are where the network is cut."""
-    sight = extents(network)[cut]
-    return channels(network, (cut,), max(sight.receptive_field) if sight else 1)[cut]
+    field = receptive_fields(network)[cut]
+    return channels(network, (cut,), max(field.size) if field else 1)[cut]
 
 
 def layer_sizes(
@@ -96,19 +96,18 @@ def layer_sizes(
     layer sees the whole image, only shapes are computed; for that PyTorch loads its compiler, which takes two seconds.
     """
     features, given = network.features(nodes, start), 3 if start is None else cut_channels(network, start)
-    sights = [extents(network, start)[name] for name in nodes]
-    known = [sight for sight in sights if sight]
+    fields = [receptive_fields(network, start)[name] for name in nodes]
+    known = [field for field in fields if field]
     if len(known) < len(nodes):
         with on_paper(features):
             activations = _seen(network, features, size, given)
         return {name: (a.shape[2], a.shape[3]) for name, a in activations.items()}
     rows, columns = (
-        _shortened(side, [(sight.stride[axis], sight.receptive_field[axis]) for sight in known])
-        for axis, side in enumerate(size)
+        _shortened(side, [(field.stride[axis], field.size[axis]) for field in known]) for axis, side in enumerate(size)
     )
     return {
-        name: (a.shape[2] + (size[0] - rows) // sight.stride[0], a.shape[3] + (size[1] - columns) // sight.stride[1])
-        for (name, a), sight in zip(_seen(network, features, (rows, columns), given).items(), known, strict=True)
+        name: (a.shape[2] + (size[0] - rows) // field.stride[0], a.shape[3] + (size[1] - columns) // field.stride[1])
+        for (name, a), field in zip(_seen(network, features, (rows, columns), given).items(), known, strict=True)
     }
 
 
@@ -119,11 +118,11 @@ def _seen(network: Network, features: Features, size: Size, given: int = 3) -> M
     return features(torch.zeros(1, given, *size, device=weights.device, dtype=weights.dtype))
 
 
-def _shortened(side: int, sights: list[tuple[int, int]]) -> int:
+def _shortened(side: int, fields: list[tuple[int, int]]) -> int:
     """A side as long as layers of these strides and receptive fields see, that differs from `side` by a multiple of the
     strides; or `side`, if that is less."""
-    seen = max(field for _, field in sights)
-    return min(side, seen + (side - seen) % lcm(*(stride for stride, _ in sights)))
+    seen = max(field for _, field in fields)
+    return min(side, seen + (side - seen) % lcm(*(stride for stride, _ in fields)))
 
 
 def cut_points(network: Network, nodes: tuple[str, ...]) -> list[str]:
@@ -133,11 +132,11 @@ def cut_points(network: Network, nodes: tuple[str, ...]) -> list[str]:
     alone reads them, which would be computed together with what is in front of it.
     """
     behind = ancestors(network.nodes[name] for name in nodes)
-    names, sights = {node: name for name, node in network.nodes.items()}, extents(network)
+    names, fields = {node: name for name, node in network.nodes.items()}, receptive_fields(network)
     points, open_until, order = [], 0, {node: index for index, node in enumerate(network.graph.nodes)}
     for node in (node for node in network.graph.nodes if node in behind):
         readers = [user for user in node.users if user in behind]
-        if order[node] >= open_until and node in names and sights[names[node]] and not _reads_each(readers, network):
+        if order[node] >= open_until and node in names and fields[names[node]] and not _reads_each(readers, network):
             points.append(names[node])
         open_until = max([open_until, *(order[reader] for reader in readers)])
     return points

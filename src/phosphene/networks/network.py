@@ -13,9 +13,9 @@ from phosphene.errors import UnknownNameError, UsageError
 from phosphene.modes import undisturbed
 from phosphene.networks import weights as weight_files
 from phosphene.networks.card import ModelCard
-from phosphene.networks.extent import Extent, extents_of
 from phosphene.networks.graph import ONE_AT_A_TIME, cut, last_within, may_have_channels_last, trace
 from phosphene.networks.own import device_of, example_of, frozen_copy, hooked_graph, is_traced_rightly
+from phosphene.networks.receptive_field import ReceptiveField, receptive_fields_of
 from phosphene.networks.sizes import as_planes, first_fitting
 from phosphene.types import Activation, Size
 
@@ -106,7 +106,9 @@ class Network:
     nodes: dict[str, fx.Node] = field(init=False, repr=False)
     modules: dict[str, str] = field(init=False, repr=False)
     _features: dict[tuple[str | None, ...], Features] = field(init=False, repr=False, default_factory=dict)
-    _extents: dict[str | None, Mapping[fx.Node, Extent | None]] = field(init=False, repr=False, default_factory=dict)
+    _fields: dict[str | None, Mapping[fx.Node, ReceptiveField | None]] = field(
+        init=False, repr=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         self.module, self.graph, self.nodes = self._traced()
@@ -178,16 +180,16 @@ class Network:
         frozen = freeze(body, fast=self.fast, stride=self._stride(begin)) if is_frozen else Frozen(body)
         return Features(frozen, self.card, start is None, may_have_channels_last(body)).to(self.device)
 
-    def extents(self, start: str | None = None) -> Mapping[fx.Node, Extent | None]:
+    def receptive_fields(self, start: str | None = None) -> Mapping[fx.Node, ReceptiveField | None]:
         """Return how far nodes see; with a `start`, how far those behind it see of its units."""
-        if start not in self._extents:
-            self._extents[start] = extents_of(self.module, self.graph, self.nodes[start] if start else None)
-        return self._extents[start]
+        if start not in self._fields:
+            self._fields[start] = receptive_fields_of(self.module, self.graph, self.nodes[start] if start else None)
+        return self._fields[start]
 
     def _stride(self, node: fx.Node | None) -> int:
         """How many px a step from one of a node's units to the next is; of all of the image where it sees that."""
-        extent = None if node is None else self.extents()[node]
-        return max(extent.stride) if extent else 1
+        seen = None if node is None else self.receptive_fields()[node]
+        return max(seen.stride) if seen else 1
 
     def _node(self, name: str) -> str:
         name = self.card.aliases.get(name, name)

@@ -11,11 +11,19 @@ from torch import Tensor
 
 from phosphene.dreaming.objective import ChannelMatch, Energy, Match, Mean, Own, Score, Scoring, asked_for
 from phosphene.dreaming.stages import Stage, Stages, gradient_in_stages
-from phosphene.dreaming.tiling import Reach
 from phosphene.errors import SettingsError, UsageError
 from phosphene.networks.graph import ancestors
-from phosphene.networks.layers import channels, cut_channels, cut_points, describe, extents, layer_sizes, narrow_nodes
+from phosphene.networks.layers import (
+    channels,
+    cut_channels,
+    cut_points,
+    describe,
+    layer_sizes,
+    narrow_nodes,
+    receptive_fields,
+)
 from phosphene.networks.network import Network
+from phosphene.networks.receptive_field import ReceptiveField
 from phosphene.networks.registry import class_index
 from phosphene.recipe.settings import Recipe, Target, Tiles
 from phosphene.recipe.terms import ClassTerm, Cut, LayerTerm, OwnTerm, own_function
@@ -151,19 +159,19 @@ def _stage(
             f"--cut the network in front of it, or dream smaller"
         )
     features = network.features(nodes, start)
-    reaches = {} if tile is None else reach_of(network, nodes, start)
+    fields = {} if tile is None else bounded_fields(network, nodes, start)
     return Stage(
         features=features,
         scoring=scoring,
         cut=end,
         channels=cut_channels(network, end) if end else 0,
-        gradients=scoring.gradients_of(layers_behind(network, scoring, start)),
-        onward=scoring.gradients_of(layers_behind(network, scoring, end)) if end else (),
-        tile=None if tile is None else -(-tile // unit_side(network, start)),
-        halo=halo_of(network, tiles, reaches, is_alone),
-        stride=features.grid * lcm(*(reach.stride for reach in reaches.values())),
+        gradient_indices=scoring.gradients_of(layers_behind(network, scoring, start)),
+        downstream_indices=scoring.gradients_of(layers_behind(network, scoring, end)) if end else (),
+        tile=None if tile is None else -(-tile // cut_stride(network, start)),
+        halo=halo_of(network, tiles, fields, is_alone),
+        stride=features.grid * lcm(*(field.tile_stride for field in fields.values())),
         sizes=lru_cache(maxsize=64)(partial(layer_sizes, network, nodes, start=start)),
-        strides={name: reach.stride for name, reach in reaches.items()},
+        strides={name: field.tile_stride for name, field in fields.items()},
         min_side=network.card.min_side if start is None else 1,
         batch=tiles.batch,
     )
@@ -182,19 +190,19 @@ def layers_behind(network: Network, scoring: Scoring, start: str | None) -> tupl
     return tuple(name for name in scoring.layers if network.nodes[name] not in before)
 
 
-def unit_side(network: Network, start: str | None) -> int:
+def cut_stride(network: Network, start: str | None) -> int:
     """Return the side, in px, of what one unit of a cut stands for."""
-    return 1 if start is None else reach_of(network, (start,))[start].stride
+    return 1 if start is None else bounded_fields(network, (start,))[start].tile_stride
 
 
-def halo_of(network: Network, tiles: Tiles, reaches: Mapping[str, Reach], is_alone: bool = True) -> int:
+def halo_of(network: Network, tiles: Tiles, fields: Mapping[str, ReceptiveField], is_alone: bool = True) -> int:
     """Return the margin in px; `auto` is the exact one for layers whose error was not measured.
 
     That of a stage among others is the exact one always, which is short.
     """
-    if not reaches:
+    if not fields:
         return 0
-    exact = {name: reach.exact_halo() for name, reach in reaches.items()}
+    exact = {name: field.exact_halo for name, field in fields.items()}
     if is_alone and isinstance(tiles.halo, int):
         return tiles.halo
     measured = measured_halos(network) if is_alone and tiles.halo == "auto" else {}
@@ -206,12 +214,12 @@ def measured_halos(network: Network) -> Mapping[str, int]:
     return {network.resolve(layer)[0]: halo for layer, halo in network.card.halos.items()}
 
 
-def reach_of(network: Network, nodes: tuple[str, ...], start: str | None = None) -> dict[str, Reach]:
-    """Return stride and receptive field of some layers, in units of `start`; `UsageError` if one sees everything."""
-    reaches, sights = {}, extents(network, start)
+def bounded_fields(network: Network, nodes: tuple[str, ...], start: str | None = None) -> dict[str, ReceptiveField]:
+    """Return the receptive fields of some layers, in units of `start`; `UsageError` if one sees everything."""
+    bounded, fields = {}, receptive_fields(network, start)
     for name in nodes:
-        extent = sights[name]
-        if extent is None:
+        field = fields[name]
+        if field is None:
             if network.is_hooked:
                 raise UsageError(
                     f"{network.card.name} cannot be traced, so it looks at whole images only: leave tiles out "
@@ -221,8 +229,8 @@ def reach_of(network: Network, nodes: tuple[str, ...], start: str | None = None)
                 f"{name} of {network.card.name} sees the whole image at once, so no tile has its exact gradient; "
                 f"leave --tile out, choose a layer in front of it, or --cut the network there"
             )
-        reaches[name] = Reach(lcm(*extent.stride), max(extent.receptive_field))
-    return reaches
+        bounded[name] = field
+    return bounded
 
 
 def _layer_score(

@@ -5,6 +5,7 @@ import re
 import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from mmap import mmap
 from threading import Thread
 from typing import Any, TypeVar, cast
@@ -41,8 +42,9 @@ COPYING = (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
 PIXEL = 12
 """Bytes of a pixel: three float32."""
 
-IMAGES = 12
-"""Images of the whole size that are held at the height of a step in memory, the network's own aside."""
+HELD_IMAGES, STEP_IMAGES = 6, 12
+"""Images of the whole size that are in memory while the network looks at one of them, and at the height of the norm and
+the step on the pixels, which come after it."""
 
 MOST, MOST_PIXEL = 10**9, 2000
 """Bytes that a step of our own networks takes at most without a guide: at all, and for a pixel and layer raised."""
@@ -96,9 +98,28 @@ def gradient_bytes(features: Features, scoring: Scoring, window: Size, batch: in
     return int(WORKSPACE * live.peak)
 
 
-def image_bytes(size: Size) -> int:
-    """Foretell the bytes of all images of the whole size, where they are held in memory."""
-    return IMAGES * PIXEL * size[0] * size[1]
+@dataclass(frozen=True)
+class PictureBytes:
+    """Bytes of a dream's pictures in memory: those that are `held` while the network looks at them, and the peak of a
+    `step` on them, for which what the network took is free again."""
+
+    held: int
+    step: int
+
+    def with_network(self, needed: int) -> int:
+        """Return the peak of a whole step, with a network that takes `needed`."""
+        return max(self.held + needed, self.step)
+
+    def with_images(self, count: int, size: Size) -> "PictureBytes":
+        """With so many images more, all the time."""
+        more = count * PIXEL * size[0] * size[1]
+        return PictureBytes(self.held + more, self.step + more)
+
+
+def image_bytes(size: Size) -> PictureBytes:
+    """Foretell the bytes of all images of the whole size, where they are in memory and a step takes one gradient."""
+    image = PIXEL * size[0] * size[1]
+    return PictureBytes(HELD_IMAGES * image, STEP_IMAGES * image)
 
 
 def most_bytes(size: Size, layers: int) -> int:

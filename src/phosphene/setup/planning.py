@@ -17,63 +17,63 @@ from phosphene.dreaming.objective import Scoring, View
 from phosphene.dreaming.tiling import spans
 from phosphene.errors import UsageError
 from phosphene.networks.graph import on_paper
-from phosphene.networks.layers import Work, extents, work_between
+from phosphene.networks.layers import Work, receptive_fields, work_between
 from phosphene.networks.network import Features, Network
 from phosphene.recipe.settings import Recipe, Tiles
 from phosphene.recipe.terms import Cut
 from phosphene.setup.builders import (
     PlannedStage,
+    bounded_fields,
+    cut_stride,
     halo_of,
     nodes_between,
     places_to_cut,
     planned_stages,
-    reach_of,
     sees_whole,
-    unit_side,
 )
 from phosphene.setup.memory import LEAST_TILE, WORKSPACE, LiveBytes, spell_bytes
 from phosphene.types import Activation, Size
 
-SIDES = (8192, 6144, 4096, 3072, 2048, 1536, 1024, 768, 512, 384, 256, 192, 128, LEAST_TILE)
+TILE_SIDES = (8192, 6144, 4096, 3072, 2048, 1536, 1024, 768, 512, 384, 256, 192, 128, LEAST_TILE)
 """The tiles to choose from, in px."""
 
 MOST_CUTS = 2
 
-SURVEYED = 1024
-"""Side of the image that a network is surveyed on, in px, if the network can see so little."""
+PROBE_SIDE = 1024
+"""Side of the image that a network is surveyed on, in px; larger where the network needs more."""
 
-WIDE = 1.4
-"""How many times as many numbers as the narrowest place in front of it a place to cut at may have."""
+MOST_WIDENED = 1.4
+"""How many times as many numbers as the narrowest bottleneck in front of it a place to cut at may have."""
 
-MOVED = 50
+MACS_PER_NUMBER = 50
 """Multiply-adds that take as long as writing one number of an activation."""
 
-DISK = 40_000
+MACS_PER_PIXEL_ON_DISK = 40_000
 """Multiply-adds that take as long as reading, summing up and writing a pixel of a step by way of the disk."""
 
-FORWARD, BOTH = 1, 2.4
+FORWARD, FORWARD_AND_BACK = 1, 2.4
 """What a stage's work costs on the way forward, and on the way forward and back, as a multiple of it."""
 
 
 @dataclass(frozen=True)
-class Section:
+class Segment:
     """What lies between two neighbouring places to cut at, for each pixel of a picture.
 
-    `work` is in multiply-adds. In bytes: `weights` are those of its layers, whatever the picture; `forward` and `back`
-    are what is held at most while it is passed in a whole image, `kept` is what was held before it, and `given` is its
-    input.
+    `work` is in multiply-adds, and the rest in bytes. `weight_bytes` are those of its layers, whatever the picture. Of
+    a forward and backward pass over a whole image, `peak_forward` and `peak_backward` are the most that is live in this
+    segment, and `live_before` is what was live when the forward pass came to it.
     """
 
     work: float
-    weights: int
-    forward: float
-    back: float
-    kept: float
-    given: float
+    weight_bytes: int
+    peak_forward: float
+    peak_backward: float
+    live_before: float
+    input_bytes: float
 
 
 @dataclass(frozen=True)
-class Margin:
+class Tiling:
     """A stage's stride and the halo of its tiles, in px."""
 
     stride: int
@@ -81,44 +81,45 @@ class Margin:
 
 
 @dataclass(frozen=True)
-class Foretold:
-    """A stage of a survey; it has no margin where a layer sees everything, and so no tiles."""
+class StageEstimate:
+    """A stage of a survey; it has no `tiling` where a layer sees everything."""
 
     start: str | None
-    sections: Sequence[Section]
-    margin: Margin | None
+    segments: Sequence[Segment]
+    tiling: Tiling | None
     is_last: bool
 
     def windows(self, length: int, tile: int | None) -> tuple[int, int]:
         """Return the length of the longest window and of all windows, along an axis of `length` px."""
-        if tile is None or self.margin is None:
+        if tile is None or self.tiling is None:
             return length, length
-        return _windows(length, tile, self.margin.halo, self.margin.stride)
+        return _windows(length, tile, self.tiling.halo, self.tiling.stride)
 
     def bytes(self, size: Size, tile: int | None, batch: int, gradients: int) -> float:
-        """Foretell what is held at most."""
+        """Foretell the peak, in bytes."""
         rows, columns = (self.windows(length, tile)[0] for length in size)
         together = 1 if tile is None else batch
-        return WORKSPACE * rows * columns * together * self._held(gradients)
+        return WORKSPACE * rows * columns * together * self._peak(gradients)
 
-    def _held(self, gradients: int) -> float:
-        base = self.sections[0].kept
-        most = max(section.forward for section in self.sections)
+    def _peak(self, gradients: int) -> float:
+        """The peak of a pixel. With several gradients, what the forward pass saved stays until the last is known."""
+        base = self.segments[0].live_before
+        forward = max(segment.peak_forward for segment in self.segments)
         if gradients == 1:
-            return max(most, *(section.back for section in self.sections)) - base
-        return most - base + max(section.back - section.kept for section in self.sections)
+            return max(forward, *(segment.peak_backward for segment in self.segments)) - base
+        return forward - base + max(segment.peak_backward - segment.live_before for segment in self.segments)
 
     def cost(self, size: Size, tile: int | None) -> float:
         """Foretell the work."""
         rows, columns = (self.windows(length, tile)[1] for length in size)
-        times = BOTH if self.is_last else FORWARD + BOTH
-        return times * rows * columns * sum(section.work for section in self.sections)
+        times = FORWARD_AND_BACK if self.is_last else FORWARD + FORWARD_AND_BACK
+        return times * rows * columns * sum(segment.work for segment in self.segments)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Stages, with the bytes of memory that a step takes at most, those of the activations and gradients at the cuts,
-    and its cost as a multiple of the whole image's in memory."""
+class StagePlan:
+    """Stages, with the peak of a step in bytes, the bytes of the activations and gradients at the cuts, and the cost of
+    a step as a multiple of the whole image's in memory."""
 
     stages: tuple[PlannedStage, ...]
     needed: int
@@ -143,104 +144,105 @@ class Survey:
     scoring: Scoring
     tiles: Tiles
     size: Size
-    _known: dict[tuple[str | None, str | None], Foretold] = field(init=False, repr=False, default_factory=dict)
+    _known: dict[tuple[str | None, str | None], StageEstimate] = field(init=False, repr=False, default_factory=dict)
 
     def begin(self) -> None:
         """Look at the network, which loads what foretells."""
-        self._sections  # noqa: B018
+        self._segments  # noqa: B018
 
-    def asked(self, in_memory: bool = True) -> Choice:
+    def asked(self, in_memory: bool = True) -> StagePlan:
         """Foretell the stages that the recipe asks for."""
         planned = planned_stages(self.network, self.scoring, self.tiles)
         stages = self._stages([stage.start for stage in planned])
-        return self._choice(stages, [stage.tile for stage in planned], in_memory)
+        return self._plan(stages, [stage.tile for stage in planned], in_memory)
 
-    def best(self, room: int, in_memory: bool = True) -> Choice:
-        """Return the stages that cost least of those that take `room` bytes at most; `UsageError` if none do."""
-        ways = [self._stages(starts) for starts in self._ways()]
-        fitting = [choice for stages in ways if (choice := self._fitted(stages, room, in_memory))]
+    def best(self, budget: int, in_memory: bool = True) -> StagePlan:
+        """Return the stages that cost least of those that take `budget` bytes at most; `UsageError` if none do."""
+        ways = [self._stages(starts) for starts in self._cuttings()]
+        fitting = [plan for stages in ways if (plan := self._fitted(stages, budget, in_memory))]
         if fitting:
-            return min(fitting, key=lambda choice: (choice.cost, len(choice.stages)))
-        smallest = [[None if stage.margin is None else SIDES[-1] for stage in stages] for stages in ways]
-        plans = (self._choice(*plan, in_memory) for plan in zip(ways, smallest, strict=True))
+            return min(fitting, key=lambda plan: (plan.cost, len(plan.stages)))
+        smallest = [[None if stage.tiling is None else TILE_SIDES[-1] for stage in stages] for stages in ways]
+        plans = (self._plan(*plan, in_memory) for plan in zip(ways, smallest, strict=True))
         least = min(plan.needed for plan in plans)
         raise UsageError(
-            f"{spell_bytes(room)} are left for the network, and the least that would do is {spell_bytes(least)}: "
-            f"allow {spell_bytes(least - room)} more --memory, or choose a layer less deep"
+            f"{spell_bytes(budget)} are left for the network, and the least that would do is {spell_bytes(least)}: "
+            f"allow {spell_bytes(least - budget)} more --memory, or choose a layer less deep"
         )
 
-    def _ways(self) -> Iterator[list[str | None]]:
+    def _cuttings(self) -> Iterator[list[str | None]]:
         """Where stages may begin."""
         most = MOST_CUTS if not isinstance(self.tiles.halo, int) else 0
         for count in range(most + 1):
-            for cuts in combinations(self._points, count):
+            for cuts in combinations(self._cut_points, count):
                 yield [None, *cuts]
 
-    def _stages(self, starts: Sequence[str | None]) -> list[Foretold]:
+    def _stages(self, starts: Sequence[str | None]) -> list[StageEstimate]:
         return [self._stage(start, end, len(starts) == 1) for start, end in pairwise([*starts, None])]
 
-    def _stage(self, start: str | None, end: str | None, is_alone: bool) -> Foretold:
+    def _stage(self, start: str | None, end: str | None, is_alone: bool) -> StageEstimate:
         if (start, end) not in self._known:
-            places = [None, *self._points]
+            places = [None, *self._cut_points]
             first, last = places.index(start), len(places) if end is None else places.index(end)
-            margin = self._margin(start, end, is_alone)
-            self._known[start, end] = Foretold(start, self._sections[first:last], margin, end is None)
+            tiling = self._tiling(start, end, is_alone)
+            self._known[start, end] = StageEstimate(start, self._segments[first:last], tiling, end is None)
         return self._known[start, end]
 
-    def _fitted(self, stages: Sequence[Foretold], room: int, in_memory: bool) -> Choice | None:
+    def _fitted(self, stages: Sequence[StageEstimate], budget: int, in_memory: bool) -> StagePlan | None:
         """Give each stage the largest tile with which it fits; None where one has none."""
-        left = room - self.weights - self._at_cuts(stages) * in_memory
+        left = budget - self.weights - self._at_cuts(stages) * in_memory
         tiles = []
         for stage in stages:
-            fits = [tile for tile in (None, *SIDES) if self._bytes(stage, tile) <= left]
-            if not fits or (stage.margin is None and fits[0] is not None):
+            fits = [tile for tile in (None, *TILE_SIDES) if self._bytes(stage, tile) <= left]
+            if not fits or (stage.tiling is None and fits[0] is not None):
                 return None
             tiles.append(fits[0])
-        return self._choice(stages, tiles, in_memory)
+        return self._plan(stages, tiles, in_memory)
 
-    def _choice(self, stages: Sequence[Foretold], tiles: Sequence[int | None], in_memory: bool) -> Choice:
+    def _plan(self, stages: Sequence[StageEstimate], tiles: Sequence[int | None], in_memory: bool) -> StagePlan:
         pairs = list(zip(stages, tiles, strict=True))
         most = self.weights + max(self._bytes(stage, tile) for stage, tile in pairs)
         pixels = self.size[0] * self.size[1]
-        whole = BOTH * sum(section.work for section in self._sections) * pixels
-        on_disk = 0 if in_memory else DISK * pixels
-        return Choice(
+        whole = FORWARD_AND_BACK * sum(segment.work for segment in self._segments) * pixels
+        on_disk = 0 if in_memory else MACS_PER_PIXEL_ON_DISK * pixels
+        return StagePlan(
             stages=tuple(PlannedStage(stage.start, tile) for stage, tile in pairs),
             needed=int(most + self._at_cuts(stages) * in_memory),
             at_cuts=int(self._at_cuts(stages)),
             cost=(on_disk + sum(stage.cost(self.size, tile) for stage, tile in pairs)) / whole,
         )
 
-    def _bytes(self, stage: Foretold, tile: int | None) -> float:
+    def _bytes(self, stage: StageEstimate, tile: int | None) -> float:
         return stage.bytes(self.size, tile, self.tiles.batch, self.scoring.gradients)
 
-    def _at_cuts(self, stages: Sequence[Foretold]) -> float:
+    def _at_cuts(self, stages: Sequence[StageEstimate]) -> float:
         """The bytes of the activations and of the gradients at the cuts."""
-        given = sum(stage.sections[0].given for stage in stages if stage.start)
-        return given * (1 + self.scoring.gradients) * self.size[0] * self.size[1]
+        inputs = sum(stage.segments[0].input_bytes for stage in stages if stage.start)
+        return inputs * (1 + self.scoring.gradients) * self.size[0] * self.size[1]
 
     @property
     def weights(self) -> int:
         """The bytes of the weights of all stages, which are kept."""
-        return sum(section.weights for section in self._sections)
+        return sum(segment.weight_bytes for segment in self._segments)
 
-    def _margin(self, start: str | None, end: str | None, is_alone: bool) -> Margin | None:
+    def _tiling(self, start: str | None, end: str | None, is_alone: bool) -> Tiling | None:
         """A stage's stride and its halo, in px; None where a layer sees everything."""
         nodes = nodes_between(self.network, self.scoring, start, end)
-        if sees_whole(self.scoring, nodes) or any(extents(self.network, start)[node] is None for node in nodes):
+        seen = receptive_fields(self.network, start)
+        if sees_whole(self.scoring, nodes) or any(seen[node] is None for node in nodes):
             return None
-        unit, reaches = unit_side(self.network, start), reach_of(self.network, nodes, start)
-        halo = halo_of(self.network, self.tiles, reaches, is_alone)
-        return Margin(unit * lcm(*(reach.stride for reach in reaches.values())), unit * halo)
+        unit, fields = cut_stride(self.network, start), bounded_fields(self.network, nodes, start)
+        halo = halo_of(self.network, self.tiles, fields, is_alone)
+        return Tiling(unit * lcm(*(field.tile_stride for field in fields.values())), unit * halo)
 
     @cached_property
-    def _points(self) -> list[str]:
-        """The places where few numbers pass, and those where the recipe cuts."""
+    def _cut_points(self) -> list[str]:
+        """The bottlenecks of the network, and the places where the recipe cuts."""
         all_points = tuple(places_to_cut(self.network, self.scoring))
         asked = {stage.start for stage in planned_stages(self.network, self.scoring, self.tiles)}
         least, points = inf, []
         for point, work in zip(all_points, self._work(all_points)[1:], strict=True):
-            if work.given <= WIDE * least or point in asked:
+            if work.given <= MOST_WIDENED * least or point in asked:
                 points.append(point)
             least = min(least, work.given)
         return points
@@ -250,17 +252,17 @@ class Survey:
 
     @property
     def _probe(self) -> Size:
-        side = max(SURVEYED, self.network.card.min_side)
+        side = max(PROBE_SIDE, self.network.card.min_side)
         return side, side
 
     @cached_property
-    def _sections(self) -> list[Section]:
+    def _segments(self) -> list[Segment]:
         """All that lies between two neighbouring places to cut at."""
-        pixels, points = self._probe[0] * self._probe[1], tuple(self._points)
+        pixels, points = self._probe[0] * self._probe[1], tuple(self._cut_points)
         parts = [self._part(start, end) for start, end in pairwise((None, *points, None))]
         return [
-            Section(
-                (work.multiplications + MOVED * work.written) / pixels,
+            Segment(
+                (work.multiplications + MACS_PER_NUMBER * work.written) / pixels,
                 part.nbytes,
                 *(forward / pixels, back / pixels, kept / pixels, given / pixels),
             )
@@ -270,7 +272,7 @@ class Survey:
         ]
 
     def _held(self, points: tuple[str, ...], parts: Sequence[Features]) -> list[tuple[int, int, int, int]]:
-        """Return of each section what is held at most on the way forward and on the way back, what was held before it,
+        """Return of each segment what is held at most on the way forward and on the way back, what was held before it,
         and its input: all in bytes of the probe."""
         forward, back, kept, given = ([0] * len(parts) for _ in range(4))
         with on_paper(*parts), LiveBytes() as live:

@@ -15,8 +15,8 @@ from phosphene.networks.cards import NAMED
 from phosphene.networks.network import Network
 from phosphene.recipe.settings import Recipe
 from phosphene.recipe.terms import Cut
-from phosphene.setup.builders import bind, gradient_fn, reach_of, with_default_layer
-from phosphene.setup.memory import gradient_bytes, halving_gradient, most_bytes, spell_bytes
+from phosphene.setup.builders import bind, bounded_fields, gradient_fn, with_default_layer
+from phosphene.setup.memory import PictureBytes, gradient_bytes, halving_gradient, most_bytes, spell_bytes
 from phosphene.setup.planning import Survey
 from phosphene.types import GradientFn, Image, Size
 
@@ -60,7 +60,7 @@ def complete(
     network: Network,
     guide: Image | None,
     size: Size,
-    ways: Mapping[Way, int],
+    ways: Mapping[Way, PictureBytes],
     allowed: Callable[[], int],
 ) -> Forecast:
     """Fill in what a recipe leaves open, its layer and its stages, for a dream of `size` that may take `allowed` bytes.
@@ -89,21 +89,25 @@ def complete(
     return min(fitting, key=lambda forecast: forecast.cost)
 
 
-def _foretell(survey: Survey, recipe: Recipe, allowed: Callable[[], int], way: Way, pictures: int) -> Forecast:
+def _foretell(survey: Survey, recipe: Recipe, allowed: Callable[[], int], way: Way, pictures: PictureBytes) -> Forecast:
     """Choose the stages, if they are left open: one without tiles if the whole image fits, or those that cost least."""
-    network, scoring, pictures = survey.network, survey.scoring, pictures + KEPT
+    network, scoring = survey.network, survey.scoring
+    if way == "memory":
+        pictures = pictures.with_images(scoring.gradients - 1, survey.size)
     if way == "memory" and not isinstance(recipe.tile, int) and not recipe.cuts:
-        whole = pictures + _whole_bytes(network, scoring, recipe, survey.size, allowed() - pictures)
+        room = allowed() - pictures.held - KEPT
+        whole = KEPT + pictures.with_network(_whole_bytes(network, scoring, recipe, survey.size, room))
         if recipe.tile == "none" or network.is_hooked or whole <= allowed():
             return Forecast(way, recipe.but(tile="none"), scoring, whole, allowed())
         _let_go()
     if network.is_hooked:
-        reach_of(network, scoring.layers)  # says that it has no tiles
+        bounded_fields(network, scoring.layers)  # says that it has no tiles
     survey.begin()
     _let_go()
     free, in_memory = allowed(), way == "memory"
-    choice = survey.best(free - pictures, in_memory) if recipe.tile == "auto" else survey.asked(in_memory)
-    return Forecast(way, choice.of(recipe), scoring, pictures + choice.needed, free, choice.at_cuts, choice.cost)
+    plan = survey.best(free - pictures.held - KEPT, in_memory) if recipe.tile == "auto" else survey.asked(in_memory)
+    needed = KEPT + pictures.with_network(plan.needed)
+    return Forecast(way, plan.of(recipe), scoring, needed, free, plan.at_cuts, plan.cost)
 
 
 def _let_go() -> None:

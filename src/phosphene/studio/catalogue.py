@@ -72,11 +72,11 @@ def layers(model: str) -> dict[str, Any]:
 
 
 def _layer(name: str, layer: Layer, suggested: bool, network: Network) -> dict[str, Any]:
-    extent = layer.extent
+    field = layer.receptive_field
     return {
         "name": name,
         "suggested": suggested,
         "channels": layer.channels,
-        "stride": max(extent.stride) if extent else None,
-        "sees": max(extent.receptive_field) if extent else None,
+        "stride": max(field.stride) if field else None,
+        "sees": max(field.size) if field else None,
     }

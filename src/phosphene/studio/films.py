@@ -5,12 +5,12 @@ from pathlib import Path
 from phosphene import imagefile
 from phosphene.dreaming.pyramid import fitted_size
 from phosphene.errors import UsageError
-from phosphene.film.settings import Zoom
+from phosphene.film.settings import VIDEOS, Zoom
 from phosphene.imagefile import Photo
 from phosphene.recipe.settings import Recipe
 from phosphene.types import Size
 
-FILMS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"}
+FILMS = {*VIDEOS, ".m4v", ".avi"}
 """Endings of files that the studio takes for films."""
 
 

@@ -7,6 +7,12 @@ from math import ceil, floor, log10
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 460, 76, 14, 12, 46
 
+HEIGHT = 300
+"""Of a plot of lines; that of a dot plot depends on what is in it."""
+
+TICKS = 5
+"""About how many numbers stand beside an axis."""
+
 Scale = Callable[[float], float]
 
 
@@ -38,7 +44,6 @@ def line_plot(
     *,
     x_ticks: Sequence[tuple[float, str]] = (),
     logarithmic: bool = False,
-    height: int = 300,
 ) -> str:
     """Draw lines; with `logarithmic`, y goes by powers of ten. `x_ticks` are places and their names."""
     xs = [x for each in series for x, _ in each.points]
@@ -50,14 +55,14 @@ def line_plot(
         else nice_ticks(min(ys), max(ys))
     )
     across = _scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)
-    up = _scale(min(y_ticks), max(y_ticks), height - BOTTOM, TOP)
-    parts = [_y_axis(up, y_ticks, y_label, height, logarithmic), _x_axis(across, ticks, x_label, height)]
+    up = _scale(min(y_ticks), max(y_ticks), HEIGHT - BOTTOM, TOP)
+    parts = [_y_axis(up, y_ticks, y_label, HEIGHT, logarithmic), _x_axis(across, ticks, x_label, HEIGHT)]
     for each in series:
         places = " ".join(f"{across(x):.1f},{up(log10(y) if logarithmic else y):.1f}" for x, y in each.points)
         dashes = ' stroke-dasharray="5 4"' if each.dashed else ""
         line = f'<polyline class="line c{each.colour}" points="{places}"{dashes}>'
         parts.append(f"{line}<title>{escape(each.name)}</title></polyline>")
-    return _svg(parts, height, f"{y_label} by {x_label}")
+    return _svg(parts, HEIGHT, f"{y_label} by {x_label}")
 
 
 def dot_plot(spreads: Sequence[Spread], x_label: str, kinds: Sequence[str]) -> str:
@@ -84,10 +89,10 @@ def dot_plot(spreads: Sequence[Spread], x_label: str, kinds: Sequence[str]) -> s
     return _svg(parts, height, f"{x_label} by {' and '.join(kinds)}")
 
 
-def nice_ticks(least: float, most: float, about: int = 5) -> list[float]:
+def nice_ticks(least: float, most: float) -> list[float]:
     """Return evenly spaced round numbers from below `least` to above `most`: 1, 2 or 5 times a power of ten apart."""
     span = (most - least) or abs(most) or 1.0
-    rough = span / about
+    rough = span / TICKS
     power = 10.0 ** floor(log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     first, last = floor(least / step + 1e-9), ceil(most / step - 1e-9)

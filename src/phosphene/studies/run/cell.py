@@ -20,7 +20,7 @@ from phosphene.job import MemoryDream, in_memory
 from phosphene.networks.facts import skeleton
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe, Settings
-from phosphene.setup.builders import bind, reach_of
+from phosphene.setup.builders import bind, bounded_fields
 from phosphene.studies.run.calibrate import Tries, calibrated
 from phosphene.studies.study import Cell
 from phosphene.types import Step
@@ -71,7 +71,7 @@ def check_recipe(recipe: Recipe) -> None:
     network = skeleton(recipe.model)
     scoring = bind(recipe, network)
     if isinstance(recipe.tile, int):
-        reach_of(network, scoring.layers)
+        bounded_fields(network, scoring.layers)
 
 
 def dream_cell(cell: Cell, photo: Photo, device: str) -> Iterator[Event]:
