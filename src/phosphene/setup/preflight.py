@@ -20,7 +20,7 @@ from phosphene.setup.memory import PictureBytes, gradient_bytes, halving_gradien
 from phosphene.setup.planning import Survey
 from phosphene.types import GradientFn, Image, Size
 
-KEPT = 3 * 10**8
+KEPT = 35 * 10**7
 """Bytes that stay in memory behind what ran: code that oneDNN and libvips made or loaded, and gaps between blocks."""
 
 Way = Literal["memory", "disk"]
