@@ -10,11 +10,13 @@ import torch
 import phosphene
 from phosphene import imagefile
 from phosphene.cli import run as command
+from phosphene.cli.film import go_on
 from phosphene.dreaming.resample import resize
 from phosphene.errors import SettingsError, UsageError
 from phosphene.film import zoom as zooming
 from phosphene.film.asked import AskedZoom
 from phosphene.film.geometry import Course, sample
+from phosphene.film.plan import begin
 from phosphene.film.settings import Zoom
 from phosphene.film.source import look_at
 
@@ -150,6 +152,18 @@ def test_the_command(tmp_path, capfd):
     assert command(["recipe", str(target)]) == 0
     assert 'towards = "0.5,0.4"' in capfd.readouterr().out
     assert imagefile.read(tmp_path / "new.png").image.shape == (3, 48, 64)
+
+
+def test_a_preview_that_cannot_be_written_does_not_cost_the_film(tmp_path, capfd):
+    """As on a full disk; here the folder is gone by then."""
+    (tmp_path / "previews").mkdir()
+    run = begin(
+        AskedZoom(source="noise:48x64", given=GIVEN, zoom=Zoom(**KEYS, seconds=1, fps=4)), tmp_path / "zoom.webp"
+    )
+    (tmp_path / "previews").rmdir()
+    assert go_on(run, tmp_path / "previews" / "new.png") == 0
+    assert (tmp_path / "zoom.webp").exists()
+    assert capfd.readouterr().err.count("no more previews") == 1
 
 
 def test_a_zoom_is_made_again_from_its_recipe(tmp_path):

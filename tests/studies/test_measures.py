@@ -8,13 +8,16 @@ import pytest
 import pytorch_msssim
 import torch
 
+import phosphene
 from phosphene import imagefile
 from phosphene.dreaming.resample import resize
 from phosphene.dreaming.strength import rms_change
+from phosphene.errors import SettingsError
 from phosphene.networks import registry, weights
 from phosphene.networks.cards import DEFAULT_MODEL
 from phosphene.studies.measure.measures import (
     BANDS,
+    LEAST_SIDE,
     MEASURES,
     PICTURE_MEASURES,
     colour_shift,
@@ -149,3 +152,10 @@ def test_opposite_unit_vectors_are_four_apart():
 def test_every_measure_has_a_formula_and_a_source():
     assert all(measure.formula.endswith(".") and measure.source.endswith(".") for measure in MEASURES)
     assert len({measure.column for measure in MEASURES}) == len(MEASURES)
+
+
+def test_a_picture_that_is_too_small_to_be_measured_is_said_before_it_is_dreamed(tmp_path):
+    with pytest.raises(SettingsError, match=r"11 px a side or more.* would have 40 x 10 px"):
+        phosphene.sweep(torch.rand(3, 10, 40), tmp_path / "study", vary={"steps": [1, 2]}, layers="blocks.1.1", size=40)
+    assert not (tmp_path / "study").exists()
+    assert ssim(flat(0.5, LEAST_SIDE, 40), flat(0.5, LEAST_SIDE, 40)) == pytest.approx(1)

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from phosphene.api import spelt
+from phosphene.dreaming.pyramid import fitted_size
 from phosphene.errors import SettingsError, UsageError
 from phosphene.imagefile import Photo, write_atomically
 from phosphene.networks.registry import introduce
@@ -15,6 +17,7 @@ from phosphene.setup.session import choose_device
 from phosphene.setup.source import Source, read
 from phosphene.studies.measure import table
 from phosphene.studies.measure.cost import Cost, costs
+from phosphene.studies.measure.measures import LEAST_SIDE
 from phosphene.studies.page import report, sheet
 from phosphene.studies.plans import comparison as comparing
 from phosphene.studies.plans import sweep as sweeping
@@ -151,9 +154,10 @@ def sweep(
     """Dream one photograph over a grid of settings, and write the report into `folder`.
 
     `vary` maps names of `phosphene.Recipe` (and `layer`) to values; the last makes the columns, the others the rows.
-    Strength is not calibrated. All else is as in `compare`.
+    Strength is not calibrated. `layers` are as in `phosphene.dream`, and all else as in `compare`.
     """
     photo = _read(image)
+    settings |= spelt(settings.pop("layers", None))
     if "model" in settings:
         settings["model"] = introduce(settings["model"])
     study = sweeping.sweep(photo, vary=vary, look=look, preset=preset, settings=settings)
@@ -181,6 +185,7 @@ def run(
     What `told` raises ends it after the present step; what is done stays, and another run goes on from there.
     """
     choose_device(device)
+    _check_sizes(study, photo)
     check_folder(study, folder, overwrite)
     folder.keep_plan(study)
     results = run_cells(study, photo, folder, workers, device, told)
@@ -194,6 +199,15 @@ def _read(image: Source) -> Photo:
     if isinstance(image, str) and image.startswith("noise:"):
         raise UsageError("a study dreams one photograph with several seeds, and noise is another picture for each seed")
     return read(image, torch.Generator())
+
+
+def _check_sizes(study: Study, photo: Photo) -> None:
+    for height, width in {fitted_size(photo.size, cell.recipe) for cell in study.cells}:
+        if min(height, width) < LEAST_SIDE:
+            raise SettingsError(
+                f"a study's pictures have {LEAST_SIDE} px a side or more, the window of its measure of structure; "
+                f"these would have {width} x {height} px"
+            )
 
 
 def _workers(workers: int, cluster: str | None, study: Study) -> Workers:

@@ -26,6 +26,9 @@ from phosphene.types import Image, Plane
 BANDS = 5
 """Octave bands that are looked at; the finest holds wavelengths of about 2 to 4 px, each next twice as long ones."""
 
+LEAST_SIDE = 11
+"""Side, in px, of the window of structural similarity, and so of the smallest picture that is measured."""
+
 LONGEST_LOOK = 512
 """Long side, in px, at which the default network looks at a picture to compare it with another."""
 
@@ -59,7 +62,7 @@ def energies_added(dream: Image, photograph: Image) -> list[float]:
 def ssim(dream: Image, photograph: Image) -> float:
     """Structural similarity of the lumas, at most 1, with the window and constants of Wang et al. 2004.
 
-    Raises `ValueError` for pictures with a side below 11 px, which the window does not fit into.
+    Raises `ValueError` for pictures with a side below `LEAST_SIDE`.
     """
     similarity = structural_similarity(  # type: ignore[no-untyped-call]
         _luma(dream).numpy(),
