@@ -136,7 +136,8 @@ def test_our_cards_agree_with_torchvision_about_its_weights():
 
 
 def test_every_classification_model_of_torchvision_has_a_card_with_a_checksum():
-    names = [name for name in registry.known_names() if not name.startswith("timm/")]
+    known = [name for name in registry.known_names() if not name.startswith("timm/")]
+    names = [name for name in known if registry.card(name).source != "own"]  # which another test may have given
     cards = [registry.card(name) for name in names]
     assert len(names) > 70
     assert len(set(names)) == len(names)
