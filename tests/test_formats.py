@@ -558,3 +558,15 @@ def test_a_broken_png_of_16_bits_leaves_nothing_in_memory(tmp_path):
                 imagefile.read(tmp_path / "a.png")
         held.append(process.memory_info().rss)
     assert held[1] - held[0] < 4_000_000  # 36 kB each, where they are left to the decoder
+
+
+def test_a_gifs_canvas_is_as_large_as_its_codes_can_fill(tmp_path):
+    """One of 19 kB that said 270 megapixels took 9 GB; one of a single colour has as many pixels a byte as can be."""
+    file = io.BytesIO()
+    PIL.Image.new("P", (4000, 4000)).save(file, "GIF")
+    whole = file.getvalue()
+    (tmp_path / "whole.gif").write_bytes(whole)
+    assert imagefile.look(tmp_path / "whole.gif").size == (4000, 4000)
+    (tmp_path / "absurd.gif").write_bytes(whole[:6] + struct.pack("<HH", 14000, 13000) + whole[10:])
+    with pytest.raises(ImageError, match=r"says that it has 14000 x 13000 pixels, and its \d+ bytes cannot hold them"):
+        imagefile.read(tmp_path / "absurd.gif")

@@ -161,7 +161,8 @@ class DiskDream(Dream):
                 shape = (4 if alpha else 3, *dream.size)
                 files.pack(map(finished, strips.blocks(dream.size, STRIP)), shape, bits, levels)
             except OSError as error:
-                raise StoreError(f"{levels} could not be written: {error}") from error
+                reason = error.strerror or f"No space left on the disk ({error})"  # of NumPy, which wrote a part
+                raise StoreError(f"{levels} could not be written: {reason}") from error
         files.save(levels, kind, path, provenance.to_toml(self.recipe, self.made))
 
 

@@ -17,6 +17,9 @@ PILLOWS = ("WEBP", "AVIF", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "QOI", "ICO",
 RUNS = 128
 """Pixels that a byte can mean in a BMP: a run of 255 takes two."""
 
+PER_BYTE = {"BMP": RUNS, "DIB": RUNS, "GIF": 2730}
+"""Pixels that a byte can mean at most, by Pillow's name of a format: LZW's longest code means 4096, and has 12 bits."""
+
 
 def shape_of(file: BinaryIO) -> Shape:
     """What a picture file declares. Raises what a decoder raises where it is broken or no picture."""
@@ -138,7 +141,7 @@ def _display_p3(nclx: dict[str, Any] | None) -> bytes | None:
 def _pillow_shape(file: BinaryIO) -> Shape:
     with PIL.Image.open(file, formats=PILLOWS) as picture:
         width, height = picture.size
-        per_byte = RUNS if picture.format in ("BMP", "DIB") else headers.FLAT
+        per_byte = PER_BYTE.get(str(picture.format), headers.FLAT)
         return Shape(width, height, 4, picture.has_transparency_data, _orientation(picture), per_byte)
 
 
