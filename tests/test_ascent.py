@@ -1,5 +1,7 @@
 """The steps of one octave: against the tutorial's loop, and property by property."""
 
+import weakref
+
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -203,3 +205,16 @@ def test_the_image_given_is_not_written_to(hand, photo):
     image = photo(10, 10)
     list(ascend(image, whole_image_gradient(hand, Scoring((Mean("deep"),))), Ascent(steps=2), rng()))
     assert torch.equal(image, photo(10, 10))
+
+
+def test_a_gradient_is_gone_before_the_next_one_is_computed():
+    alive = []
+
+    def gradient_of(image, shift):
+        assert not any(reference() is not None for reference in alive)
+        gradient = torch.ones_like(image)
+        alive.append(weakref.ref(gradient))
+        return 0.0, gradient
+
+    steps = ascend(torch.rand(3, 8, 8), gradient_of, Ascent(steps=3, norm="mean_abs"), torch.Generator())
+    assert len(list(steps)) == len(alive) == 3

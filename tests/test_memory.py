@@ -367,3 +367,8 @@ def test_a_class_behind_a_cut_goes_on_in_smaller_tiles(photo):
     first, smaller = (gradient_fn(network, scoring, each)(image, (0, 0)) for each in (recipe, within(recipe, 64)))
     assert within(recipe, 64).cuts == recipe.cuts
     torch.testing.assert_close(smaller[1], first[1], rtol=1e-3, atol=1e-5 * first[1].abs().max().item())
+
+
+def test_a_step_takes_the_network_beside_what_is_held_or_the_norm_after_it():
+    pictures = PictureBytes(held=6, step=12)
+    assert [pictures.with_network(needed) for needed in (0, 6, 7)] == [12, 12, 13]
