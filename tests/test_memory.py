@@ -206,7 +206,7 @@ RECIPE = Recipe(layers=("blocks.2.1",), octaves=1, steps=1, size="full", tile="n
 job = prepare("noise:1500x1500", RECIPE, "cpu")
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 if sys.argv[1] == "starved":
-    resource.setrlimit(resource.RLIMIT_AS, (used + 350_000_000,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (used + 200_000_000,) * 2)
 torch.save(run(job).image, sys.argv[2])
 """
 

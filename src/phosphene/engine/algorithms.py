@@ -169,8 +169,7 @@ class TorchGemm(Direct):
 
     def __init__(self, conv: Convolution) -> None:
         super().__init__(conv)
-        self.weight = conv.weight[:, :, 0, 0].contiguous()
-        self.transposed = self.weight.T.contiguous()
+        self.transposed = conv.weight[:, :, 0, 0].T.contiguous()
 
     def _convolve(self, x: Tensor) -> Tensor:
         seen = every(x, self.conv.stride).permute(0, 2, 3, 1)
@@ -179,7 +178,7 @@ class TorchGemm(Direct):
 
     def _back(self, y: Tensor, shape: torch.Size) -> Tensor:
         grads = y.permute(0, 2, 3, 1)
-        seen = torch.mm(grads.reshape(-1, y.shape[1]), self.weight)
+        seen = torch.mm(grads.reshape(-1, y.shape[1]), self.conv.weight[:, :, 0, 0])
         return spread(seen.view(*grads.shape[:3], -1).permute(0, 3, 1, 2), shape, self.conv.stride)
 
 
