@@ -18,7 +18,7 @@ from phosphene.recipe import own
 from phosphene.recipe.settings import Recipe
 
 pytest.importorskip("ray")
-from phosphene.cluster import PORTIONS, STORE_BYTES, cluster_map, joined, portions
+from phosphene.cluster import PORTIONS, STORE_BYTES, cluster_map, crew, joined, portions
 
 pytestmark = [
     pytest.mark.slow,
@@ -120,6 +120,21 @@ def test_a_norm_of_ones_own_travels_to_the_workers(cluster, photograph, tmp_path
     recipe = RECIPE.but(norm=half, octaves=1, steps=1)
     found = run(prepare(str(photograph), recipe, "cpu", cluster="local", output=tmp_path / "out.tif"))
     assert torch.equal(found.image, run(prepare(str(photograph), recipe, "cpu")).image)
+
+
+def test_as_many_workers_are_planned_for_as_there_are(cluster):
+    count, share = crew("local", "cpu")
+    assert count == cluster.cluster_resources()["CPU"]
+    assert 0 < share <= psutil.virtual_memory().total / count
+    with pytest.raises(UsageError, match="no machine of the Ray cluster at 'local' has a GPU"):
+        crew("local", "cuda:0")
+
+
+def test_a_cluster_that_is_not_there_yet_has_the_processors_of_this_machine(monkeypatch):
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    count, share = crew("local", "cpu")
+    assert count == psutil.cpu_count()
+    assert share * count < psutil.virtual_memory().available
 
 
 def test_results_come_in_order(cluster):

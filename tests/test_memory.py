@@ -72,6 +72,23 @@ def test_the_cheapest_stages_that_fit(bound):
         assert (asked.stages, asked.needed) == (choice.stages, choice.needed)
 
 
+def batches(stages, size):
+    """How many batches of tiles each stage has."""
+    found = []
+    for stage in stages:
+        found.append(len(stage.batches(size)))
+        size = stage.sizes(size).get(stage.cut)
+    return found
+
+
+def test_workers_get_tiles_enough_to_share(bound):
+    network, scoring = bound
+    size, room = (6000, 4000), 10**9
+    plans = [Survey(network, scoring, Recipe(), size, workers).best(room, False) for workers in (1, 16)]
+    alone, shared = (batches(stages_of(network, scoring, plan.of(Recipe()))(size), size) for plan in plans)
+    assert min(alone) < 16 <= min(shared)
+
+
 def test_too_little_memory_names_the_least(bound):
     network, scoring = bound
     survey = Survey(network, scoring, Recipe(), (3000, 2000))

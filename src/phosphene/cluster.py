@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import torch
 
 from phosphene.errors import UsageError
 from phosphene.malloc import keep_freed
+from phosphene.setup.memory import SHARE
 from phosphene.types import Map
 
 Submit = Callable[..., Future[Any]]
@@ -43,7 +45,7 @@ def cluster_map(address: str, device: str, workers: int | None = None) -> Iterat
     """
     with joined(address, STORE_BYTES) as ray:
         gpus = 1 if device.startswith("cuda") else 0
-        count = workers or int(ray.cluster_resources().get("GPU" if gpus else "CPU", 1))
+        count = workers or int(ray.cluster_resources().get(_kind(device), 1))
         hired = ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=1, num_gpus=gpus)(Worker)
         actors = [hired.remote() for _ in range(count)]
 
@@ -81,12 +83,35 @@ def cluster_pool(address: str, device: str) -> Iterator[tuple[Submit, int]]:
             return found
 
         try:
-            yield submit, int(ray.cluster_resources().get("GPU" if gpus else "CPU", 1))
+            yield submit, int(ray.cluster_resources().get(_kind(device), 1))
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         finally:
             for task in given:
                 ray.cancel(task, force=True)
+
+
+def crew(address: str, device: str) -> tuple[int, int]:
+    """Return how many workers `cluster_map` has, and the bytes that each may take on the machine where that is least.
+
+    A cluster on this machine is not started for it. `UsageError` where there is no cluster at `address`, none of its
+    machines has what `device` asks for, or there is no Ray.
+    """
+    if address == "local" and not check_cluster(address).is_initialized():
+        count = psutil.cpu_count() or 1
+        return count, int(SHARE * psutil.virtual_memory().available / count)
+    with joined(address, STORE_BYTES) as ray:
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and _kind(device) in node["Resources"]]
+        if not machines:
+            raise UsageError(f"no machine of the Ray cluster at {address!r} has a {_kind(device)}")
+        counts = [int(machine[_kind(device)]) for machine in machines]
+        shares = [int(machine["memory"] / count) for machine, count in zip(machines, counts, strict=True)]
+        return sum(counts), min(shares)
+
+
+def _kind(device: str) -> str:
+    """Return what a worker needs one of, in Ray's words."""
+    return "GPU" if device.startswith("cuda") else "CPU"
 
 
 def _apply(folder: str, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -135,18 +135,19 @@ def prepare(
 
     The dream is of the whole image in memory if that fits into `memory` (what the process may take, as in `2GB`; or
     else a safe share of what is free), in tiles if those do, and by way of the disk if not, or on a `cluster` (the
-    address of a Ray cluster, or `local`). What is on disk lies in a folder beside `output`, from which `resume` goes
-    on, or without an output in one for temporary files.
+    address of a Ray cluster, or `local`), each of whose workers may take `memory`. What is on disk lies in a folder
+    beside `output`, from which `resume` goes on, or without an output in one for temporary files.
     """
     _check_shared(recipe, cluster)
     found = _find(source, recipe, device)
     output = None if output is None else Path(output)
     if output is not None:
         imagefile.check_output(output, overwrite, bits=bits, size=found.size)
+    workers, memory = _shared(cluster, found.device, memory)
     network = load_network(recipe.eye, recipe.seed, str(found.device), needs_top(recipe))
     allowed = partial(budget, memory, found.device)
     ways = _ways(found, recipe, network, allowed(), cluster, output)
-    forecast = complete(recipe, network, seen_guide(recipe, found.device), found.size, ways, allowed)
+    forecast = complete(recipe, network, seen_guide(recipe, found.device), found.size, ways, allowed, workers)
     if forecast.way == "disk":
         return _on_disk(found, network, forecast, cluster, output, bits)
     return _in_memory(found, network, forecast, output, bits)
@@ -206,6 +207,16 @@ def _check_shared(recipe: Recipe, cluster: str | None) -> None:
             f"a cluster's processes do not have {ours}, which was given in this one: leave the cluster out, or have an "
             f"installed package bring it"
         )
+
+
+def _shared(cluster: str | None, device: torch.device, memory: str | None) -> tuple[int, str | None]:
+    """Return how many workers share a dream, and the memory that each may take."""
+    if cluster is None:
+        return 1, memory
+    from phosphene.cluster import crew
+
+    workers, share = crew(cluster, str(device))
+    return workers, memory or (None if device.type == "cuda" else str(share))
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,8 @@ class Options:
     """auto, cpu, cuda or mps."""
 
     memory: str | None = None
-    """What the process may take, as 2GB; without it, a safe share of what is free. A dream that does not fit goes by
-    way of a folder beside its output."""
+    """What the process may take, and each worker of a cluster, as 2GB; without it, a safe share of what is free. A
+    dream that does not fit goes by way of a folder beside its output."""
 
     cluster: str | None = None
     """The address of a Ray cluster that dreams by way of that folder, or local for one on this machine."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from itertools import combinations, pairwise
-from math import inf, lcm
+from math import ceil, inf, lcm
 
 import torch
 from torch import Tensor
@@ -89,10 +89,10 @@ class StageEstimate:
     tiling: Tiling | None
     is_last: bool
 
-    def windows(self, length: int, tile: int | None) -> tuple[int, int]:
-        """Return the length of the longest window and of all windows, along an axis of `length` px."""
+    def windows(self, length: int, tile: int | None) -> tuple[int, int, int]:
+        """Return the length of the longest window and of all windows, and how many there are, along `length` px."""
         if tile is None or self.tiling is None:
-            return length, length
+            return length, length, 1
         return _windows(length, tile, self.tiling.halo, self.tiling.stride)
 
     def bytes(self, size: Size, tile: int | None, batch: int, gradients: int) -> float:
@@ -109,11 +109,13 @@ class StageEstimate:
             return max(forward, *(segment.peak_backward for segment in self.segments)) - base
         return forward - base + max(segment.peak_backward - segment.live_before for segment in self.segments)
 
-    def cost(self, size: Size, tile: int | None) -> float:
-        """Foretell the work."""
-        rows, columns = (self.windows(length, tile)[1] for length in size)
+    def cost(self, size: Size, tile: int | None, workers: int = 1) -> float:
+        """Foretell the work, that of workers who wait for the last tiles counted as well."""
+        (_, rows, down), (_, columns, across) = (self.windows(length, tile) for length in size)
         times = FORWARD_AND_BACK if self.is_last else FORWARD + FORWARD_AND_BACK
-        return times * rows * columns * sum(segment.work for segment in self.segments)
+        rounds = ceil(down * across / workers)
+        waiting = rounds * workers / (down * across)
+        return waiting * times * rows * columns * sum(segment.work for segment in self.segments)
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Survey:
-    """What it takes to look at a picture of `size` in stages.
+    """What it takes `workers` to look at a picture of `size` in stages, each a tile at a time.
 
     What is known at cuts is held in memory where pictures are (`in_memory`), or else on disk.
     """
@@ -144,6 +146,7 @@ class Survey:
     scoring: Scoring
     tiles: Tiles
     size: Size
+    workers: int = 1
     _known: dict[tuple[str | None, str | None], StageEstimate] = field(init=False, repr=False, default_factory=dict)
 
     def begin(self) -> None:
@@ -189,14 +192,15 @@ class Survey:
         return self._known[start, end]
 
     def _fitted(self, stages: Sequence[StageEstimate], budget: int, in_memory: bool) -> StagePlan | None:
-        """Give each stage the largest tile with which it fits; None where one has none."""
+        """Give each stage the tile that costs least of those with which it fits; None where one has none."""
         left = budget - self.weights - self._at_cuts(stages) * in_memory
         tiles = []
         for stage in stages:
-            fits = [tile for tile in (None, *TILE_SIDES) if self._bytes(stage, tile) <= left]
-            if not fits or (stage.tiling is None and fits[0] is not None):
+            sides = (None,) if stage.tiling is None else (None, *TILE_SIDES)
+            fits = [tile for tile in sides if self._bytes(stage, tile) <= left]
+            if not fits:
                 return None
-            tiles.append(fits[0])
+            tiles.append(min(fits, key=partial(self._cost, stage)))
         return self._plan(stages, tiles, in_memory)
 
     def _plan(self, stages: Sequence[StageEstimate], tiles: Sequence[int | None], in_memory: bool) -> StagePlan:
@@ -209,8 +213,11 @@ class Survey:
             stages=tuple(PlannedStage(stage.start, tile) for stage, tile in pairs),
             needed=int(most + self._at_cuts(stages) * in_memory),
             at_cuts=int(self._at_cuts(stages)),
-            cost=(on_disk + sum(stage.cost(self.size, tile) for stage, tile in pairs)) / whole,
+            cost=(on_disk + sum(self._cost(stage, tile) for stage, tile in pairs)) / whole,
         )
+
+    def _cost(self, stage: StageEstimate, tile: int | None) -> float:
+        return stage.cost(self.size, tile, self.workers)
 
     def _bytes(self, stage: StageEstimate, tile: int | None) -> float:
         return stage.bytes(self.size, tile, self.tiles.batch, self.scoring.gradients)
@@ -302,9 +309,9 @@ class Survey:
 
 
 @lru_cache(maxsize=4096)
-def _windows(length: int, tile: int, halo: int, stride: int) -> tuple[int, int]:
+def _windows(length: int, tile: int, halo: int, stride: int) -> tuple[int, int, int]:
     lengths = [span.window_stop - span.window_start for span in spans(length, tile, halo, stride)]
-    return max(lengths), sum(lengths)
+    return max(lengths), sum(lengths), len(lengths)
 
 
 def _note(live: LiveBytes, back: list[int], number: int, _: Tensor) -> None:

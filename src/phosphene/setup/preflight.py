@@ -62,17 +62,19 @@ def complete(
     size: Size,
     ways: Mapping[Way, PictureBytes],
     allowed: Callable[[], int],
+    workers: int = 1,
 ) -> Forecast:
     """Fill in what a recipe leaves open, its layer and its stages, for a dream of `size` that may take `allowed` bytes.
 
     That is asked again once the kernels and what foretells are loaded, which stay in memory. `ways` are those that are
     open, each with the bytes that its pictures take. Of those in which a step fits the one that costs least is taken.
     Where none does, a recipe with a tile of its own, or none, takes the last; for another that is a `UsageError`.
+    `workers` share the tiles, and each may take as much.
     """
     prepare(size, network.device)
     recipe = with_default_layer(recipe, network)
     scoring = bind(recipe, network, guide)
-    foretell = partial(_foretell, Survey(network, scoring, recipe, size), recipe, allowed)
+    foretell = partial(_foretell, Survey(network, scoring, recipe, size, workers), recipe, allowed)
     *others, last = ways
     fitting: list[Forecast] = []
     for way in others:
