@@ -1,27 +1,18 @@
-"""Keras's weights files, read for the networks of `keras`. They have the HDF5 layout of Keras before its third version:
+"""Keras's weights files, read for the networks of `keras`: the arrays of their layers as the tensors of ours.
 
-    root.attrs["layer_names"]         the layers in the order of the model, each a group of this name
-    group.attrs["weight_names"]       the arrays in the order of the layer, each a data set within the group
-
-A list that is too long for one attribute is split into `layer_names0`, `layer_names1` and so on. Kernels are
-[rows, columns, in, out], and the first ones of ResNet50 and VGG19 read blue, green, red.
+Kernels are [rows, columns, in, out], and the first ones of ResNet50 and VGG19 read blue, green, red.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from phosphene.errors import WeightsError, WeightsMismatchError
-
-Array = NDArray[np.float32]
-Arrays = dict[str, list[Array]]
-"""The arrays of a file by layer."""
+from phosphene.errors import WeightsMismatchError
+from phosphene.networks.hdf5 import Array, Arrays, read_arrays
 
 Named = Iterator[tuple[str, Tensor]]
 
@@ -32,58 +23,13 @@ def read(file: Path, architecture: str) -> dict[str, Tensor]:
     Raises `WeightsError` where it is no such file or of a layout that is not read, which is named, and
     `WeightsMismatchError` where it holds another network.
     """
-    arrays = _arrays(file)
+    arrays = read_arrays(file)
     try:
         return dict(NAMERS[architecture](arrays))
     except (KeyError, ValueError, IndexError, TypeError) as error:
         raise WeightsMismatchError(
             f"{file.name!r} does not fit keras/{architecture}: its layers are {', '.join([*arrays][:3])} ..."
         ) from error
-
-
-def _arrays(file: Path) -> Arrays:
-    import h5py
-
-    try:
-        with h5py.File(file, "r") as root:
-            group = root.get("model_weights", root)  # a file of a whole model has them in a group of their own
-            _refuse_other_layouts(file, root, group)
-            return {name: arrays for name in _listed(group, "layer_names") if (arrays := _of_layer(group[name]))}
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise WeightsError(f"{str(file)!r} is not a Keras weights file, or is damaged.") from error
-
-
-def _of_layer(group: Any) -> list[Array]:
-    return [np.asarray(group[name], np.float32) for name in _listed(group, "weight_names")]
-
-
-def _listed(group: Any, attribute: str) -> list[str]:
-    """A list of names, whole or split into numbered parts."""
-    parts = [attribute] if attribute in group.attrs else _numbered(group.attrs, attribute)
-    names = [name for part in parts for name in group.attrs[part]]
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
-
-
-def _numbered(attributes: Mapping[str, Any], attribute: str) -> list[str]:
-    return sorted((name for name in attributes if re.fullmatch(rf"{attribute}\d+", name)), key=lambda n: int(n[11:]))
-
-
-def _refuse_other_layouts(file: Path, root: Any, group: Any) -> None:
-    names = _listed(group, "layer_names")
-    if not names and ("layers" in root or "_layer_checkpoint_dependencies" in root):
-        layout = "is a .weights.h5 of Keras 3, whose layers have other names"
-    elif any(name.startswith("res2a_branch2a") for name in names):
-        layout = "is the ResNet50 of 2015 to 2019 (res2a_branch2a), whose batch norms have another epsilon"
-    elif any(name.startswith("convolution2d") for name in names):
-        layout = "is of Keras 1 (convolution2d)"
-    elif not names:
-        layout = "has no list of layers"
-    else:
-        return
-    raise WeightsError(
-        f"{str(file)!r} {layout}: Phosphene reads the files of keras.applications, such as "
-        f"resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5."
-    )
 
 
 def _convolution(kernel: Array, reads_bgr: bool = False) -> Tensor:
