@@ -85,7 +85,7 @@ def by_hand(network, scoring, image, shift):
     return float(torch.stack(scores).sum()), torch.roll(combined, (-shift[0], -shift[1]), (1, 2))
 
 
-def compare(network, scoring, tiles, image, shift, score_within=1e-11, gradient_within=1e-12):
+def assert_whole(network, scoring, tiles, image, shift, score_within=1e-11, gradient_within=1e-12):
     score, gradient = gradient_fn(network, scoring, tiles)(image, shift)
     right_score, right = by_hand(network, scoring, image, shift)
     assert right.abs().max() > 0
@@ -114,14 +114,14 @@ local_kinds = st.sampled_from([kind for kind in scorings("head") if "class" not 
 @hypothesis.example(16, {"act": 16, "one": 16, "two": None}, 1, (71, 83), (5, -9), "balanced", (2, 1, 2, 2), 3)
 def test_any_plan_is_whole(card, randomise, photo, tile, cuts, batch, size, shift, kind, strides, kernel):
     tiles = Tiles(tile=tile, cuts=tuple(str(Cut(*cut)) for cut in cuts.items()), batch=batch)
-    compare(built(card, randomise, strides, kernel), scorings("head")[kind], tiles, photo(*size), shift)
+    assert_whole(built(card, randomise, strides, kernel), scorings("head")[kind], tiles, photo(*size), shift)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in scorings("head") if "class" in kind])
 @pytest.mark.parametrize("cuts", [("one",), ("act:24", "three"), ("two.1",)])
 def test_a_class_is_exact_at_any_size_behind_a_cut(card, randomise, photo, kind, cuts):
     network = built(card, randomise)
-    compare(network, scorings("head")[kind], Tiles(tile=16, cuts=cuts), photo(87, 61), (-7, 19))
+    assert_whole(network, scorings("head")[kind], Tiles(tile=16, cuts=cuts), photo(87, 61), (-7, 19))
 
 
 def test_a_class_is_not_exact_in_tiles(card, randomise):
@@ -174,7 +174,7 @@ def test_a_layer_in_front_of_a_cut_belongs_to_the_stage_that_ends_there(card, ra
     scoring = Scoring((Energy(EARLY), Energy(MIDDLE)), balanced=True)
     first, second = stages_of(network, scoring, Tiles(tile=16, cuts=("one",)))((99, 99))
     assert (first.gradient_indices, first.downstream_indices, second.gradient_indices) == ((0, 1), (1,), (1,))
-    compare(network, scoring, Tiles(tile=16, cuts=("one",)), photo(99, 99), (3, 4))
+    assert_whole(network, scoring, Tiles(tile=16, cuts=("one",)), photo(99, 99), (3, 4))
 
 
 @pytest.mark.slow
@@ -191,7 +191,7 @@ def test_the_default_network_in_float32(photo, layers, cuts, tile):
     nodes = [node for layer in layers for node in network.resolve(layer)]
     scoring = Scoring(tuple(Energy(node) for node in nodes), balanced=len(nodes) > 1)
     image = 0.25 + photo(211, 173, torch.float32) / 2
-    compare(network, scoring, Recipe(tile=tile, cuts=cuts), image, (11, -23), 1e-5, 1e-5)
+    assert_whole(network, scoring, Recipe(tile=tile, cuts=cuts), image, (11, -23), 1e-5, 1e-5)
 
 
 def test_places_to_cut_the_default_network():

@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 
 from phosphene.imagefile import headers
-from phosphene.imagefile.headers import Shape
+from phosphene.imagefile.headers import LZW, Shape
 from phosphene.imagefile.raw import Array, Empty, Raw
 
 PILLOWS = ("WEBP", "AVIF", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "QOI", "ICO", "PSD", "TIFF")
@@ -17,8 +17,8 @@ PILLOWS = ("WEBP", "AVIF", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "QOI", "ICO",
 RUNS = 128
 """Pixels that a byte can mean in a BMP: a run of 255 takes two."""
 
-PER_BYTE = {"BMP": RUNS, "DIB": RUNS, "GIF": 2730}
-"""Pixels that a byte can mean at most, by Pillow's name of a format: LZW's longest code means 4096, and has 12 bits."""
+PER_BYTE = {"BMP": RUNS, "DIB": RUNS, "GIF": LZW}
+"""Pixels that a byte can mean at most, by Pillow's name of a format."""
 
 
 def shape_of(file: BinaryIO) -> Shape:

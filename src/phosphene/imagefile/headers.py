@@ -28,6 +28,9 @@ _SRGB_GAMMA, _SRGB_PRIMARIES = 45455, (31270, 32900, 64000, 33000, 30000, 60000,
 DEFLATE = 1032
 """Bytes that a byte can mean in DEFLATE: https://zlib.net/zlib_tech.html."""
 
+LZW = 2730
+"""Bytes that a byte can mean in LZW: the longest code means 4096, and has 12 bits."""
+
 HUFFMAN = 512
 """Pixels that a byte can mean in a JPEG: a block of 8 x 8 takes a bit or more."""
 

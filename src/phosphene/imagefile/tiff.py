@@ -7,7 +7,7 @@ import numpy as np
 import tifffile
 
 from phosphene.errors import ImageError
-from phosphene.imagefile.headers import DEFLATE, FLAT, HUFFMAN, Shape, UndevelopedError
+from phosphene.imagefile.headers import DEFLATE, FLAT, HUFFMAN, LZW, Shape, UndevelopedError
 from phosphene.imagefile.raw import Array, Empty, Raw
 
 MOST_PAGES, MOST_CHANNELS = 1000, 16
@@ -15,8 +15,8 @@ UNDEVELOPED = (32803, 34892)
 """Photometric interpretations of a camera's raw file: a colour filter's mosaic, and linear sensor values."""
 
 _OLD_JPEG, _JPEG = 6, 7
-_PER_BYTE = {1: 8.0, _JPEG: HUFFMAN, 8: 8 * DEFLATE, 32946: 8 * DEFLATE, 32773: 8 * 64, 5: 8 * 2730}
-"""Compression -> pixels of one bit that a byte means at most; those of LZW are codes of 12 bits."""
+_PER_BYTE = {1: 8.0, _JPEG: HUFFMAN, 8: 8 * DEFLATE, 32946: 8 * DEFLATE, 32773: 8 * 64, 5: 8 * LZW}
+"""Compression -> pixels of one bit that a byte means at most."""
 
 
 def shape(file: BinaryIO) -> Shape:

@@ -13,6 +13,7 @@ from phosphene.recipe.looks import DEFAULT_LOOK, LOOKS
 from phosphene.recipe.settings import Ascent, Recipe
 from phosphene.studies.study import SIZE
 from phosphene.studio.comparisons import Comparison
+from phosphene.studio.films import FILMS
 from phosphene.studio.worker import LOADING
 
 LAYER_SIDE = 256
@@ -31,6 +32,7 @@ def catalogue() -> dict[str, Any]:
         "zoom": {name: Zoom.model_json_schema()["properties"][name] for name in ASKED_OF_A_ZOOM},
         "models": [_model(card.name) for card in registry.named()],
         "default_look": DEFAULT_LOOK,
+        "films": sorted(FILMS),
         "samples": [{"name": f"sample:{name}", "about": about} for name, about in imagefile.SAMPLES.items()],
     }
 

@@ -39,7 +39,5 @@ export const fileOfPhotograph = (name) => `/api/photographs/${part(name)}/file`;
 export const viewOfPicture = (name, side = 2048) => `/api/pictures/${part(name)}/view?side=${side}`;
 export const fileOfPicture = (name) => `/api/pictures/${part(name)}/file`;
 export const reportOf = (name) => `/api/comparisons/${part(name)}/report`;
-/** Whether a file is a film; the studio decides by the ending, too. */
-export const isFilm = (name) => /\.(mp4|m4v|mov|mkv|webm|avi)$/i.test(name);
 export const frame = (queue, id, step) => `/api/${queue}/${part(id)}/frame?step=${step}`;
 export const thumbnail = (asked) => `/api/thumbnail?${new URLSearchParams(asked)}`;

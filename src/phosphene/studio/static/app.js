@@ -41,7 +41,7 @@ async function takePhotograph(photograph) {
   state.photograph = photograph;
   showPhotograph(api.viewOfPhotograph(photograph.name), photograph.size, title(photograph.name));
   $("caption").hidden = $("dock").hidden = false;
-  $("show-zoom").hidden = api.isFilm(photograph.name);
+  $("show-zoom").hidden = isFilm(photograph.name);
   $("title").textContent = title(photograph.name);
   $("status").textContent = pixels(photograph.size);
   showFinished(null);
@@ -123,6 +123,8 @@ const refresh = trying(async ({ preview = true } = {}) => {
   if (preview) schedulePreview();
 });
 
+/** Whether a file is a film, by the endings that the studio names. */
+const isFilm = (name) => state.catalogue.films.some((ending) => name.toLowerCase().endsWith(ending));
 const order_without_photograph = () => ({ photograph: state.catalogue.samples[0].name, look: state.look, settings: state.given });
 
 /** The look that the recipe is: the one chosen, unless layers of one's own took its place. */
@@ -244,7 +246,7 @@ function show(report, scores) {
   setRunning(!ended(report), report);
   $("title").textContent = report.title;
   $("status").textContent = statusOf(report);
-  if (report.order.zoom || api.isFilm(report.order.photograph ?? "")) $("curve").hidden = true;
+  if (report.order.zoom || isFilm(report.order.photograph ?? "")) $("curve").hidden = true;
   else drawCurve($("curve"), scores, report.starts);
   if (report.state === "dreaming" && report.steps_done) showDream(api.frame("dreams", report.id, report.steps_done), "The dream as it grows");
   if (ended(report)) finish(report);
@@ -258,7 +260,7 @@ function finish(report) {
     return clearDream();
   }
   if (report.order.zoom) playFilms(null, api.fileOfPicture(report.picture));
-  else if (api.isFilm(report.picture)) playFilms(api.fileOfPhotograph(report.order.photograph), api.fileOfPicture(report.picture));
+  else if (isFilm(report.picture)) playFilms(api.fileOfPhotograph(report.order.photograph), api.fileOfPicture(report.picture));
   else showDream(api.viewOfPicture(report.picture), `The dream ${report.picture}`);
   note(report.notes);
   return showFinished(report.picture, report.command);
@@ -310,7 +312,7 @@ async function openPicture(name) {
   const told = await api.picture(name);
   const url = api.viewOfPicture(name);
   const size = await sizeOf(url);
-  if (api.isFilm(name)) {
+  if (isFilm(name)) {
     showPhotograph(url, size, name);
     playFilms(null, api.fileOfPicture(name));
   } else if (told.restored) await restore(told, { name, size }, url);
