@@ -18,7 +18,7 @@ import torchvision
 from torch import Tensor, nn
 
 from phosphene.errors import WeightsError, WeightsMismatchError, WeightsUnavailableError
-from phosphene.networks import kerasfile, registry, weights
+from phosphene.networks import hdf5, kerasfile, registry, weights
 from phosphene.networks.card import ModelCard
 from phosphene.networks.cards import keras_resnet50
 from phosphene.networks.network import Network
@@ -435,3 +435,15 @@ def test_files_that_are_something_else_are_told(tmp_path):
     wide = layers | {"conv1_conv": {"kernel": (3, 3, 3, 64), "bias": (64,)}}
     with pytest.raises(WeightsMismatchError, match=r"its conv1.weight is \[64, 3, 3, 3\] where the model's is"):
         weights.load(keras_resnet50.CARD, str(blank(tmp_path / "wide.h5", wide)), top=False)
+
+
+def test_a_file_in_which_hdf5_turns_without_end_is_told(tmp_path, monkeypatch):
+    """A name in its heap that is zeroed: the library takes what follows for objects of no size, one after the other."""
+    file = blank(tmp_path / "turning.h5", {"block1_conv1": {"kernel": (3, 3, 3, 64), "bias": (64,)}})
+    content = bytearray(file.read_bytes())
+    name = content.index(b"block1_conv1/kernel:0", content.index(b"GCOL"))
+    content[name : name + 40] = bytes(40)
+    file.write_bytes(content)
+    monkeypatch.setattr(hdf5, "SECONDS", 3)
+    with pytest.raises(WeightsError, match=r"turning\.h5' could not be read within 3 seconds, and is damaged"):
+        weights.load(registry.card("keras/vgg19"), str(file))
