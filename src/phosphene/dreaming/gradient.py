@@ -31,8 +31,8 @@ def differentiate(
     `cut_gradients` are gradients with respect to the activation `cut`, from what lies behind it, by the index of the
     scoring's gradient. Gradients to which neither a layer nor a later stage adds are left out.
     """
-    stacked = _stacked(images)
-    pixels = (stacked.clone() if stacked.is_inference() else stacked).requires_grad_(True)
+    batch = stacked(images)
+    pixels = (batch.clone() if batch.is_inference() else batch).requires_grad_(True)
     activations = features(repeat_up_to(pixels, min_side))
     parts = {name: torch.split(activation, 1) for name, activation in activations.items()}
     scored = [
@@ -50,12 +50,12 @@ def differentiate(
         for index, (outputs, grad_outputs) in enumerate(backward_passes)
     ]
     return [
-        (torch.stack(scores), _stacked([gradient[index] for gradient in gradients]))
+        (torch.stack(scores), stacked([gradient[index] for gradient in gradients]))
         for index, (_, scores) in enumerate(scored)
     ]
 
 
-def _stacked(images: Sequence[Planes]) -> Float[Tensor, "images planes height width"]:
+def stacked(images: Sequence[Planes]) -> Float[Tensor, "images planes height width"]:
     """Put images of one size together; a single one is not copied."""
     return images[0][None] if len(images) == 1 else torch.stack(list(images))
 

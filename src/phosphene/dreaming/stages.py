@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from phosphene.dreaming.gradient import check_finite, differentiate
+from phosphene.dreaming.gradient import check_finite, differentiate, stacked
 from phosphene.dreaming.objective import Scoring, View
 from phosphene.dreaming.resample import wrapped
 from phosphene.dreaming.tiling import Tile, round_up, spans, whole
@@ -156,7 +156,7 @@ class StageRun:
         """Write the tiles' units at the cut where the stage ends."""
         stride, total = self._at_cut
         with torch.no_grad():
-            found = self.stage.features(torch.stack(self._windows(tiles)))[str(self.stage.cut)]
+            found = self.stage.features(stacked(self._windows(tiles)))[str(self.stage.cut)]
         for tile, units in zip(tiles, found, strict=True):
             rows, columns = (slice(*span.own_units(stride)) for span in tile.spans)
             places = [span.units(stride, length) for span, length in zip(tile.spans, total, strict=True)]
@@ -192,7 +192,7 @@ class StageRun:
             places = zip(tile.spans, self.size, total, strict=True)
             rows, columns = (span.window_units(stride, length, units) for span, length, units in places)
             parts.append(cut_gradients.read(rows, columns))
-        given = torch.split(torch.stack(parts).to(self.device), self.stage.channels, dim=1)
+        given = torch.split(stacked(parts).to(self.device), self.stage.channels, dim=1)
         return dict(zip(self.stage.downstream_indices, given, strict=True))
 
     def _views(self, tile: Tile) -> Mapping[str, View] | tuple[float, float]:

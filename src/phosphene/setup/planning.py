@@ -51,6 +51,12 @@ MACS_PER_NUMBER = 50
 MACS_PER_PIXEL_ON_DISK = 40_000
 """Multiply-adds that take as long as reading, summing up and writing a pixel of a step by way of the disk."""
 
+MACS_PER_NUMBER_ON_DISK = 1500
+"""Multiply-adds that take as long as writing a number at a cut by way of the disk, and reading it again."""
+
+FLOAT = 4
+"""Bytes of a number."""
+
 FORWARD, FORWARD_AND_BACK = 1, 2.4
 """What a stage's work costs on the way forward, and on the way forward and back, as a multiple of it."""
 
@@ -208,11 +214,12 @@ class Survey:
         most = self.weights + max(self._bytes(stage, tile) for stage, tile in pairs)
         pixels = self.size[0] * self.size[1]
         whole = FORWARD_AND_BACK * sum(segment.work for segment in self._segments) * pixels
-        on_disk = 0 if in_memory else MACS_PER_PIXEL_ON_DISK * pixels
+        at_cuts = self._at_cuts(stages)
+        on_disk = 0 if in_memory else MACS_PER_PIXEL_ON_DISK * pixels + MACS_PER_NUMBER_ON_DISK * at_cuts / FLOAT
         return StagePlan(
             stages=tuple(PlannedStage(stage.start, tile) for stage, tile in pairs),
-            needed=int(most + self._at_cuts(stages) * in_memory),
-            at_cuts=int(self._at_cuts(stages)),
+            needed=int(most + at_cuts * in_memory),
+            at_cuts=int(at_cuts),
             cost=(on_disk + sum(self._cost(stage, tile) for stage, tile in pairs)) / whole,
         )
 
