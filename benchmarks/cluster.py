@@ -2,9 +2,10 @@
 
     python benchmarks/cluster.py MEGAPIXELS [WORKERS ...]        (0 workers: one process, one thread, no cluster)
 
-Steps of one octave of the default look, in the stages that are chosen for 2 GB. The first step, in which the workers
-load the network, is left out. "commit" is what no worker shares: the flush to the disk and the journal. "driver" is the
-processor time of the driver, which hands out strips and tiles and sums what comes back; without workers it is all.
+Steps of one octave of the default look, in the stages that are chosen for so many workers of 2 GB each. The first step,
+in which the workers load the network, is left out. "commit" is what no worker shares: the flush to the disk and the
+journal. "driver" is the processor time of the driver, which hands out strips and tiles and sums what comes back;
+without workers it is all.
 "gradient" is how much of a step goes by before the gradient is there, "pixels" the norm and the step on the pixels.
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 import torch
 from size import photograph, processor_seconds
 
-from phosphene.cluster import cluster_map
+from phosphene import cluster
 from phosphene.disk import run as streaming
 from phosphene.disk.run import DiskJob
 from phosphene.disk.surface import Surface
@@ -48,12 +49,14 @@ def measure(source: str, folder: Path, workers: int) -> list[tuple[float, ...]]:
         return found
 
     streaming._commit, Surface.step = timed, timed_step
+    cluster.crew = lambda address, device: (workers, 0)  # of which there are as many as this machine has processors
     try:
-        job = prepare(source, recipe, "cpu", "2GB", output=folder / f"{workers}.dzi")  # which is written by the disk
+        output = folder / f"{workers}.dzi"  # which is written by way of the disk
+        job = prepare(source, recipe, "cpu", "2GB", "local" if workers else None, output=output)
         assert isinstance(job, DiskJob)
         print(*job.notes, file=sys.stderr)
         if workers:
-            job = replace(job, workers=partial(cluster_map, "local", "cpu", workers))
+            job = replace(job, workers=partial(cluster.cluster_map, "local", "cpu", workers))
         run(job, lambda _: marks.append((time.perf_counter(), processor_seconds()))).save()
     finally:
         streaming._commit, Surface.step = commit, step
