@@ -298,6 +298,34 @@ def test_the_foretold_peak_is_near(model, weights, layer, cuts):
     assert 2 / 3 < foretold / measured < 3 / 2
 
 
+FORETOLD = """
+import re, sys, torch
+from phosphene.malloc import begin_again, keep_freed
+begin_again()
+torch.set_num_threads(1)
+from phosphene.job import prepare, run
+from phosphene.recipe.settings import Recipe
+keep_freed()
+job = prepare("noise:2000x2000", Recipe(octaves=1, steps=2, size="full"), "cpu", sys.argv[1], output=sys.argv[2])
+said, unit = re.search(r"([0-9.]+) ([GM]B) of memory", job.notes[0]).groups()
+run(job).save()
+peak = re.search(r"VmHWM:\\s+([0-9]+) kB", open("/proc/self/status").read())[1]
+print(float(said) * {"GB": 1e9, "MB": 1e6}[unit], int(peak) * 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("memory", "output"), [("2GB", "out.png"), ("1.5GB", "out.dzi")])
+def test_what_is_said_bounds_the_peak_of_the_process(tmp_path, memory, output):
+    """In memory and by way of the disk, with Python, PyTorch, decoding and encoding in it."""
+    command = [sys.executable, "-c", FORETOLD, memory, str(tmp_path / output)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    foretold, measured = map(float, done.stdout.split())
+    assert 0.6 * foretold < measured <= 1.03 * foretold  # which is rounded
+    assert measured <= parse_bytes(memory)
+
+
 WEIGHTS = """
 import gc, sys, torch
 from phosphene.setup.session import load_network

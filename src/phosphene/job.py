@@ -337,8 +337,8 @@ def _on_disk(
     needed = disk_bytes(recipe, found.source_size, found.size, forecast.scoring.gradients) + forecast.at_cuts
     scratch = begin(plan, needed)
     way = (
-        f"streamed by way of {scratch.path}: up to {spell_bytes(needed)} on disk, and about "
-        f"{spell_bytes(forecast.needed)} of memory, {describe_stages(recipe)}"
+        f"streamed by way of {scratch.path}: up to {spell_bytes(needed)} on disk and "
+        f"{spell_bytes(forecast.peak)} of memory, {describe_stages(recipe)}"
     )
     notes = (way, *_octave_notes(recipe, found.size, network.card.min_side))
     return DiskJob(recipe, plan.made, notes, plan, scratch, found.rng, found.photo, _workers(cluster, device))

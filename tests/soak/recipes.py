@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -63,6 +63,7 @@ def recipes(scratch: Path) -> Iterator[Attempt]:
         imagefile.write(names[-1], resize(coffee, (height, width)))
     imagefile.write(scratch / "clear.png", torch.zeros(3, 40, 40), alpha=torch.zeros(40, 40))
     names += [str(scratch / "clear.png"), "noise:30x50"]
+    _load_all(names[0])
 
     def attempt(chance: Random) -> Counter[str]:
         given, source = settings(chance, [*names[:-1], "none.png"]), chance.choice(names)
@@ -81,6 +82,16 @@ def recipes(scratch: Path) -> Iterator[Attempt]:
         return Counter(["dreamed by way of the disk" if hasattr(job, "scratch") else "dreamed in memory"])
 
     yield attempt
+
+
+def _load_all(picture: str) -> None:
+    """Dream with each network in memory and by way of the disk, so that what is loaded once is there before memory is
+    watched."""
+    for model in dict.fromkeys(MODELS):
+        weights = "pretrained" if model == MODELS[0] else "untrained"
+        for memory in (None, "1B"):
+            with suppress(PhospheneError):
+                run(prepare(picture, choose({"model": model, "weights": weights, "steps": 1}), "cpu", memory))
 
 
 def _check(dreamed: Any, what: str) -> None:

@@ -29,6 +29,8 @@ G = TypeVar("G", bound=Callable[..., tuple[float, Any]])
 
 logger = logging.getLogger(__name__)
 
+CPU = torch.device("cpu")
+
 SHARE = 0.7
 """Of the memory that is free, what a dream may take."""
 
@@ -71,8 +73,10 @@ def spell_bytes(number: float) -> str:
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{max(number, 0) / 1e6:.0f} MB"
 
 
-def in_use() -> int:
-    """Bytes of memory that this process holds now."""
+def in_use(device: torch.device = CPU) -> int:
+    """Bytes of memory that this process holds now, on a GPU if `device` is one."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
     return int(psutil.Process().memory_info().rss)
 
 
@@ -83,7 +87,7 @@ def budget(memory: str | None, device: torch.device) -> int:
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        used = torch.cuda.memory_allocated(device)
+        used = in_use(device)
         kept = torch.cuda.memory_reserved(device) - used  # by PyTorch, for who asks next
         return parse_bytes(memory) - used if memory else int(SHARE * (free + kept))
     give_back()

@@ -16,7 +16,7 @@ from phosphene.networks.network import Network
 from phosphene.recipe.settings import Recipe
 from phosphene.recipe.terms import Cut
 from phosphene.setup.builders import bind, bounded_fields, gradient_fn, with_default_layer
-from phosphene.setup.memory import PictureBytes, gradient_bytes, halving_gradient, most_bytes, spell_bytes
+from phosphene.setup.memory import PictureBytes, gradient_bytes, halving_gradient, in_use, most_bytes, spell_bytes
 from phosphene.setup.planning import Survey
 from phosphene.types import GradientFn, Image, Size
 
@@ -30,7 +30,8 @@ Way = Literal["memory", "disk"]
 @dataclass(frozen=True)
 class Forecast:
     """A whole recipe, bound to its network, and the way of its dream; the bytes that a step takes and may take, those
-    of the activations and gradients at the cuts, and its cost as a multiple of the whole image's in memory.
+    that the process holds without it, those of the activations and gradients at the cuts, and its cost as a multiple of
+    the whole image's in memory.
     """
 
     way: Way
@@ -38,6 +39,7 @@ class Forecast:
     scoring: Scoring
     needed: int
     allowed: int
+    held: int
     at_cuts: int = 0
     cost: float = 1.0
 
@@ -47,12 +49,17 @@ class Forecast:
         return self.needed <= self.allowed
 
     @property
+    def peak(self) -> int:
+        """The most bytes that the process is to hold."""
+        return self.held + self.needed
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know."""
         if not self.fits:
             return (f"a step takes about {spell_bytes(self.needed)}, and {spell_bytes(self.allowed)} are allowed",)
         said = describe_stages(self.recipe)
-        return (f"dreamed {said}: a step takes about {spell_bytes(self.needed)}",) if said else ()
+        return (f"dreamed {said}, with up to {spell_bytes(self.peak)} of memory",) if said else ()
 
 
 def complete(
@@ -94,13 +101,14 @@ def complete(
 def _foretell(survey: Survey, recipe: Recipe, allowed: Callable[[], int], way: Way, pictures: PictureBytes) -> Forecast:
     """Choose the stages, if they are left open: one without tiles if the whole image fits, or those that cost least."""
     network, scoring = survey.network, survey.scoring
+    held = partial(in_use, network.device)
     if way == "memory":
         pictures = pictures.with_images(scoring.gradients - 1, survey.size)
     if way == "memory" and not isinstance(recipe.tile, int) and not recipe.cuts:
         room = allowed() - pictures.held - KEPT
         whole = KEPT + pictures.with_network(_whole_bytes(network, scoring, recipe, survey.size, room))
         if recipe.tile == "none" or network.is_hooked or whole <= allowed():
-            return Forecast(way, recipe.but(tile="none"), scoring, whole, allowed())
+            return Forecast(way, recipe.but(tile="none"), scoring, whole, allowed(), held())
         _let_go()
     if network.is_hooked:
         bounded_fields(network, scoring.layers)  # says that it has no tiles
@@ -109,7 +117,7 @@ def _foretell(survey: Survey, recipe: Recipe, allowed: Callable[[], int], way: W
     free, in_memory = allowed(), way == "memory"
     plan = survey.best(free - pictures.held - KEPT, in_memory) if recipe.tile == "auto" else survey.asked(in_memory)
     needed = KEPT + pictures.with_network(plan.needed)
-    return Forecast(way, plan.of(recipe), scoring, needed, free, plan.at_cuts, plan.cost)
+    return Forecast(way, plan.of(recipe), scoring, needed, free, held(), plan.at_cuts, plan.cost)
 
 
 def _let_go() -> None:
