@@ -517,6 +517,42 @@ def test_tiffs_in_every_compression(tmp_path, compression):
     assert torch.equal(streamed(tmp_path / "a.tif", tmp_path)[0], image)
 
 
+STREAMED = """
+import re, sys
+from pathlib import Path
+from phosphene.imagefile import streaming
+def most():
+    return int(re.search(r"VmHWM:[ \\t]+([0-9]+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+photo, scratch = streaming.look(sys.argv[1]), Path(sys.argv[1]).parent
+next(streaming.look(sys.argv[2]).parts(scratch, []))  # loads what decodes
+before = most()
+total = sum(float(colour.sum()) for rows, colour, alpha in photo.parts(scratch, []))
+print(total, most() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("compression", [None, "deflate"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_a_streamed_tiff_is_never_in_memory_as_a_whole(tmp_path, compression, planar):
+    """Its samples lie in a file that is mapped, whose pages count as the process's as long as they are not let go."""
+    side = 9000
+    row = np.arange(side * 3, dtype=np.uint8).reshape(side, 3)
+    picture = (
+        np.broadcast_to(row, (side, side, 3))
+        if planar == "contig"
+        else np.broadcast_to(row.T[:, None], (3, side, side))
+    )
+    options = {"photometric": "rgb", "planarconfig": planar, "compression": compression, "rowsperstrip": 64}
+    tifffile.imwrite(tmp_path / "large.tif", picture, **options)
+    tifffile.imwrite(tmp_path / "small.tif", picture[:, :90] if planar == "separate" else picture[:90], **options)
+    names = [str(tmp_path / name) for name in ("large.tif", "small.tif")]
+    found = subprocess.run([sys.executable, "-c", STREAMED, *names], capture_output=True, text=True, check=True)
+    total, grown = map(float, found.stdout.split())
+    assert total == pytest.approx(row.sum() / 255 * side, rel=1e-5)
+    assert grown < picture.size / 2
+
+
 @pytest.mark.parametrize("way", [imagefile.read, lambda path: streamed(path, path.parent)])
 def test_a_tiff_whose_size_is_no_whole_number(tmp_path, way):
     """Its height's type is changed to that of a double."""

@@ -21,7 +21,7 @@ from phosphene.imagefile.colour import STRIP, colours_of, srgb_parts
 from phosphene.imagefile.decode import decode, kind_of, shape_of, upright
 from phosphene.imagefile.headers import Said
 from phosphene.imagefile.opening import check_decoded, check_shape, locate, opened, refuse_no_picture
-from phosphene.imagefile.raw import Array, Raw
+from phosphene.imagefile.raw import Array, Mapped, Raw, let_go
 from phosphene.types import Size
 
 TURNED = {2: "fliphor", 3: "rot180", 4: "flipver", 5: "rot90 fliphor", 6: "rot90", 7: "rot90 flipver", 8: "rot270"}
@@ -52,7 +52,9 @@ class Streamed:
                 raw = decode(file, self.path.name, notes, lambda shape, dtype: mapped(scratch, shape, dtype))
                 height, width = upright(raw.samples, raw.orientation).shape[:2]
                 check_decoded((height, width), self.size, self.path)
-                yield from srgb_parts(raw, self.path.name, notes)
+                for part in srgb_parts(raw, self.path.name, notes):
+                    yield part
+                    let_go(raw.samples)
 
 
 def look(source: str | Path, room: int | None = None) -> Streamed:
@@ -76,7 +78,7 @@ def mapped(scratch: Path, shape: tuple[int, ...], dtype: Any) -> Array:
         with tempfile.TemporaryFile(dir=scratch) as file:
             if sys.platform != "darwin":  # a disk that fills up later would kill the process
                 os.posix_fallocate(file.fileno(), 0, length)
-            return np.memmap(file, dtype, "w+", shape=shape)
+            return Mapped(file, dtype, "w+", shape=shape)
     except OSError as error:
         raise StoreError(f"{scratch} could not be written: {error}") from error
 

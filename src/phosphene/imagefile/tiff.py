@@ -8,11 +8,14 @@ import tifffile
 
 from phosphene.errors import ImageError
 from phosphene.imagefile.headers import DEFLATE, FLAT, HUFFMAN, LZW, Shape, UndevelopedError
-from phosphene.imagefile.raw import Array, Empty, Raw
+from phosphene.imagefile.raw import Array, Empty, Raw, let_go
 
 MOST_PAGES, MOST_CHANNELS = 1000, 16
 UNDEVELOPED = (32803, 34892)
 """Photometric interpretations of a camera's raw file: a colour filter's mosaic, and linear sensor values."""
+
+PIECE = 2**24
+"""Samples that are read at a time of a file that is not compressed."""
 
 _OLD_JPEG, _JPEG = 6, 7
 _PER_BYTE = {1: 8.0, _JPEG: HUFFMAN, 8: 8 * DEFLATE, 32946: 8 * DEFLATE, 32773: 8 * 64, 5: 8 * LZW}
@@ -46,7 +49,7 @@ def decode(file: BinaryIO, name: str, notes: list[str], empty: Empty) -> Raw | N
         _check(page, name)
         if note:
             notes.append(f"{name} has {note} is dreamed")
-        samples = _planes_last(page, page.asarray(out=empty(page.shape, page.dtype)))
+        samples = _planes_last(page, _read(page, empty(page.shape, page.dtype)))
     colours, extra = _colours(page), _extra(page)
     alpha = extra in ((1,), (2,))
     return Raw(
@@ -103,6 +106,18 @@ def _check(page: Any, name: str) -> None:
     if page.imagedepth > 1 or page.samplesperpixel > MOST_CHANNELS:
         given = f"{page.samplesperpixel} channels and a depth of {page.imagedepth}"
         raise ImageError(f"{name!r} has {given}: give a TIFF with grey or RGB")
+
+
+def _read(page: Any, samples: Array) -> Array:
+    """Read the samples of a page, piece by piece, so that not all are in memory where they are mapped from a file."""
+    if not page.is_memmappable:
+        page.asarray(out=samples)
+        return samples
+    source, target = page.asarray(out="memmap").reshape(-1), samples.reshape(-1)
+    for begin in range(0, len(target), PIECE):
+        target[begin : begin + PIECE] = source[begin : begin + PIECE]
+        let_go(source)
+    return samples
 
 
 def _planes_last(page: Any, samples: Array) -> Array:
