@@ -283,6 +283,59 @@ def test_names_that_cannot_be_are_told_by_every_command(tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize(
+    "command",
+    ["dream - -o a.png", "dream a.png -o -", "dream a.png -o b.png --trace -", "recipe -", "zoom - -o a.gif"],
+)
+def test_a_dash_is_told_to_be_no_name(command, capsys):
+    assert run(command.split()) == 2
+    assert "'-' would be standard input or output" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("dream photos -o out", "photos/photo.png"),
+        ("dream photo.png -o a.png --mask mask.png", "mask.png"),
+        ("dream photo.png -o a.png --guide mask.png --layer blocks.1.1", "mask.png"),
+        ("dream photo.png -o a.png --weights own.png", "own.png"),
+        ("replay dream.png -o a.png", "photo.png"),
+        ("replay dream.png -o a.png", "mask.png"),
+        ("resume b.png.phosphene", "b.png"),
+        ("animate photos -o a.gif", "photos/photo.png"),
+        ("animate photos -o a.gif --mask mask.png", "mask.png"),
+    ],
+)
+def test_a_preview_does_not_cost_what_is_read_or_written(tmp_path, monkeypatch, capsys, command, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for name in ("photo.png", "photos/photo.png", "mask.png", "own.png"):
+        imagefile.write(name, torch.rand(3, 40, 40))
+    made = ["dream", "photo.png", "-o", "dream.png", "--mask", "mask.png", *QUICK]
+    assert run(made) == 0
+    assert run([*command.split(), "--preview", told]) == 2
+    assert f"--preview would be written over '{told}': give it a name of its own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("trace", ["a.html", "a_files"])
+def test_a_trace_does_not_cost_what_is_written_beside(tmp_path, monkeypatch, capsys, trace):
+    monkeypatch.chdir(tmp_path)
+    assert run(["dream", "sample:coffee", "-o", "a.dzi", *QUICK, "--trace", trace]) == 2
+    assert f"--trace would be written over '{trace}'" in capsys.readouterr().err
+
+
+def test_an_empty_name_is_not_taken_for_none(dreamed, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["replay", str(dreamed[0] / "dream.png"), "--input", "", "-o", "a.png"]) == 2
+    assert run(["animate", "", "-o", "a.gif"]) == 2
+    assert capsys.readouterr().err.count("is no name of a file") == 2
+
+
+def test_a_picture_is_no_folder_to_go_on_with(dreamed, capsys):
+    assert run(["resume", str(dreamed[0] / "dream.png")]) == 2
+    assert "there is no dream to go on with in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("sources", "names"),
     [
         (["a-2.jpg", "a.jpg"], ["a-2", "a"]),

@@ -15,6 +15,7 @@ from phosphene import imagefile
 from phosphene.cli import run as phosphene
 from phosphene.disk import deepzoom
 from phosphene.dreaming.resample import resize
+from phosphene.errors import OutputExistsError
 from phosphene.job import prepare, run
 from phosphene.recipe.provenance import from_toml
 from phosphene.recipe.settings import Recipe
@@ -55,6 +56,26 @@ def test_the_pyramids_recipe(pyramid, tmp_path, capsys):
     (tmp_path / "other.dzi").write_text("<Image/>")
     assert phosphene(["recipe", str(tmp_path / "other.dzi")]) == 1
     assert "other.dzi' carries no recipe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("other", ["out.html", "out_files"])
+def test_what_is_beside_a_pyramid_is_not_written_over(tmp_path, other):
+    (tmp_path / other).write_text("mine")
+    with pytest.raises(OutputExistsError, match=f"{other}' exists already"):
+        imagefile.check_output(tmp_path / "out.dzi", overwrite=False)
+    (tmp_path / other).unlink()
+    (tmp_path / "out_files").mkdir()
+    imagefile.check_output(tmp_path / "out.dzi", overwrite=True)
+
+
+def test_a_pyramid_through_a_link_is_written_where_it_points(pyramid, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.dzi").symlink_to("there/real.dzi")
+    small = RECIPE.but(size=64, tile="auto", halo="exact")
+    run(prepare("sample:coffee", small, "cpu", output=tmp_path / "link.dzi")).save()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.dzi", "there"]
+    assert (tmp_path / "link.dzi").is_symlink()
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["real.dzi", "real.html", "real_files"]
 
 
 def test_a_name_cannot_break_the_page():

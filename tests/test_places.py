@@ -8,7 +8,7 @@ import torch
 
 from phosphene import imagefile
 from phosphene.errors import ImageError, OutputExistsError, UsageError
-from phosphene.places import check_name, check_place
+from phosphene.places import check_name, check_place, make_folder
 
 BYTES = os.fsdecode(b"caf\xe9.png")
 
@@ -80,3 +80,9 @@ def test_what_is_no_file_is_neither_read_nor_written(tmp_path):
             imagefile.read(path)
         with pytest.raises(ImageError, match=f"is {kind}: give the name of a file to write"):
             check_place(path, True)
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # whoever tests may be root
+    with pytest.raises(ImageError, match=r"you may not write in '.*': choose another folder"):
+        make_folder(tmp_path)

@@ -471,6 +471,13 @@ def test_tensors_that_are_no_plain_numbers(tmp_path, change):
         weights.load(SMALL, written(state | {name: change(state[name])}, tmp_path / "a.pth"))
 
 
+def test_whole_numbers_are_no_weights(tmp_path):
+    state = dict(weights.load(SMALL, "untrained")[0].state_dict())
+    name = next(iter(state))
+    with pytest.raises(WeightsMismatchError, match=rf"does not fit .*: its {name} is of int32, no weights\.$"):
+        weights.load(SMALL, written(state | {name: state[name].int()}, tmp_path / "a.pth"))
+
+
 @pytest.mark.parametrize("name", ["a\nb", "x" * 10_000])
 def test_a_name_from_a_file_does_not_break_the_sentence(tmp_path, name):
     state = dict(weights.load(SMALL, "untrained")[0].state_dict())

@@ -45,7 +45,7 @@ def check_name(path: str | Path) -> None:
 
 def check_folder(path: str | Path) -> None:
     """As `check_name`, for what may be a folder: the one that we are in too."""
-    check_name(Path(path).absolute())
+    check_name(Path(path).absolute() if str(path) else "")
 
 
 def seen_from(place: str, name: str) -> str:
@@ -56,12 +56,15 @@ def seen_from(place: str, name: str) -> str:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those that it is in. Raises UsageError for what is no name, ImageError where it cannot be."""
+    """Make a folder, and those that it is in. Raises UsageError for what is no name, ImageError where it cannot be
+    made or written to."""
     check_folder(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImageError(f"the folder {str(path)!r} cannot be made: {error.strerror}") from error
+    if not os.access(path, os.W_OK):
+        raise ImageError(f"you may not write in {str(path)!r}: choose another folder")
 
 
 def check_told(told: Mapping[str, Path | None], *others: str | Path | None) -> None:

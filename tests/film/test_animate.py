@@ -574,6 +574,24 @@ def test_frames_do_not_go_into_a_file(film, tmp_path, overwrite):
     assert (tmp_path / "out").read_text() == "mine"
 
 
+def test_frames_through_a_link_that_leads_nowhere(tmp_path):
+    (tmp_path / "out").symlink_to("gone")
+    with pytest.raises(ImageError, match="out' is a link to a folder that is missing: make that first"):
+        phosphene.zoom("noise:48x64", tmp_path / "out", seconds=0.1)
+
+
+@pytest.mark.parametrize("mask", ["x" * 300 + ".gif", "caf\udce9.png", ""])
+def test_a_masks_name_is_looked_at(film, tmp_path, mask):
+    with pytest.raises(UsageError, match=r"no name|too many for a name"):
+        phosphene.animate(film, tmp_path / "out.mp4", mask=mask, **SMALL)
+
+
+def test_a_pipe_is_no_film(tmp_path):
+    os.mkfifo(tmp_path / "film.mp4")
+    with pytest.raises(ImageError, match=r"film\.mp4' is a pipe: give a film"):
+        read_recipe(tmp_path / "film.mp4")
+
+
 def test_a_worker_that_lives_on_tells_plans_apart(film, tmp_path):
     target, folder, found = tmp_path / "out.mp4", tmp_path / "out.mp4.phosphene", []
     for steps in (1, 2):

@@ -130,3 +130,18 @@ def test_names_of_files_are_safe_and_apart():
     one, other = file_name("timm/x", "a"), file_name("timm_x", "a")
     assert "/" not in one
     assert one != other
+
+
+def test_names_of_files_are_short_enough():
+    one, other = file_name("guide=" + "é" * 300), file_name("guide=" + "é" * 301)
+    assert max(len(name.encode()) for name in (one, other)) < 220
+    assert one != other
+    assert file_name("caf\udce9").startswith("caf_-")
+
+
+@pytest.mark.parametrize("setting", ["weights", "guide", "mask"])
+@pytest.mark.parametrize("name", ["x" * 300, "caf\udce9.png", ""])
+def test_files_of_a_sweep_have_names_before_the_first_step(tmp_path, setting, name):
+    with pytest.raises(UsageError, match=r"no name|too many for a name"):
+        api.sweep("sample:coffee", tmp_path / "out", vary={"steps": [1], setting: [name]})
+    assert not (tmp_path / "out").exists()

@@ -7,7 +7,7 @@ import pytest
 
 import phosphene
 from phosphene.cli import run
-from phosphene.errors import UsageError
+from phosphene.errors import PhospheneError, UsageError
 from phosphene.studies.measure.claims import Finding
 from phosphene.studies.page.survey import answer
 
@@ -48,6 +48,13 @@ def test_the_page_opens_with_three_sentences_and_one_picture_and_asks_for_nothin
 def test_photographs_of_one_name_are_told_apart_before_the_first_step(tmp_path):
     with pytest.raises(UsageError, match="coffee, coffee will not do"):
         phosphene.survey(["sample:coffee", "coffee.png"], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["gone.png", "caf\udce9.png"])
+def test_the_last_photograph_is_looked_for_before_the_first_step(tmp_path, name):
+    with pytest.raises(PhospheneError, match=r"there is no file 'gone.png'|is no name in UTF-8"):
+        phosphene.survey(["sample:coffee", name], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_line_takes_several_photographs(surveyed, capsys):

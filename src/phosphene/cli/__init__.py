@@ -10,6 +10,7 @@ from phosphene.cli import comparing, dreaming, film, models, resume
 from phosphene.cli.progress import INTERRUPTED
 from phosphene.errors import PhospheneError
 from phosphene.malloc import keep_freed
+from phosphene.places import check_name
 from phosphene.recipe.settings import describe_problems
 from phosphene.recipe.spelling import current
 
@@ -43,6 +44,8 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; errors are one sentence on standard error."""
     arguments = [current(word) for word in arguments]
     try:
+        if "-" in arguments:  # which the parser would take for an option without a name
+            check_name("-")
         return int(app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0)
     except PhospheneError as error:
         return _fail(str(error), error.exit_code)

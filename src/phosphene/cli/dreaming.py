@@ -105,13 +105,20 @@ def dream(
     tasks = paired(inputs, options.output)
     if len(tasks) > 1 and (told.preview or told.trace):
         raise UsageError("--preview and --trace are for one photograph at a time")
-    return dream_all(tasks, chosen, options, listeners_of(told, options.output, *inputs))
+    return dream_all(
+        tasks, chosen, options, listeners_of(told, *(path for task in tasks for path in task), *files_of(chosen))
+    )
 
 
 def listeners_of(told: Told, *others: str | Path | None) -> Listeners:
     """Return who is to hear of a dream; what they write is looked at now, and is not to be one of the `others`."""
     check_listening(told.preview, told.trace, told.preview_every, *others)
     return Listeners(told.json, told.preview, told.preview_every, told.trace)
+
+
+def files_of(recipe: Recipe) -> tuple[str | None, ...]:
+    """Return the files that a recipe may name."""
+    return recipe.weights, recipe.guide, recipe.mask
 
 
 def paired(inputs: list[str], output: Path) -> list[tuple[str, Path]]:

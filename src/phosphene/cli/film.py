@@ -15,6 +15,7 @@ from phosphene.cli.dreaming import Output, Settings, Switch, introduce_own
 from phosphene.cli.progress import INTERRUPTED, check_listening, spell_time, stopped_by_interrupt, write_preview
 from phosphene.film.settings import Motion, Part
 from phosphene.film.settings import Zoom as ZoomSettings
+from phosphene.places import check_folder
 from phosphene.recipe.spelling import flag
 
 if TYPE_CHECKING:
@@ -82,9 +83,13 @@ class Means:
 
     def begin(self, asked: AskedFilm | AskedZoom, **workers: Any) -> Run:
         """Look at all that can be wrong, and make the folder in which the film is dreamed."""
-        from phosphene.film.plan import begin
+        from phosphene.film.plan import FILES, begin
+        from phosphene.film.stills import stills_of
 
-        check_listening(self.preview, None, 1, self.output, asked.source)
+        if self.preview is not None:
+            check_folder(asked.source)
+            given = [asked.given.get(name) for name in FILES]
+            check_listening(self.preview, None, 1, self.output, asked.source, *stills_of(asked.source), *given)
         return begin(asked, self.output, device=self.device, memory=self.memory, overwrite=self.overwrite, **workers)
 
 
@@ -142,7 +147,7 @@ def again(text: str, source: str | None, model: str | None, means: Means) -> int
 
     asked, made = from_toml(text)
     given = asked.given if model is None else {**asked.given, "model": model}
-    ready = means.begin(asked.model_copy(update={"given": given, "source": source or asked.source}))
+    ready = means.begin(asked.model_copy(update={"given": given, "source": asked.source if source is None else source}))
     return go_on(replace(ready, notes=(*ready.notes, *differences(made, ready.film.made))), means.preview)
 
 

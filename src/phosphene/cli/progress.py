@@ -37,14 +37,15 @@ REPORT_EVERY = 100
 
 def check_listening(preview: Path | None, trace: Path | None, every: int, *others: str | Path | None) -> None:
     """Raise now, before the first step, what would be wrong with a preview and a trace."""
-    from phosphene.imagefile.formats import endings, format_of
+    from phosphene.imagefile.formats import beside, endings, format_of
     from phosphene.places import check_told
 
     if every < 1:
         raise UsageError(f"preview-every = {every} will not do: it should be 1 or more")
     if preview is not None and format_of(preview).whole is None:
         raise UsageError(f"a preview cannot be {preview.name!r}: its ending must be one of {endings(strips=False)}")
-    check_told({"--preview": preview, "--trace": trace}, *others)
+    beside_them = [name for other in others if other is not None for name in beside(Path(other))]
+    check_told({"--preview": preview, "--trace": trace}, *others, *beside_them)
 
 
 @dataclass

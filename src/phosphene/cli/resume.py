@@ -10,7 +10,7 @@ from pathlib import Path
 from cyclopts import App
 
 from phosphene.cli import film
-from phosphene.cli.dreaming import Options, Told, dream_one, introduce_own, listeners_of, recipe_of, run_job
+from phosphene.cli.dreaming import Options, Told, dream_one, files_of, introduce_own, listeners_of, recipe_of, run_job
 from phosphene.errors import UsageError
 from phosphene.places import check_folder
 
@@ -41,7 +41,7 @@ def resume(
         The address of a Ray cluster, or local; the folder is on storage that its machines share.
     """
     check_folder(folder)
-    listeners = listeners_of(told)
+    listeners = listeners_of(told, folder.with_suffix("") if folder.suffix == ".phosphene" else None)
     if model is not None:
         introduce_own(model)
     if (folder / "film.json").exists():
@@ -88,8 +88,11 @@ def replay(
 
     chosen, made = from_toml(text)
     chosen = chosen if model is None else chosen.but(model=model)
-    listeners = replace(listeners_of(told, options.output, picture, input), on_start=partial(differences, made))
-    return dream_one(input or made.source, chosen, options, listeners)
+    source = made.source if input is None else input
+    listeners = replace(
+        listeners_of(told, options.output, picture, source, *files_of(chosen)), on_start=partial(differences, made)
+    )
+    return dream_one(source, chosen, options, listeners)
 
 
 def _check_told_of_film(told: Told) -> None:

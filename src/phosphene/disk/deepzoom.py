@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import shutil
 from pathlib import Path
 from string import Template
@@ -18,7 +19,9 @@ def save(picture: Any, path: Path, recipe: str) -> None:
     """Write NAME.dzi, the tiles in NAME_files and the page NAME.html; `picture` is libvips's.
 
     They are made in a folder beside, and moved when they are whole; NAME.dzi, which holds the recipe too, comes last.
+    A symbolic link stands for what it points to.
     """
+    path = Path(os.path.realpath(path))
     made = path.with_name(f".phosphene-{path.name}")
     shutil.rmtree(made, ignore_errors=True)  # what a process that was killed has left
     made.mkdir()

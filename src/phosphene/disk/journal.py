@@ -53,10 +53,10 @@ def put(path: Path, text: str) -> None:
 def get(path: Path) -> str | None:
     """Read a text that `put` wrote; None where there is none. `StoreError` where it is not what was written there."""
     try:
-        text, _, checksum = path.read_bytes().decode().removesuffix("\n").rpartition("\n")
-    except FileNotFoundError:
+        text, _, checksum = path.read_bytes().decode(errors="replace").removesuffix("\n").rpartition("\n")
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
     if checksum != _checksum(path, text):
         raise StoreError(

@@ -113,7 +113,7 @@ def replay_film(
     """
     asked, _ = from_toml(read_recipe(film))
     given = asked.given if model is None else {**asked.given, "model": introduce(model)}
-    asked = asked.model_copy(update={"given": given, "source": str(source or asked.source)})
+    asked = asked.model_copy(update={"given": given, "source": asked.source if source is None else str(source)})
     return run(begin(asked, Path(output), device=device, memory=memory, overwrite=overwrite), on_frame, stop)
 
 

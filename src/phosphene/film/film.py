@@ -17,6 +17,7 @@ from phosphene.film.moments import Moments
 from phosphene.film.sound import levels_of
 from phosphene.film.source import at_rate, look_at, shots
 from phosphene.imagefile import Photo
+from phosphene.places import check_folder
 from phosphene.recipe.own import is_own
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe
@@ -113,6 +114,8 @@ def masked(
 
 def look_at_mask(mask: str | None, size: Size, footage: Footage) -> str | None:
     """Return the checksum of a mask, which may be a film; raises where it is neither film nor picture."""
+    if mask is not None and not is_own(mask):
+        check_folder(mask)
     if mask is None or is_own(mask) or imagefile.is_image(Path(mask)):
         return mask_checksum(mask, size)
     if not Path(mask).exists():

@@ -59,6 +59,8 @@ def check_output(path: Path, overwrite: bool) -> None:
         imagefile.check_place(path, overwrite)
     elif path.exists() and not path.is_dir():
         raise ImageError(f"{str(path)!r} is {kind_of_file(path)}, and frames go into a folder: choose another name")
+    elif path.is_symlink() and not path.exists():
+        raise ImageError(f"{str(path)!r} is a link to a folder that is missing: make that first")
     elif path.exists() and any(path.iterdir()) and not overwrite:
         raise OutputExistsError(f"{str(path)!r} exists already: choose another name, or ask to overwrite it")
     elif not path.parent.is_dir():

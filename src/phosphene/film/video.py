@@ -12,6 +12,7 @@ import torch
 from phosphene import imagefile
 from phosphene.errors import BrokenFilmError, ImageError, UsageError
 from phosphene.film.footage import Colour, Footage, Shot
+from phosphene.places import check_name, kind_of_file
 from phosphene.types import Image
 
 try:
@@ -26,6 +27,9 @@ MISSING = 1.0
 @contextmanager
 def opened(source: str) -> Iterator[Any]:
     """Open a film; what FFmpeg says of a file that is none becomes an `ImageError`."""
+    check_name(source)
+    if (kind := kind_of_file(Path(source))) not in ("", "a file"):
+        raise ImageError(f"{source!r} is {kind}: give a film")
     try:
         container = av.open(source, format="apng" if source.lower().endswith(".apng") else None)
     except (av.FFmpegError, ValueError) as error:

@@ -1,6 +1,7 @@
 """Picture files: a file becomes an `Image`, and an `Image` becomes a file. The only user of Pillow."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BufferedReader
@@ -16,7 +17,7 @@ from phosphene.imagefile import headers, opening
 from phosphene.imagefile.colour import srgb_parts
 from phosphene.imagefile.decode import decode, kind_of, shape_of, upright
 from phosphene.imagefile.encode import encode_as, quantise, recipe_in
-from phosphene.imagefile.formats import FORMATS, JPEG, PNG, endings, format_of
+from phosphene.imagefile.formats import FORMATS, JPEG, PNG, beside, endings, format_of
 from phosphene.imagefile.headers import Shape
 from phosphene.imagefile.moving import write_moving
 from phosphene.imagefile.opening import (
@@ -31,7 +32,7 @@ from phosphene.imagefile.opening import (
     refuse_no_picture,
 )
 from phosphene.imagefile.replacing import write_atomically
-from phosphene.places import check_place
+from phosphene.places import check_place, kind_of_file
 from phosphene.types import Image, Plane, Size
 
 __all__ = [
@@ -174,8 +175,14 @@ def check_output(path: str | Path, overwrite: bool, *, bits: Literal[8, 16] = 8,
     OutputExistsError for a file that is there already, unless `overwrite`; ImageError for a folder that is
     missing or cannot be written to.
     """
-    format_of(Path(path), bits, size)
-    check_place(Path(path), overwrite)
+    path = Path(path)
+    format_of(path, bits, size)
+    check_place(path, overwrite)
+    target = Path(os.path.realpath(path))
+    for other in beside(target):
+        if kind_of_file(other) == "a folder" and overwrite:
+            continue
+        check_place(other, overwrite)
 
 
 def output_of(path: str | Path | None, prepared: str | Path | None) -> Path:

@@ -64,6 +64,13 @@ def format_of(path: Path, bits: int = 8, size: Size | None = None) -> Format:
     return kind
 
 
+def beside(path: Path) -> tuple[Path, ...]:
+    """Return what is written beside a file: of a Deep Zoom pyramid's .dzi the folder of its tiles, and its page."""
+    if FORMATS.get(path.suffix.lower()) is not DEEP_ZOOM:
+        return ()
+    return path.with_name(f"{path.stem}_files"), path.with_name(f"{path.stem}.html")
+
+
 def endings(strips: bool) -> str:
     """Spell the endings that are written whole, or in strips."""
     written = {end: kind.strips if strips else kind.whole for end, kind in FORMATS.items()}

@@ -60,6 +60,9 @@ def fill(network: nn.Module, state: State, card: ModelCard, file: Path) -> None:
     misshaped = _misshaped(state, expected)
     if misshaped:
         missing, unexpected = _differences(state, expected)
+    elif odd := [name for name in expected if name in state and _is_odd(state[name], expected[name])]:
+        kind = str(state[odd[0]].dtype).removeprefix("torch.")
+        raise WeightsMismatchError(f"{file.name!r} does not fit {card.name}: its {odd[0]} is of {kind}, no weights.")
     else:
         on_meta = any(tensor.is_meta for tensor in expected.values())
         # torch knows what older files may lack, such as the number of batches a norm has seen.
@@ -137,6 +140,11 @@ def _misshaped(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> l
     return [name for name in expected if name in state and state[name].shape != expected[name].shape]
 
 
+def _is_odd(found: Tensor, wanted: Tensor) -> bool:
+    """Whether it is of whole numbers where weights are wanted."""
+    return wanted.is_floating_point() and not found.is_floating_point()
+
+
 def _differences(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
     """Return the names that are missing and those that are not expected, but for counters."""
     missing = [n for n in expected if n not in state and not n.endswith("num_batches_tracked")]
@@ -164,7 +172,7 @@ def _complaints(
 
 def _spelt(name: str) -> str:
     """A name from a file, which may be anything, for a sentence."""
-    return name if name.isprintable() and len(name) < 200 else f"{name[:100]!r}"
+    return name if name and name.isprintable() and len(name) < 200 else f"{name[:100]!r}"
 
 
 def _and(phrases: list[str]) -> str:

@@ -13,6 +13,7 @@ from phosphene.dreaming.pyramid import fitted_size
 from phosphene.errors import SettingsError, UsageError
 from phosphene.imagefile import Photo, write_atomically
 from phosphene.networks.registry import introduce
+from phosphene.places import check_name
 from phosphene.setup.session import choose_device
 from phosphene.setup.source import Source, read
 from phosphene.studies.measure import table
@@ -122,7 +123,7 @@ def compare(
     A folder's cells that are done are kept. Raises `UsageError` before the first step for what cannot be done as asked;
     a cell that fails later is in `failures`.
     """
-    photo = _read(image)
+    photo = read_photo(image)
     study = comparing.comparison(
         photo,
         models=[introduce(model) for model in models],
@@ -156,7 +157,7 @@ def sweep(
     `vary` maps names of `phosphene.Recipe` (and `layer`) to values; the last makes the columns, the others the rows.
     Strength is not calibrated. `layers` are as in `phosphene.dream`, and all else as in `compare`.
     """
-    photo = _read(image)
+    photo = read_photo(image)
     settings |= spelt(settings.pop("layers", None))
     if "model" in settings:
         settings["model"] = introduce(settings["model"])
@@ -167,6 +168,9 @@ def sweep(
 
 def check(study: Study) -> None:
     """Raise the `UsageError` that dreaming one of the cells would; no weights are needed."""
+    recipes = [cell.recipe for cell in study.cells]
+    for file in {file for each in recipes for file in (each.weights, each.guide, each.mask) if file is not None}:
+        check_name(file)
     for recipe in dict.fromkeys(cell.recipe.but(seed=0, step_size=1, weights="untrained") for cell in study.cells):
         check_recipe(recipe)
 
@@ -195,7 +199,8 @@ def run(
     return finished
 
 
-def _read(image: Source) -> Photo:
+def read_photo(image: Source) -> Photo:
+    """Read the photograph of a study, which is no noise."""
     if isinstance(image, str) and image.startswith("noise:"):
         raise UsageError("a study dreams one photograph with several seeds, and noise is another picture for each seed")
     return read(image, torch.Generator())

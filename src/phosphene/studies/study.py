@@ -24,6 +24,9 @@ CHANGE = 0.08
 SIZE = 384
 """Long side of a comparison's pictures, in px, where none is asked for: dozens of dreams are much work for a CPU."""
 
+LONGEST = 200
+"""Bytes of a cell's name at most, before its checksum and its ending."""
+
 
 class Cell(Settings):
     """One dream of a study."""
@@ -89,5 +92,5 @@ class Study(Settings):
 def file_name(*parts: str) -> str:
     """Join parts to a name that every file system takes; where a character had to go, a checksum tells twins apart."""
     name = "-".join(parts)
-    clean = re.sub(r"[^\w.=+-]", "_", name)
-    return clean if clean == name else f"{clean}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    clean = re.sub(r"[^\w.=+-]", "_", name).encode()[:LONGEST].decode(errors="ignore")
+    return clean if clean == name else f"{clean}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:6]}"

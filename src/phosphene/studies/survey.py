@@ -65,6 +65,8 @@ def survey(
         raise UsageError(
             f"a survey needs photographs with names of their own, and {', '.join(names) or 'none'} will not do"
         )
+    for image in images:
+        api.read_photo(image)  # raises for the last one too before the first is dreamed
     studies = {
         name: api.compare(image, Path(folder, name), told=told, **options)
         for name, image in zip(names, images, strict=True)
