@@ -586,6 +586,18 @@ def test_a_masks_name_is_looked_at(film, tmp_path, mask):
         phosphene.animate(film, tmp_path / "out.mp4", mask=mask, **SMALL)
 
 
+def test_frames_that_changed_places_are_found_out(film, tmp_path):
+    target, folder, stop = tmp_path / "out.mp4", tmp_path / "out.mp4.phosphene", threading.Event()
+    phosphene.animate(film, target, on_frame=lambda now: now.frame.index == 2 and stop.set(), stop=stop, **SMALL)
+    one, other = (folder / f"0000000{number}.png" for number in (1, 2))
+    one.rename(tmp_path / "aside.png")
+    other.rename(one)
+    (tmp_path / "aside.png").rename(other)
+    with pytest.raises(StoreError, match=r"00000001\.png is damaged or in a wrong place"):
+        phosphene.resume_film(folder)
+    assert not target.exists()
+
+
 def test_a_pipe_is_no_film(tmp_path):
     os.mkfifo(tmp_path / "film.mp4")
     with pytest.raises(ImageError, match=r"film\.mp4' is a pipe: give a film"):

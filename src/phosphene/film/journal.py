@@ -4,11 +4,10 @@ from pathlib import Path
 
 import torch
 
-from phosphene import imagefile
 from phosphene.disk import journal
 from phosphene.film.carry import Carried
 from phosphene.film.frames import Frame
-from phosphene.film.sink import FRAME
+from phosphene.film.sink import FRAME, get_picture, put_picture
 from phosphene.recipe.settings import Settings
 from phosphene.types import Image
 
@@ -24,14 +23,14 @@ class Entry(Settings):
 
 def keep(folder: Path, frame: Frame, first: int = 1) -> None:
     """Put a frame on the disk, and then into the journal of its stretch. Its alpha is where it is settled."""
-    imagefile.write(folder / FRAME.format(frame.index), frame.image, alpha=frame.carried.settled)
+    put_picture(folder / FRAME.format(frame.index), frame.image, frame.carried.settled)
     entry = Entry(frames=frame.index, strength=frame.carried.strength)
     journal.put(_entry(folder, first), entry.model_dump_json())
 
 
 def read(folder: Path, index: int, frame: Image, strength: float) -> Carried:
     """Read what `keep` has kept of a frame."""
-    photo = imagefile.read(folder / FRAME.format(index))
+    photo = get_picture(folder / FRAME.format(index))
     settled = torch.ones(frame.shape[1:]) if photo.alpha is None else photo.alpha
     return Carried(frame, photo.image, settled, strength)
 

@@ -19,11 +19,12 @@ import numpy as np
 import torch
 
 from phosphene import imagefile
-from phosphene.errors import ImageError, OutputExistsError, SettingsError
+from phosphene.errors import ImageError, OutputExistsError, SettingsError, StoreError
 from phosphene.film.footage import Footage
 from phosphene.film.video import opened
+from phosphene.imagefile import Photo
 from phosphene.places import check_folder, kind_of_file
-from phosphene.types import Image, Size
+from phosphene.types import Image, Plane, Size
 
 SAME_EACH_TIME = {"x264-params": "asm=avx2"} if torch.backends.cpu.get_cpu_capability() == "AVX512" else {}
 """Options for x264 to write the same film each time: its `mbtree_propagate_list_internal_avx512` takes macroblocks by
@@ -73,6 +74,19 @@ def check_output(path: Path, overwrite: bool) -> None:
 def is_folder(path: Path) -> bool:
     """Whether frames go into a folder, one file each."""
     return path.suffix == FOLDER
+
+
+def put_picture(path: Path, image: Image, alpha: Plane | None = None) -> None:
+    """Write a picture into a run's folder, with its own name inside, so that two that changed places are found out."""
+    imagefile.write(path, image, alpha=alpha, recipe=path.name)
+
+
+def get_picture(path: Path) -> Photo:
+    """Read a picture that `put_picture` wrote. `StoreError` for one in another's place."""
+    photo = imagefile.read(path)
+    if imagefile.read_recipe(path) != path.name:
+        raise StoreError(f"{path} is damaged or in a wrong place: remove the folder, and begin again")
+    return photo
 
 
 def is_video(path: Path) -> bool:
@@ -210,11 +224,11 @@ class Kept:
         self._times.append(pts)
         path = self.folder / FRAME.format(len(self._times))
         if not path.exists():
-            imagefile.write(path, image)
+            put_picture(path, image)
 
     def close(self, target: Path) -> None:
         """Write the film, from the frames in the folder."""
-        images = (imagefile.read(self.folder / FRAME.format(k)).image for k in range(1, len(self._times) + 1))
+        images = (get_picture(self.folder / FRAME.format(k)).image for k in range(1, len(self._times) + 1))
         if is_folder(target):
             target.mkdir(exist_ok=True)
             for number, image in enumerate(images, start=1):

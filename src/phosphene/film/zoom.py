@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-from phosphene import imagefile
 from phosphene.disk import journal
 from phosphene.dreaming.pyramid import fitted_size
 from phosphene.errors import UsageError
@@ -125,10 +124,10 @@ def keys(zoom: Zoomed, folder: Path, stop: threading.Event | None = None) -> Ite
     for number in range(zoom.course.keys + 1):
         path = folder / KEY.format(number)
         if number < done:
-            key = imagefile.read(path).image
+            key = sink.get_picture(path).image
         else:
             key = levelled(_key(zoom, number, key, first, stop))
-            imagefile.write(path, key)
+            sink.put_picture(path, key)
             journal.put(folder / ENTRY, Entry(frames=number + 1).model_dump_json())
         first = key if first is None else first
         yield key
