@@ -6,7 +6,7 @@ from phosphene import imagefile
 from phosphene.errors import SettingsError
 from phosphene.job import prepare, run
 from phosphene.recipe.looks import LOOKS
-from phosphene.recipe.provenance import to_toml
+from phosphene.recipe.provenance import Made, to_toml
 from phosphene.recipe.spelling import choose
 from phosphene.studio.folder import Folder
 from phosphene.studio.requests import Order, restored, shown
@@ -46,6 +46,23 @@ def test_a_recipe_comes_back_with_its_files(folder, photographs):
     assert known["photograph"] is None
     assert "guide" not in known["given"]
     assert [sentence.split()[1] for sentence in known["notes"]] == ["mask", "guide", "photograph"]
+
+
+def test_weights_are_named_as_files_of_the_folder(folder):
+    (folder.root / "mine.pth").touch()
+    order = Order(photograph="sample:coffee", settings={"weights": "mine.pth", "layers": ["blocks.4.2"]})
+    recipe = order.recipe(folder)
+    known = shown(recipe, "sample:coffee")
+    assert (known["recipe"]["weights"], known["given"]["weights"]) == ("mine.pth", "mine.pth")
+    made = Made(
+        source="sample:coffee", source_sha256="", source_size=(1, 1), size=(1, 1), weights="", device="cpu", versions={}
+    )
+    known = restored(to_toml(recipe, made), folder)
+    assert Order(photograph="sample:coffee", look=known["look"], settings=known["given"]).recipe(folder) == recipe
+    (folder.root / "mine.pth").unlink()
+    known = restored(to_toml(recipe, made), folder)
+    assert "weights" not in known["given"]
+    assert known["notes"] == ["its weights are not in the studio's folder: put the file there to use them again"]
 
 
 def test_titles():

@@ -1,13 +1,24 @@
 """Every address of the studio, asked in every wrong way: an error is JSON with one sentence, and nothing falls over."""
 
+import asyncio
+import json
 import random
+import socket
+import time
 from itertools import product
 
 import pytest
 import torch
+from uvicorn import Config
+from uvicorn.server import ServerState
 
+from phosphene.errors import UsageError
+from phosphene.film.settings import Zoom
+from phosphene.networks.registry import class_index
 from phosphene.recipe.settings import Recipe
+from phosphene.studio import prompt
 from phosphene.studio.cost import megapixel_steps
+from phosphene.studio.films import cost_of
 from soak.asking import BODIES, addresses, check, wrong_request
 from studio.conftest import end, start
 
@@ -38,6 +49,137 @@ def test_thumbnails_know_the_folder_only(studio, tmp_path):
 def test_errors_do_not_tell_where_the_folder_is(studio):
     status, answer = studio.ask("POST", "/api/photographs?name=holiday.png", b"\x89PNG\r\n\x1a\n and no more")
     assert (status, answer["error"][:26]) == (422, "'holiday.png' is broken or")
+
+
+LONG = "x" * 60_000
+ORDERS = {
+    "a size that no float holds": {"settings": {"size": 10**400}},
+    "a place that is a number": {"zoom": {"towards": 5}},
+    "a place that is nothing": {"zoom": {"towards": None}},
+    "a look with a long name": {"look": LONG},
+    "a setting with a long name": {"settings": {LONG: 1}},
+    "weights with a long name": {"settings": {"weights": LONG}},
+    "a field with a long name": {LONG: 1},
+    "a weight that goes on and on": {"settings": {"layers": [f"a:{'1' * 120_000}!"]}},
+    "a step that goes on and on": {"settings": {"schedules": [f"jitter={'1' * 120_000}!"]}},
+    "as many layers as fit in": {"settings": {"layers": [1] * 40_000}},
+    "more than an order": {"settings": {"layers": ["a"] * 40_000}},
+}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+@pytest.mark.parametrize("path", ["/api/recipe", "/api/dreams"])
+def test_no_order_is_too_much_for_it(studio, path, order):
+    began = time.monotonic()
+    status, answer = studio.ask("POST", path, {"photograph": "sample:coffee"} | order)
+    assert time.monotonic() - began < 5
+    assert 400 <= status < 500
+    assert len(answer["error"]) < 1000
+
+
+def test_a_schedule_of_many_steps_is_read_at_once(studio):
+    settings = {"steps": 100_000, "schedules": ["jitter=1,2,3", "step_size=0.5,0.25"]}
+    began = time.monotonic()
+    status, answer = studio.ask("POST", "/api/recipe", {"photograph": "sample:coffee", "settings": settings})
+    assert time.monotonic() - began < 1
+    assert (status, answer["drive"]) == (200, 0.5 + 99_999 * 0.25)
+
+
+def test_a_class_whose_number_goes_on_and_on_is_none():
+    with pytest.raises(UsageError, match="there is no class number 99"):
+        class_index("9" * 5000)
+    assert class_index("007") == 7
+
+
+def test_numbers_in_addresses_may_have_any_length(studio):
+    order = {"photograph": "sample:coffee", "settings": {"steps": 1, "octaves": 1, "size": 40}}
+    id = studio.ask("POST", "/api/previews", order)[1]["id"]
+    assert studio.ask("GET", f"/api/previews/{id}?since={'9' * 5000}")[0] == 200
+    assert studio.ask("GET", f"/api/photographs/sample:coffee/view?side={'9' * 5000}")[0] == 200
+
+
+@pytest.mark.parametrize("asked", ["bytes=", "bytes=9999999-", "bytes=5-1", "items=0-1"])
+def test_a_part_of_a_file_that_is_none_is_an_error_in_json(studio, asked):
+    for path in ("/static/app.js", "/api/photographs/sample:coffee/view"):
+        status, answer = studio.ask("GET", path, Range=asked)
+        assert status in (400, 416)
+        assert answer["error"].startswith("The studio cannot answer this: ")
+
+
+def test_bytes_that_are_no_request_are_an_error_in_json(studio):
+    with socket.create_connection(("127.0.0.1", studio.port), timeout=10) as connection:
+        connection.sendall(b"hello\r\n\r\n")
+        head, _, body = b"".join(iter(lambda: connection.recv(4096), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["error"]
+
+
+def test_an_upload_that_is_broken_off_is_no_fault_of_the_studio(studio):
+    """Its terminal stays quiet, which the end of the studio sees to."""
+    kept = sorted((studio.folder / ".cache").iterdir())
+    head = "POST /api/photographs?name=a.png HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://127.0.0.1\r\n"
+    with socket.create_connection(("127.0.0.1", studio.port), timeout=10) as connection:
+        connection.sendall(f"{head}Content-Length: 5000\r\n\r\nabc".encode())
+        time.sleep(0.2)
+    end_at = time.monotonic() + 10
+    while sorted((studio.folder / ".cache").iterdir()) != kept:
+        assert time.monotonic() < end_at
+        time.sleep(0.05)
+
+
+def test_more_connections_than_there_may_be_are_told_so(studio):
+    silent = [socket.create_connection(("127.0.0.1", studio.port)) for _ in range(prompt.MOST_CONNECTIONS)]
+    try:
+        assert studio.ask("GET", "/api/pictures") == (429, {"error": "Too many are asking: try again in a minute."})
+    finally:
+        for connection in silent:
+            connection.close()
+    end_at = time.monotonic() + 10
+    while studio.ask("GET", "/api/pictures")[0] != 200:
+        assert time.monotonic() < end_at
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET / HT", b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\na"]
+)
+def test_a_connection_that_stands_still_is_ended(sent, monkeypatch):
+    monkeypatch.setattr(prompt, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(prompt, "BODY_SECONDS", 0.2)
+
+    async def silent(scope, receive, send):
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def talk():
+        config = Config(silent)
+        config.load()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: prompt.Prompt(config, ServerState(), {}), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(sent)
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        server.close()
+        return answer
+
+    assert asyncio.run(talk()) == b""
+
+
+def test_a_zoom_costs_its_keys_and_its_frames():
+    recipe = Recipe(size=100, steps=1, octaves=1)
+    few = Zoom(seconds=1, key_steps=1, key_octaves=1)
+    much = cost_of("sample:coffee", recipe, few)
+    assert cost_of("sample:coffee", recipe, few.model_copy(update={"key_steps": 1000})) > 200 * much
+    slow = Zoom(seconds=3600, rate=1.0001, fps=240, key_steps=1, key_octaves=1)
+    assert cost_of("sample:coffee", recipe, slow) > 864_000 * 67 * 100 / 1e6
+
+
+def test_small_tiles_cost_their_margins():
+    whole = Recipe(size="full", octaves=1, steps=1)
+    assert megapixel_steps(whole.but(tile=500, halo=0), (1000, 2000)) == 2
+    assert megapixel_steps(whole.but(tile=500, halo=250), (1000, 2000)) == 8
+    assert megapixel_steps(whole.but(tile=16), (1000, 2000)) > 500 * 2
+    assert megapixel_steps(whole.but(tile=5000), (1000, 2000)) == 2
 
 
 def test_an_order_costs_no_more_than_its_owner_lets_it(tmp_path):

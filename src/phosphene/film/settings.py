@@ -64,7 +64,7 @@ class Zoom(Settings):
     @field_validator("towards", mode="before")
     @classmethod
     def _spell_towards(cls, towards: Any) -> str:
-        text = towards if isinstance(towards, str) else ",".join(map(str, towards))
+        text = ",".join(map(str, towards)) if isinstance(towards, list | tuple) else str(towards)
         parts = text.split(",")
         if len(parts) != 2 or not all(_is_fraction(part) for part in parts):
             raise SettingsError(f"{text!r} is no place; one is spelt ROW,COLUMN, each 0 to 1, as in 0.5,0.4")

@@ -77,6 +77,8 @@ def _largest(tiff: Any) -> tuple[Any, str]:
     """The page with the most pixels, the first of those, and what there is to say of it."""
     pages = list(islice(tiff.pages, MOST_PAGES))
     every = [picture for page in pages for picture in (page, *_within(page))]
+    if not every:
+        raise ValueError("it has no page")
     if any(page.photometric in UNDEVELOPED for page in every):
         raise UndevelopedError
     largest = max(every, key=lambda page: page.imagewidth * page.imagelength)  # the first of several

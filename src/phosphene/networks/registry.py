@@ -204,8 +204,9 @@ def class_index(name_or_number: str) -> int:
     """
     wanted = name_or_number.strip()
     if wanted.isdecimal():
-        if int(wanted) < len(categories()):
-            return int(wanted)
+        number = wanted.lstrip("0") or "0"
+        if len(number) < 5 and int(number) < len(categories()):
+            return int(number)
         raise UsageError(f"there is no class number {wanted}: ImageNet's classes are 0 to {len(categories()) - 1}.")
     matches = [i for i, category in enumerate(categories()) if category.lower() == wanted.lower()]
     if not matches:

@@ -89,7 +89,7 @@ class Target(Settings):
 
 OctaveScale = Annotated[float, Field(gt=1, le=4, description="Size ratio of neighbouring octaves.")]
 LongSide = Annotated[
-    Literal["full"] | Annotated[int, Field(ge=1)],
+    Literal["full"] | Annotated[int, Field(ge=1, lt=2**31)],
     Field(description="Long side of the picture in px, or full to keep all pixels."),
 ]
 
@@ -138,9 +138,10 @@ class Ascent(Settings):
     @property
     def drive(self) -> float:
         """The step sizes of the last octave, added up: the one number by which strengths compare."""
-        if not self.schedules:
+        rising = [each for each in map(Schedule.parse, self.schedules) if each.setting == "step_size"]
+        if not rising:
             return self.step_size * self.steps
-        return sum(self.at(LAST, step).step_size for step in range(1, self.steps + 1))
+        return sum(rising[-1].at(LAST, step) for step in range(1, self.steps + 1))
 
 
 def _check_schedule(schedule: Schedule) -> None:
@@ -259,6 +260,10 @@ def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:
         return f"this is not what was asked for: {problems[0]['msg']}"
     name = problems[0]["loc"][0]
     ours = [problem["msg"] for problem in problems if problem["loc"][:1] == (name,)]
+    if problems[0]["type"] == "missing":
+        return f"{name} is missing: it has to be given"
+    if problems[0]["type"] == "extra_forbidden":
+        return f"{name} is not known here: leave it out"
     wanted = [re.sub(r"^Input should be (a valid )?", "", message) for message in ours]
     given = repr(problems[0]["input"])
     given = given if len(given) < 200 else f"{given[:200]}..."

@@ -15,7 +15,7 @@ from typing import Any
 
 from phosphene.errors import SettingsError, UnknownNameError
 
-NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 LAYER = re.compile(
     rf"(?P<layer>[^\s:@]+?)(?:\[(?P<channels>\d+(?:,\d+)*)\])?"
     rf"(?:@(?P<row>{NUMBER}),(?P<column>{NUMBER}))?(?::(?P<weight>{NUMBER}))?"

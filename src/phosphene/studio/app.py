@@ -8,7 +8,7 @@ from anyio import CapacityLimiter, to_thread
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -60,6 +60,7 @@ def application(folder: Folder, most: float | None = None) -> Starlette:
             PhospheneError: _say,
             ValidationError: _say_invalid,
             HTTPException: _say_http,
+            ClientDisconnect: _say_gone,
             Exception: _say_broken,
         },
         lifespan=partial(_running, folder=folder, most=most),
@@ -68,9 +69,10 @@ def application(folder: Folder, most: float | None = None) -> Starlette:
 
 @asynccontextmanager
 async def _running(app: Starlette, folder: Folder, most: float | None) -> AsyncIterator[dict[str, Studio]]:
+    told = partial(without_places, root=folder.root)
     queues = {
-        "dreams": Queue(partial(work.dream_or_compare, folder=folder), folder=folder.orders),
-        "previews": Queue(partial(work.preview, folder=folder), kept=40),
+        "dreams": Queue(partial(work.dream_or_compare, folder=folder), told, folder=folder.orders),
+        "previews": Queue(partial(work.preview, folder=folder), told, kept=40),
     }
     yield {"studio": Studio(folder, queues, CapacityLimiter(1), CapacityLimiter(1), most)}
     for queue in queues.values():
@@ -79,17 +81,22 @@ async def _running(app: Starlette, folder: Folder, most: float | None) -> AsyncI
 
 def _say(request: Request, error: Exception) -> Response:
     status = {TooLargeError: 413, UnknownNameError: 404}.get(type(error), 422)
-    return JSONResponse({"error": without_places(str(error))}, status)
+    return JSONResponse({"error": without_places(str(error), request.state.studio.folder.root)}, status)
 
 
 def _say_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, ValidationError)
-    return JSONResponse({"error": describe_problems(error.errors(include_url=False))}, 422)
+    sentence = describe_problems(error.errors(include_url=False))
+    return JSONResponse({"error": without_places(sentence, request.state.studio.folder.root)}, 422)
 
 
 def _say_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+def _say_gone(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "what was sent broke off: send it again"}, 400)
 
 
 def _say_broken(request: Request, error: Exception) -> Response:

@@ -12,9 +12,10 @@ from phosphene.recipe.terms import KINDS
 from phosphene.studies.api import check
 from phosphene.studies.plans.chosen import chosen
 from phosphene.studies.run.cell import Ended
+from phosphene.studies.run.folder import EXPECTED_TRIES
 from phosphene.studies.run.folder import Folder as StudyFolder
 from phosphene.studies.study import CHANGE, Place, Study
-from phosphene.studio.cost import check_cost
+from phosphene.studio.cost import check_cost, megapixel_steps
 from phosphene.studio.folder import Folder
 from phosphene.studio.requests import Order, photograph_of, stem
 
@@ -67,7 +68,8 @@ def planned(comparison: Comparison, folder: Folder, most: float | None = None) -
     Raises `SettingsError` where its dreams cost more than `most` megapixel-steps together.
     """
     recipes = [comparison.recipe(way, folder) for way in comparison.ways]
-    check_cost(recipes, imagefile.look(folder.photograph(comparison.photograph)).size, most)
+    size = imagefile.look(folder.photograph(comparison.photograph)).size
+    check_cost(EXPECTED_TRIES * sum(megapixel_steps(recipe, size) for recipe in recipes), most)
     study = comparison.study(folder)
     others = [folder.comparison(name) for name in folder.comparisons()]
     name = folder.new_comparison(stem(comparison.photograph))

@@ -12,6 +12,8 @@ import re
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, Response
@@ -40,6 +42,9 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 """Seconds before an address may try a password again: after its first wrong one, and at most. They double each time."""
 
 MOST_ADDRESSES = 10_000
+
+LONGEST_SENTENCE = 800
+"""Letters; of what a visitor made longer, by a long name that it repeats, the middle is left out."""
 
 
 @dataclass
@@ -83,11 +88,19 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
+        instead = b""
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal instead
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                if message["status"] >= 400 and headers.get("content-type") != "application/json":
+                    instead = in_json(f"The studio cannot answer this: {HTTPStatus(message['status']).phrase}.")
+                    headers["content-type"], headers["content-length"] = "application/json", str(len(instead))
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+            elif instead:
+                message = {"type": "http.response.body", "body": instead}
             await send(message)
 
         address = (scope.get("client") or ("",))[0]
@@ -113,6 +126,11 @@ class Guard:
         return _no("The studio's password, please.", 401, {"WWW-Authenticate": 'Basic realm="studio"'})
 
 
+def in_json(sentence: str) -> bytes:
+    """An error as all of the studio's are answered."""
+    return bytes(JSONResponse({"error": sentence}).body)
+
+
 def _no(sentence: str, status: int, headers: dict[str, str] | None = None) -> Response:
     return JSONResponse({"error": sentence}, status, headers)
 
@@ -127,9 +145,19 @@ def _network(address: str) -> str:
     return str(parsed)
 
 
-def without_places(sentence: str) -> str:
-    """A sentence for visitors: of a file on this machine they learn the name, not where it is."""
-    return re.sub(r"(?<![\w:/.~])~?/(?:[^\s'\"/]+/)+", "", sentence)
+def without_places(sentence: str, root: Path) -> str:
+    """A sentence for visitors, short: of a file on this machine they learn the name, not where it is.
+
+    `root` is the studio's folder; it may have any name, and may be spelt from where the studio was started.
+    """
+    for place in sorted({str(root.absolute()), str(root.resolve()), str(root)} - {"."}, key=len, reverse=True):
+        for spelt in (place, repr(place)[1:-1]):
+            sentence = re.sub(rf"(?<![\w/.]){re.escape(spelt)}/", "", sentence)
+    sentence = re.sub(r"(?<![\w/.-])(?:\.cache/tmp\w+|photographs|comparisons)/", "", sentence)
+    sentence = re.sub(r"(?<![\w:/.~])~?/(?:[^\s'\"/]+/)+", "", sentence)
+    if len(sentence) <= LONGEST_SENTENCE:
+        return sentence
+    return f"{sentence[: LONGEST_SENTENCE // 2]} ... {sentence[-LONGEST_SENTENCE // 2 :]}"
 
 
 def is_own_host(header: str, listens_on: str) -> bool:

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from phosphene.errors import PhospheneError, UnknownNameError, UsageError
 from phosphene.imagefile import write_atomically
-from phosphene.studio.guard import without_places
 from phosphene.studio.job_state import State, Task
 from phosphene.studio.requests import Ordered, read_order
 
@@ -20,14 +19,20 @@ from phosphene.studio.requests import Ordered, read_order
 class Queue:
     """Tasks in the order in which they came; `work` does one and returns the state that it ended in.
 
-    At most `longest` may wait, and the last `kept` finished ones are remembered. The orders of those that wait are
-    files in `folder`, if there is one, so that a queue over the same folder takes them up again.
+    `told` makes of an error's sentence what visitors see of it. At most `longest` may wait, and the last `kept`
+    finished ones are remembered. The orders of those that wait are files in `folder`, if there is one, so that a queue
+    over the same folder takes them up again.
     """
 
     def __init__(
-        self, work: Callable[[Task], State], longest: int = 100, kept: int = 200, folder: Path | None = None
+        self,
+        work: Callable[[Task], State],
+        told: Callable[[str], str] = str,
+        longest: int = 100,
+        kept: int = 200,
+        folder: Path | None = None,
     ) -> None:
-        self._work, self._longest, self._kept, self._folder = work, longest, kept, folder
+        self._work, self._told, self._longest, self._kept, self._folder = work, told, longest, kept, folder
         self._tasks = {task.id: task for task in _left_in(folder)} if folder else {}
         self._changed = threading.Condition()
         self._closing = False
@@ -92,9 +97,9 @@ class Queue:
             try:
                 task.state = self._work(task)
             except PhospheneError as error:
-                task.state, task.error = "failed", without_places(str(error))
+                task.state, task.error = "failed", self._told(str(error))
             except Exception as error:
-                task.state, task.error = "failed", without_places(f"the studio met an error of its own: {error!r}")
+                task.state, task.error = "failed", self._told(f"the studio met an error of its own: {error!r}")
             with suppress(Exception):  # a last frame that cannot be shown ends no queue
                 task.end()
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter
 
+from phosphene.errors import UnknownNameError
 from phosphene.film.settings import SIDE, Zoom
 from phosphene.recipe.looks import DEFAULT_LOOK
 from phosphene.recipe.provenance import Made, from_toml
@@ -17,6 +18,10 @@ from phosphene.studio.folder import Folder
 
 GIVEN_FIRST: dict[str, Any] = {"size": "full"}
 """What the studio gives before anyone has: no picture is shrunk without being asked."""
+
+
+FILES = ("mask", "guide", "weights")
+"""Settings that name a file of the studio's folder."""
 
 
 class Order(Settings):
@@ -83,10 +88,10 @@ def shown(recipe: Recipe, source: str, zoom: Zoom | None = None) -> dict[str, An
     spelt = command(recipe, source, f"{stem(source)}-again.{'png' if verb == 'dream' else 'mp4'}", verb)
     moving = flags(zoom.model_dump(exclude_defaults=True)) if zoom else ""
     return {
-        "recipe": recipe.model_dump(mode="json") | {name: _name(getattr(recipe, name)) for name in ("mask", "guide")},
+        "recipe": recipe.model_dump(mode="json") | {name: _name(getattr(recipe, name)) for name in FILES},
         "drive": recipe.drive,
         "look": look,
-        "given": given | {name: _name(given[name]) for name in ("mask", "guide") if name in given},
+        "given": given | {name: _name(given[name]) for name in FILES if name in given},
         "command": f"{spelt} {moving}".rstrip(),
     }
 
@@ -97,7 +102,11 @@ def restored(text: str, folder: Folder) -> dict[str, Any]:
     Raises `ImageError` where the text is no recipe.
     """
     recipe, made = from_toml(text)
-    files = {"mask": folder.with_checksum(made.mask_sha256), "guide": folder.with_checksum(made.guide_sha256)}
+    files = {
+        "mask": folder.with_checksum(made.mask_sha256),
+        "guide": folder.with_checksum(made.guide_sha256),
+        "weights": _weights_in(folder, recipe.weights),
+    }
     lost = [name for name, found in files.items() if getattr(recipe, name) is not None and found is None]
     photograph = photograph_of(made, folder)
     lost += [] if photograph else ["photograph"]
@@ -110,13 +119,28 @@ def restored(text: str, folder: Folder) -> dict[str, Any]:
         "source": Path(made.source).name,
         "size": made.size,
         "unfinished": made.unfinished,
-        "notes": [f"its {name} is not in the studio's folder: drop it here to use it again" for name in lost],
+        "notes": [_how_to_have(name) for name in lost],
     }
 
 
 def photograph_of(made: Made | Study, folder: Folder) -> str | None:
     """Return the name of the photograph that something was made of, or None where it is not in the folder."""
     return made.source if made.source.startswith("sample:") else folder.with_checksum(made.source_sha256)
+
+
+def _weights_in(folder: Folder, weights: str) -> str | None:
+    name = Path(weights).name
+    try:
+        folder.weights_of(name)
+    except UnknownNameError:
+        return None
+    return name
+
+
+def _how_to_have(lost: str) -> str:
+    if lost == "weights":
+        return "its weights are not in the studio's folder: put the file there to use them again"
+    return f"its {lost} is not in the studio's folder: drop it here to use it again"
 
 
 def _name(path: str | None) -> str | None:

@@ -14,6 +14,7 @@ from phosphene.studio.app import application
 from phosphene.studio.cost import USUAL_MOST
 from phosphene.studio.folder import Folder
 from phosphene.studio.guard import Guard, is_loopback
+from phosphene.studio.prompt import Prompt
 
 
 def serve(
@@ -43,7 +44,8 @@ def serve(
         Guard(application(Folder(folder), most), host, password),
         log_level="warning",
         server_header=False,
-        limit_concurrency=256,
+        http=Prompt,
+        proxy_headers=False,
         timeout_graceful_shutdown=2,
     )
     on_ready(address)

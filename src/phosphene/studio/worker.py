@@ -1,6 +1,7 @@
 """What the queues' threads do: an order into a picture, or a comparison's plan into its pictures and its report."""
 
 import threading
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from phosphene.studies.run.folder import Progress
 from phosphene.studies.run.workers import side_by_side, usual_workers
 from phosphene.studio.films import is_film, still_of
 from phosphene.studio.folder import Folder
+from phosphene.studio.guard import without_places
 from phosphene.studio.job_state import State, Task
 from phosphene.studio.requests import Compared, Order, photograph_of, shown
 from phosphene.verbs import Dream, Job
@@ -62,7 +64,7 @@ def animate(task: Task, order: Order, folder: Folder) -> State:
     with LOADING:
         asked = AskedFilm(**words) if order.zoom is None else AskedZoom(**words, zoom=order.zoom)
         ready = begin(asked, folder.free_name(order.title, ".mp4"))
-    task.notes, task.size = ready.notes, ready.film.size
+    task.notes, task.size = _told(ready.notes, folder), ready.film.size
     task.command = shown(ready.film.recipe, source, order.zoom)["command"]
     written = run(ready, task.hear_of_frame, task.stop)
     if written is None:
@@ -120,8 +122,12 @@ def _prepared(task: Task, order: Order, folder: Folder, recipe: Recipe) -> Job:
     with LOADING:
         source = folder.photograph(order.photograph)
         job = prepare(still_of(source) if is_film(source) else source, recipe)
-    task.notes, task.size = job.notes, job.made.size
+    task.notes, task.size = _told(job.notes, folder), job.made.size
     return job
+
+
+def _told(notes: Iterable[str], folder: Folder) -> tuple[str, ...]:
+    return tuple(without_places(note, folder.root) for note in notes)
 
 
 def _save(dreamed: Dream, order: Order, folder: Folder) -> Path:

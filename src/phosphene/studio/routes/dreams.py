@@ -1,25 +1,27 @@
 """Answers about the queues: orders that come in, how they stand, and what became of them."""
 
+from functools import partial
+
 from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from phosphene.studio.cost import check_cost
-from phosphene.studio.films import extent_of
+from phosphene.studio.films import cost_of, preview_cost_of
 from phosphene.studio.job_state import Task
 from phosphene.studio.queue import Queue
-from phosphene.studio.routes.request import folder_of, order_of, queue_of, studio_of
+from phosphene.studio.routes.request import folder_of, number_of, order_of, queue_of, studio_of
 
 
 async def add(request: Request) -> Response:
     """Put an order at the end of a queue."""
     order, folder = await order_of(request), folder_of(request)
     source, recipe = folder.photograph(order.photograph), order.recipe(folder)
-    studio = studio_of(request)
-    size, frames = await to_thread.run_sync(extent_of, source, recipe, order.zoom, limiter=studio.decoding)
-    frames = 1 if request.path_params["queue"] == "previews" else frames
-    check_cost([recipe if order.zoom is None else recipe.but(size="full")], size, studio.most, frames)
-    return JSONResponse(queue_of(request).add(order).report(), 201)
+    studio, queue = studio_of(request), queue_of(request)
+    is_preview = queue is studio.queues["previews"]
+    foretell = partial(preview_cost_of, source, recipe) if is_preview else partial(cost_of, source, recipe, order.zoom)
+    check_cost(await to_thread.run_sync(foretell, limiter=studio.decoding), studio.most)
+    return JSONResponse(queue.add(order).report(), 201)
 
 
 async def waiting(request: Request) -> Response:
@@ -29,9 +31,8 @@ async def waiting(request: Request) -> Response:
 
 async def report(request: Request) -> Response:
     """How a task stands."""
-    since = request.query_params.get("since", "0")
     queue, task = _task(request)
-    return JSONResponse(task.report(int(since) if since.isdecimal() else 0) | {"ahead": queue.ahead_of(task)})
+    return JSONResponse(task.report(number_of(request, "since", 0)) | {"ahead": queue.ahead_of(task)})
 
 
 async def frame(request: Request) -> Response:

@@ -12,7 +12,7 @@ from phosphene.errors import ImageError
 from phosphene.studio.films import is_film
 from phosphene.studio.folder import Folder
 from phosphene.studio.requests import restored
-from phosphene.studio.routes.request import folder_of, name_of, studio_of, write_to
+from phosphene.studio.routes.request import folder_of, name_of, number_of, studio_of, write_to
 
 SIDES = (480, 2048)
 """Long sides, in px, of the copies that the page shows: in a grid, and large. Downloads are the files themselves."""
@@ -66,8 +66,8 @@ async def download(request: Request) -> Response:
 
 
 async def _view(request: Request, source: str) -> Response:
-    studio, asked = studio_of(request), request.query_params.get("side", "")
-    side = min(SIDES, key=lambda side: abs(side - int(asked))) if asked.isdecimal() else SIDES[-1]
+    studio, asked = studio_of(request), number_of(request, "side", SIDES[-1])
+    side = min(SIDES, key=lambda side: abs(side - asked))
     return FileResponse(await to_thread.run_sync(studio.folder.view, source, side, limiter=studio.decoding))
 
 

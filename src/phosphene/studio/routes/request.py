@@ -13,7 +13,7 @@ from phosphene.studio.queue import Queue
 from phosphene.studio.requests import Order
 
 MAX_BYTES = 200 * 2**20
-MAX_ORDER_BYTES = 2**20
+MAX_ORDER_BYTES = 2**17
 
 
 class TooLargeError(UsageError):
@@ -59,6 +59,12 @@ def queue_of(request: Request) -> Queue:
     return queues[name]
 
 
+def number_of(request: Request, name: str, otherwise: int) -> int:
+    """Return a whole number that the address asks with; `otherwise` where it is none, or has too many digits."""
+    text = request.query_params.get(name, "")
+    return int(text) if text.isdecimal() and len(text) < 20 else otherwise
+
+
 async def order_of(request: Request) -> Order:
     """Read the order in a request's body."""
     return Order.model_validate_json(await text_of(request))
@@ -90,4 +96,5 @@ async def _parts(request: Request, most: int) -> AsyncIterator[bytes]:
 
 def _check_size(size: int, most: int) -> None:
     if size > most:
-        raise TooLargeError(f"this is larger than {most // 2**20} MB: give a smaller file")
+        limit = f"{most // 2**20} MB" if most >= 2**20 else f"{most // 2**10} kB"
+        raise TooLargeError(f"this is larger than {limit}: give a smaller file")

@@ -1,0 +1,67 @@
+"""Connections that keep nobody waiting: those that stand still are ended, and there are only so many."""
+
+import asyncio
+from typing import Any
+
+import h11
+from starlette.responses import JSONResponse
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from phosphene.studio.guard import in_json
+
+HEAD_SECONDS, BODY_SECONDS = 20.0, 60.0
+"""How long a request's head may take, and the next part of its body."""
+
+MOST_CONNECTIONS = 256
+
+BUSY = JSONResponse({"error": "Too many are asking: try again in a minute."}, 429, {"Connection": "close"})
+
+
+class Prompt(H11Protocol):
+    """A connection that is ended where a request does not come on, and that says in JSON what is wrong."""
+
+    _ending: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            self.app = BUSY
+        self._end_in(HEAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing more."""
+        self._end_in(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for the rest of a request, if there is one."""
+        super().data_received(data)
+        state = self.conn.their_state
+        if state is h11.SEND_BODY:
+            self._end_in(BODY_SECONDS)
+        elif state is not h11.IDLE:
+            self._end_in(None)
+        elif self._ending is None:
+            self._end_in(HEAD_SECONDS)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request, unless an answer has begun."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()
+            return
+        body = in_json(msg)
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Connection", "close")]
+        events: list[Any] = [
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ]
+        for event in events:
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def _end_in(self, seconds: float | None) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
+        self._ending = None if seconds is None else self.loop.call_later(seconds, self.transport.close)
