@@ -6,6 +6,7 @@ import random
 import socket
 import time
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -89,6 +90,18 @@ def test_a_class_whose_number_goes_on_and_on_is_none():
     with pytest.raises(UsageError, match="there is no class number 99"):
         class_index("9" * 5000)
     assert class_index("007") == 7
+
+
+def test_the_layers_of_a_large_network_take_no_memory(studio):
+    def most_memory():
+        status = Path(f"/proc/{studio.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+
+    studio.ask("GET", "/api/layers?model=resnet18")
+    before = most_memory()
+    status, answer = studio.ask("GET", "/api/layers?model=vgg19")  # whose weights have 575 MB
+    assert (status, len(answer["layers"]) > 10) == (200, True)
+    assert most_memory() < before + 250
 
 
 def test_numbers_in_addresses_may_have_any_length(studio):

@@ -6,7 +6,8 @@ from typing import Any
 from phosphene import imagefile
 from phosphene.film.settings import Zoom
 from phosphene.networks import registry, weights
-from phosphene.networks.inspect import other_names, untrained_network
+from phosphene.networks.facts import skeleton
+from phosphene.networks.inspect import other_names
 from phosphene.networks.layers import Layer, describe, narrow_nodes
 from phosphene.networks.network import Network
 from phosphene.recipe.looks import DEFAULT_LOOK, LOOKS
@@ -58,7 +59,7 @@ def layers(model: str) -> dict[str, Any]:
     `suggested` are those of its card and its looks. Raises `UnknownNameError`.
     """
     with LOADING:
-        network = untrained_network(model)
+        network = skeleton(model)
     side = max(LAYER_SIDE, network.card.min_side)
     facts = describe(network, (side, side))
     ours = [*network.card.layers, *(name for look in LOOKS.get(model, {}).values() for name in look["layers"])]

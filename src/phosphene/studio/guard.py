@@ -117,7 +117,7 @@ class Guard:
         given = headers.get("authorization")
         if given is not None and (left := self.patience.left(address)):
             wait = {"Retry-After": str(int(left) + 1)}
-            return _no(f"Too many wrong passwords: the next one is looked at in {left:.0f} s.", 429, wait)
+            return _no(f"Too many wrong passwords: the next one is looked at in {left:.1f} s.", 429, wait)
         if given is not None and _knows(self.password, given):
             self.patience.was_right(address)
             return None
