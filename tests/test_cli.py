@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from contextlib import chdir, redirect_stderr, redirect_stdout
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from phosphene import imagefile
+from phosphene import imagefile, job
 from phosphene.cli import run
 from phosphene.cli.dreaming import Listeners, paired, run_job
 from phosphene.job import prepare
@@ -314,6 +315,17 @@ def test_a_preview_does_not_cost_what_is_read_or_written(tmp_path, monkeypatch, 
     assert run(made) == 0
     assert run([*command.split(), "--preview", told]) == 2
     assert f"--preview would be written over '{told}': give it a name of its own" in capsys.readouterr().err
+
+
+def test_a_resumed_dreams_preview_does_not_cost_its_photograph(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    imagefile.write("photo.png", torch.rand(3, 40, 40))
+    stop = threading.Event()
+    stop.set()
+    recipe = Recipe(layers=("blocks.1.1",), octaves=1, steps=2, size="full", tile=64)
+    job.run(prepare("photo.png", recipe, "cpu", "1B", output="b.png"), stop=stop)
+    assert run(["resume", "b.png.phosphene", "--preview", "photo.png"]) == 2
+    assert "--preview would be written over 'photo.png': give it a name of its own" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("trace", ["a.html", "a_files"])

@@ -15,7 +15,7 @@ from phosphene import imagefile
 from phosphene.cli import run as phosphene
 from phosphene.disk import deepzoom
 from phosphene.dreaming.resample import resize
-from phosphene.errors import OutputExistsError
+from phosphene.errors import ImageError, OutputExistsError
 from phosphene.job import prepare, run
 from phosphene.recipe.provenance import from_toml
 from phosphene.recipe.settings import Recipe
@@ -66,6 +66,11 @@ def test_what_is_beside_a_pyramid_is_not_written_over(tmp_path, other):
     (tmp_path / other).unlink()
     (tmp_path / "out_files").mkdir()
     imagefile.check_output(tmp_path / "out.dzi", overwrite=True)
+    with pytest.raises(OutputExistsError, match="out_files' exists already"):
+        imagefile.check_output(tmp_path / "out.dzi", overwrite=False)
+    (tmp_path / "out.html").mkdir()
+    with pytest.raises(ImageError, match=r"out\.html' is a folder"):
+        imagefile.check_output(tmp_path / "out.dzi", overwrite=True)
 
 
 def test_a_pyramid_through_a_link_is_written_where_it_points(pyramid, tmp_path):

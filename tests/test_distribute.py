@@ -18,7 +18,7 @@ from phosphene.recipe import own
 from phosphene.recipe.settings import Recipe
 
 pytest.importorskip("ray")
-from phosphene.cluster import PORTIONS, STORE_BYTES, cluster_map, crew, joined, portions
+from phosphene.cluster import PORTIONS, STORE_BYTES, _crew_of, cluster_map, crew, joined, portions
 
 pytestmark = [
     pytest.mark.slow,
@@ -124,8 +124,10 @@ def test_a_norm_of_ones_own_travels_to_the_workers(cluster, photograph, tmp_path
 
 def test_as_many_workers_are_planned_for_as_there_are(cluster):
     count, share = crew("local", "cpu")
-    assert count == cluster.cluster_resources()["CPU"]
+    assert 1 <= count <= cluster.cluster_resources()["CPU"]
     assert 0 < share <= psutil.virtual_memory().total / count
+    with cluster_map("local", "cpu"):
+        assert len(workers()) == count
     with pytest.raises(UsageError, match="no machine of the Ray cluster at 'local' has a GPU"):
         crew("local", "cuda:0")
 
@@ -133,8 +135,21 @@ def test_as_many_workers_are_planned_for_as_there_are(cluster):
 def test_a_cluster_that_is_not_there_yet_has_the_processors_of_this_machine(monkeypatch):
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     count, share = crew("local", "cpu")
-    assert count == psutil.cpu_count()
+    assert 1 <= count <= psutil.cpu_count()
     assert share * count < psutil.virtual_memory().available
+
+
+@pytest.mark.parametrize(
+    ("machines", "expected"),
+    [
+        ([(16, 10**12)], (16, 10**12 // 16)),
+        ([(16, 14 * 10**9)], (7, 2 * 10**9)),
+        ([(4, 10**9)], (1, 10**9)),
+        ([(8, 64 * 10**9), (2, 3 * 10**9)], (9, 3 * 10**9)),
+    ],
+)
+def test_there_are_no_more_workers_than_there_is_memory_for(machines, expected):
+    assert _crew_of(machines) == expected
 
 
 def test_results_come_in_order(cluster):

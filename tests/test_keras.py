@@ -447,3 +447,12 @@ def test_a_file_in_which_hdf5_turns_without_end_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(hdf5, "SECONDS", 3)
     with pytest.raises(WeightsError, match=r"turning\.h5' could not be read within 3 seconds, and is damaged"):
         weights.load(registry.card("keras/vgg19"), str(file))
+
+
+def test_a_file_that_breaks_the_library_is_told(tmp_path, monkeypatch):
+    file, python = blank(tmp_path / "whole.h5", {"conv1_conv": {"kernel": (7, 7, 3, 64)}}), tmp_path / "python"
+    python.write_text("#!/bin/sh\nkill -SEGV $$\n")  # in place of a library that a file makes crash
+    python.chmod(0o755)
+    monkeypatch.setattr(hdf5.sys, "executable", str(python))
+    with pytest.raises(WeightsError, match=r"whole\.h5' breaks the library that reads it, and is damaged"):
+        weights.load(registry.card("keras/resnet50"), str(file))

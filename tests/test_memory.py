@@ -87,6 +87,8 @@ def test_workers_get_tiles_enough_to_share(bound):
     plans = [Survey(network, scoring, Recipe(), size, workers).best(room, False) for workers in (1, 16)]
     alone, shared = (batches(stages_of(network, scoring, plan.of(Recipe()))(size), size) for plan in plans)
     assert min(alone) < 16 <= min(shared)
+    together = Survey(network, scoring, Recipe(batch=4), size, 16).best(room, False)
+    assert min(batches(stages_of(network, scoring, together.of(Recipe(batch=4)))(size), size)) >= 16
 
 
 def test_too_little_memory_names_the_least(bound):
@@ -315,6 +317,7 @@ print(float(said) * {"GB": 1e9, "MB": 1e6}[unit], int(peak) * 1024)
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize(("memory", "output"), [("2GB", "out.png"), ("1.5GB", "out.dzi")])
 def test_what_is_said_bounds_the_peak_of_the_process(tmp_path, memory, output):
     """In memory and by way of the disk, with Python, PyTorch, decoding and encoding in it."""

@@ -8,7 +8,7 @@ import torch
 
 from phosphene import imagefile
 from phosphene.errors import ImageError, OutputExistsError, UsageError
-from phosphene.places import check_name, check_place, make_folder
+from phosphene.places import check_name, check_place, check_told, make_folder
 
 BYTES = os.fsdecode(b"caf\xe9.png")
 
@@ -86,3 +86,8 @@ def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # whoever tests may be root
     with pytest.raises(ImageError, match=r"you may not write in '.*': choose another folder"):
         make_folder(tmp_path)
+
+
+def test_what_a_recipe_names_is_looked_at_too(tmp_path):
+    with pytest.raises(UsageError, match="is no name of a file"):
+        check_told({"--preview": tmp_path / "out.png"}, "a\0b")

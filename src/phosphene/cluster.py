@@ -31,6 +31,9 @@ STORE_BYTES = 100_000_000
 KNOCK = 5
 """Seconds in which a cluster must answer a connection."""
 
+LEAST_SHARE = 2 * 10**9
+"""Bytes that a worker is to have, or else there are fewer of them: Python, PyTorch and kernels take half."""
+
 PORTIONS = 16
 """Portions for each worker of what is mapped at a time, if it is so much: each costs the driver a few milliseconds at
 most, and what a worker holds when it dies is lost."""
@@ -40,12 +43,12 @@ most, and what a worker holds when it dies is lost."""
 def cluster_map(address: str, device: str, workers: int | None = None) -> Iterator[Map]:
     """Connect to a cluster, or start one on this machine (`local`), and give a `map` over its workers.
 
-    There are as many workers as the cluster has processors, or GPUs where `device` is one; each computes with one
-    thread. Results come in order. `UsageError` where there is no cluster at `address`, or no Ray.
+    There are as many workers as the cluster has processors, or GPUs where `device` is one, and memory for; each
+    computes with one thread. Results come in order. Raises as `crew` does.
     """
     with joined(address, STORE_BYTES) as ray:
         gpus = 1 if device.startswith("cuda") else 0
-        count = workers or int(ray.cluster_resources().get(_kind(device), 1))
+        count = workers or _crew_of(_machines(ray, address, device))[0]
         hired = ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=1, num_gpus=gpus)(Worker)
         actors = [hired.remote() for _ in range(count)]
 
@@ -98,15 +101,25 @@ def crew(address: str, device: str) -> tuple[int, int]:
     machines has what `device` asks for, or there is no Ray.
     """
     if address == "local" and not check_cluster(address).is_initialized():
-        count = psutil.cpu_count() or 1
-        return count, int(SHARE * psutil.virtual_memory().available / count)
+        return _crew_of([(psutil.cpu_count() or 1, SHARE * psutil.virtual_memory().available)])
     with joined(address, STORE_BYTES) as ray:
-        machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and _kind(device) in node["Resources"]]
-        if not machines:
-            raise UsageError(f"no machine of the Ray cluster at {address!r} has a {_kind(device)}")
-        counts = [int(machine[_kind(device)]) for machine in machines]
-        shares = [int(machine["memory"] / count) for machine, count in zip(machines, counts, strict=True)]
-        return sum(counts), min(shares)
+        return _crew_of(_machines(ray, address, device))
+
+
+def _machines(ray: Any, address: str, device: str) -> list[tuple[float, float]]:
+    """Return of each machine of a cluster how many workers it has processors or GPUs for, and its memory."""
+    kind = _kind(device)
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"] and kind in node["Resources"]]
+    if not alive:
+        raise UsageError(f"no machine of the Ray cluster at {address!r} has a {kind}")
+    return [(machine[kind], machine["memory"]) for machine in alive]
+
+
+def _crew_of(machines: list[tuple[float, float]]) -> tuple[int, int]:
+    """Return how many workers there are on machines, and the memory of each where that is least."""
+    counts = [max(1, min(int(most), int(memory / LEAST_SHARE))) for most, memory in machines]
+    shares = [memory / count for (_, memory), count in zip(machines, counts, strict=True)]
+    return sum(counts), int(min(shares))
 
 
 def _kind(device: str) -> str:

@@ -73,7 +73,10 @@ def check_told(told: Mapping[str, Path | None], *others: str | Path | None) -> N
     They replace what is there, but for `others`, the output and the input, and each other: UsageError. Else as
     `check_place`.
     """
-    taken = {os.path.realpath(other): str(other) for other in others if other is not None}
+    names = [str(other) for other in others if other]
+    for name in names:
+        check_name(name)
+    taken = {os.path.realpath(name): name for name in names}
     for flag, path in told.items():
         if path is None:
             continue

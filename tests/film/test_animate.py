@@ -595,6 +595,9 @@ def test_frames_that_changed_places_are_found_out(film, tmp_path):
     (tmp_path / "aside.png").rename(other)
     with pytest.raises(StoreError, match=r"00000001\.png is damaged or in a wrong place"):
         phosphene.resume_film(folder)
+    imagefile.write(one, imagefile.read(one).image)  # with no name in it
+    with pytest.raises(StoreError, match=r"00000001\.png is damaged or in a wrong place"):
+        phosphene.resume_film(folder)
     assert not target.exists()
 
 

@@ -83,13 +83,9 @@ class Means:
 
     def begin(self, asked: AskedFilm | AskedZoom, **workers: Any) -> Run:
         """Look at all that can be wrong, and make the folder in which the film is dreamed."""
-        from phosphene.film.plan import FILES, begin
-        from phosphene.film.stills import stills_of
+        from phosphene.film.plan import begin
 
-        if self.preview is not None:
-            check_folder(asked.source)
-            given = [asked.given.get(name) for name in FILES]
-            check_listening(self.preview, None, 1, self.output, asked.source, *stills_of(asked.source), *given)
+        check_preview(self.preview, self.output, asked)
         return begin(asked, self.output, device=self.device, memory=self.memory, overwrite=self.overwrite, **workers)
 
 
@@ -149,6 +145,17 @@ def again(text: str, source: str | None, model: str | None, means: Means) -> int
     given = asked.given if model is None else {**asked.given, "model": model}
     ready = means.begin(asked.model_copy(update={"given": given, "source": asked.source if source is None else source}))
     return go_on(replace(ready, notes=(*ready.notes, *differences(made, ready.film.made))), means.preview)
+
+
+def check_preview(preview: Path | None, output: Path, asked: AskedFilm | AskedZoom) -> None:
+    """Raise now, before the first frame, what would be wrong with a preview."""
+    from phosphene.film.plan import FILES
+    from phosphene.film.stills import stills_of
+
+    if preview is not None:
+        check_folder(asked.source)
+        given = [asked.given.get(name) for name in FILES]
+        check_listening(preview, None, 1, output, asked.source, *stills_of(asked.source), *given)
 
 
 def go_on(ready: Run, preview: Path | None = None) -> int:

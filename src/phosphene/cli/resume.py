@@ -11,6 +11,7 @@ from cyclopts import App
 
 from phosphene.cli import film
 from phosphene.cli.dreaming import Options, Told, dream_one, files_of, introduce_own, listeners_of, recipe_of, run_job
+from phosphene.cli.progress import check_listening
 from phosphene.errors import UsageError
 from phosphene.places import check_folder
 
@@ -48,10 +49,14 @@ def resume(
         from phosphene.film.plan import reopen
 
         _check_told_of_film(told)
-        return film.go_on(reopen(folder, cluster), told.preview)
+        ready = reopen(folder, cluster)
+        film.check_preview(told.preview, ready.output, ready.film.asked)
+        return film.go_on(ready, told.preview)
     from phosphene.job import resume as go_on
 
-    return run_job(go_on(folder, cluster), listeners)
+    job = go_on(folder, cluster)
+    check_listening(told.preview, told.trace, told.preview_every, job.made.source, *files_of(job.recipe))
+    return run_job(job, listeners)
 
 
 def replay(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -83,8 +83,10 @@ def put_picture(path: Path, image: Image, alpha: Plane | None = None) -> None:
 
 def get_picture(path: Path) -> Photo:
     """Read a picture that `put_picture` wrote. `StoreError` for one in another's place."""
-    photo = imagefile.read(path)
-    if imagefile.read_recipe(path) != path.name:
+    photo, name = imagefile.read(path), ""
+    with suppress(ImageError):  # it has none
+        name = imagefile.read_recipe(path)
+    if name != path.name:
         raise StoreError(f"{path} is damaged or in a wrong place: remove the folder, and begin again")
     return photo
 

@@ -12,7 +12,7 @@ import PIL.Image
 import torch
 from torch.nn import functional as F
 
-from phosphene.errors import ImageError, SettingsError, UsageError
+from phosphene.errors import ImageError, OutputExistsError, SettingsError, UsageError
 from phosphene.imagefile import headers, opening
 from phosphene.imagefile.colour import srgb_parts
 from phosphene.imagefile.decode import decode, kind_of, shape_of, upright
@@ -178,11 +178,11 @@ def check_output(path: str | Path, overwrite: bool, *, bits: Literal[8, 16] = 8,
     path = Path(path)
     format_of(path, bits, size)
     check_place(path, overwrite)
-    target = Path(os.path.realpath(path))
-    for other in beside(target):
-        if kind_of_file(other) == "a folder" and overwrite:
-            continue
-        check_place(other, overwrite)
+    for other in beside(Path(os.path.realpath(path))):
+        if kind_of_file(other) != "a folder" or other.suffix == ".html":
+            check_place(other, overwrite)
+        elif not overwrite:
+            raise OutputExistsError(f"{str(other)!r} exists already: choose another name, or ask to overwrite it")
 
 
 def output_of(path: str | Path | None, prepared: str | Path | None) -> Path:

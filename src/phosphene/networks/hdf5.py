@@ -6,8 +6,8 @@
 A list that is too long for one attribute is split into `layer_names0`, `layer_names1` and so on.
 
 A damaged file can leave HDF5's own library in a loop without end, in which Ctrl-C is not heard. So a file is read in a
-process apart first (`python -m phosphene.networks.hdf5 FILE`), which has a time limit; only what that came through is
-read here. This module does without PyTorch, so that takes a fraction of a second.
+process apart first (`python -P -m phosphene.networks.hdf5 FILE`), which has a time limit; what hangs or crashes there
+is not read here. This module does without PyTorch, so that takes a fraction of a second.
 """
 
 import re
@@ -32,11 +32,13 @@ SECONDS = 60
 
 def read_arrays(file: Path) -> Arrays:
     """Read a file, first in a process apart. `WeightsError` where it is none, is damaged, or is of another layout."""
-    command = [sys.executable, "-m", "phosphene.networks.hdf5", str(file)]
+    command = [sys.executable, "-P", "-m", "phosphene.networks.hdf5", str(file)]
     try:
-        subprocess.run(command, timeout=SECONDS, capture_output=True, check=False)
+        done = subprocess.run(command, timeout=SECONDS, capture_output=True, check=False)
     except subprocess.TimeoutExpired:
         raise WeightsError(f"{str(file)!r} could not be read within {SECONDS} seconds, and is damaged.") from None
+    if done.returncode < 0:
+        raise WeightsError(f"{str(file)!r} breaks the library that reads it, and is damaged.")
     return _read_here(file)
 
 

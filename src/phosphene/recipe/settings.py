@@ -260,10 +260,11 @@ def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:
         return f"this is not what was asked for: {problems[0]['msg']}"
     name = problems[0]["loc"][0]
     ours = [problem["msg"] for problem in problems if problem["loc"][:1] == (name,)]
+    within = ".".join(map(str, problems[0]["loc"]))
     if problems[0]["type"] == "missing":
-        return f"{name} is missing: it has to be given"
+        return f"{within} is missing: it has to be given"
     if problems[0]["type"] == "extra_forbidden":
-        return f"{name} is not known here: leave it out"
+        return f"{within} is not known here: leave it out"
     wanted = [re.sub(r"^Input should be (a valid )?", "", message) for message in ours]
     given = repr(problems[0]["input"])
     given = given if len(given) < 200 else f"{given[:200]}..."

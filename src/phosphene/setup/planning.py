@@ -115,12 +115,12 @@ class StageEstimate:
             return max(forward, *(segment.peak_backward for segment in self.segments)) - base
         return forward - base + max(segment.peak_backward - segment.live_before for segment in self.segments)
 
-    def cost(self, size: Size, tile: int | None, workers: int = 1) -> float:
-        """Foretell the work, that of workers who wait for the last tiles counted as well."""
+    def cost(self, size: Size, tile: int | None, workers: int, batch: int) -> float:
+        """Foretell the work, that of workers who wait for the last batches of tiles counted as well."""
         (_, rows, down), (_, columns, across) = (self.windows(length, tile) for length in size)
         times = FORWARD_AND_BACK if self.is_last else FORWARD + FORWARD_AND_BACK
-        rounds = ceil(down * across / workers)
-        waiting = rounds * workers / (down * across)
+        batches = ceil(down * across / batch)
+        waiting = ceil(batches / workers) * workers / batches
         return waiting * times * rows * columns * sum(segment.work for segment in self.segments)
 
 
@@ -143,7 +143,7 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Survey:
-    """What it takes `workers` to look at a picture of `size` in stages, each a tile at a time.
+    """What it takes `workers` to look at a picture of `size` in stages, each a batch of tiles at a time.
 
     What is known at cuts is held in memory where pictures are (`in_memory`), or else on disk.
     """
@@ -224,7 +224,7 @@ class Survey:
         )
 
     def _cost(self, stage: StageEstimate, tile: int | None) -> float:
-        return stage.cost(self.size, tile, self.workers)
+        return stage.cost(self.size, tile, self.workers, self.tiles.batch)
 
     def _bytes(self, stage: StageEstimate, tile: int | None) -> float:
         return stage.bytes(self.size, tile, self.tiles.batch, self.scoring.gradients)

@@ -5,6 +5,7 @@ import math
 from phosphene.dreaming.pyramid import octave_sizes
 from phosphene.errors import SettingsError
 from phosphene.recipe.settings import Recipe
+from phosphene.recipe.terms import Cut
 from phosphene.types import Size
 
 USUAL_MOST = 2000.0
@@ -34,7 +35,7 @@ def check_cost(cost: float, most: float | None) -> None:
 
 def _computed(recipe: Recipe, side: int) -> int:
     """Px along a side that are computed: a picture in tiles is computed with the margins of all of them."""
-    if not isinstance(recipe.tile, int):
-        return side
+    tiles = [recipe.tile, *(Cut.parse(cut).tile for cut in recipe.cuts)]
+    smallest = min((tile for tile in tiles if isinstance(tile, int)), default=side)
     halo = recipe.halo if isinstance(recipe.halo, int) else USUAL_HALO
-    return max(side, math.ceil(side / recipe.tile) * min(side, recipe.tile + 2 * halo))
+    return max(side, math.ceil(side / smallest) * min(side, smallest + 2 * halo))

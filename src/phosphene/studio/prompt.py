@@ -1,4 +1,5 @@
-"""Connections that keep nobody waiting: those that stand still are ended, and there are only so many."""
+"""Connections that keep nobody waiting: those that stand still are ended, and those beyond so many get no answer but
+that."""
 
 import asyncio
 from typing import Any
@@ -34,9 +35,9 @@ class Prompt(H11Protocol):
         self._end_in(None)
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        """Wait for the rest of a request, if there is one."""
-        super().data_received(data)
+    def handle_events(self) -> None:
+        """Wait for the rest of a request, if there is one; called for what came, and behind each answer."""
+        super().handle_events()
         state = self.conn.their_state
         if state is h11.SEND_BODY:
             self._end_in(BODY_SECONDS)
