@@ -219,16 +219,16 @@ def test_tensorflows_loop_is_ours(double, photograph):
 # Why longer ones are not compared.
 
 
-def test_three_steps_of_theirs_in_float32_are_far_from_theirs_in_float64(network, double, photograph):
-    """Ours are no farther: it is the loop that drifts, not the preset."""
+def test_five_steps_of_theirs_in_float32_are_far_from_theirs_in_float64(network, double, photograph):
+    """Ours are no farther: it is the loop that drifts, not the preset. After three steps it depends on the processor."""
 
-    def three(module, image):
-        for _ in range(3):
+    def five(module, image):
+        for _ in range(5):
             image = tensorflow_step(module, image)
         return pixels(image)
 
-    exact = three(double, 2 * photograph.double() - 1)
-    rounded = three(network, 2 * photograph - 1)
-    ours = dreamed(photograph, "tensorflow-tutorial", steps=3, octaves=1, jitter=0, size="full")
+    exact = five(double, 2 * photograph.double() - 1)
+    rounded = five(network, 2 * photograph - 1)
+    ours = dreamed(photograph, "tensorflow-tutorial", steps=5, octaves=1, jitter=0, size="full")
     assert apart(rounded, exact, photograph) > 0.01
     assert apart(ours, exact, photograph) < 2 * apart(rounded, exact, photograph)

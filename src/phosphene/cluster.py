@@ -34,7 +34,7 @@ KNOCK = 5
 LEAST_SHARE = 2 * 10**9
 """Bytes that a worker is to have, or else there are fewer of them: Python, PyTorch and kernels take half."""
 
-PORTIONS = 16
+PORTIONS = 4
 """Portions for each worker of what is mapped at a time, if it is so much: each costs the driver a few milliseconds at
 most, and what a worker holds when it dies is lost."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from itertools import combinations, pairwise
-from math import ceil, inf, lcm
+from math import inf, lcm
 
 import torch
 from torch import Tensor
@@ -95,10 +95,10 @@ class StageEstimate:
     tiling: Tiling | None
     is_last: bool
 
-    def windows(self, length: int, tile: int | None) -> tuple[int, int, int]:
-        """Return the length of the longest window and of all windows, and how many there are, along `length` px."""
+    def windows(self, length: int, tile: int | None) -> tuple[int, int]:
+        """Return the length of the longest window and of all windows, along an axis of `length` px."""
         if tile is None or self.tiling is None:
-            return length, length, 1
+            return length, length
         return _windows(length, tile, self.tiling.halo, self.tiling.stride)
 
     def bytes(self, size: Size, tile: int | None, batch: int, gradients: int) -> float:
@@ -116,12 +116,14 @@ class StageEstimate:
         return forward - base + max(segment.peak_backward - segment.live_before for segment in self.segments)
 
     def cost(self, size: Size, tile: int | None, workers: int, batch: int) -> float:
-        """Foretell the work, that of workers who wait for the last batches of tiles counted as well."""
-        (_, rows, down), (_, columns, across) = (self.windows(length, tile) for length in size)
+        """Foretell the work, and what workers wait for each other: all but one for a batch of tiles at most.
+
+        (R. L. Graham, Bounds on multiprocessing timing anomalies, 1969.)
+        """
+        (longest_rows, rows), (longest_columns, columns) = (self.windows(length, tile) for length in size)
+        largest = min(batch * longest_rows * longest_columns, rows * columns)
         times = FORWARD_AND_BACK if self.is_last else FORWARD + FORWARD_AND_BACK
-        batches = ceil(down * across / batch)
-        waiting = ceil(batches / workers) * workers / batches
-        return waiting * times * rows * columns * sum(segment.work for segment in self.segments)
+        return times * (rows * columns + (workers - 1) * largest) * sum(segment.work for segment in self.segments)
 
 
 @dataclass(frozen=True)
@@ -316,9 +318,9 @@ class Survey:
 
 
 @lru_cache(maxsize=4096)
-def _windows(length: int, tile: int, halo: int, stride: int) -> tuple[int, int, int]:
+def _windows(length: int, tile: int, halo: int, stride: int) -> tuple[int, int]:
     lengths = [span.window_stop - span.window_start for span in spans(length, tile, halo, stride)]
-    return max(lengths), sum(lengths), len(lengths)
+    return max(lengths), sum(lengths)
 
 
 def _note(live: LiveBytes, back: list[int], number: int, _: Tensor) -> None:
