@@ -126,7 +126,8 @@ def test_as_many_workers_are_planned_for_as_there_are(cluster):
     count, share = crew("local", "cpu")
     assert 1 <= count <= cluster.cluster_resources()["CPU"]
     assert 0 < share <= psutil.virtual_memory().total / count
-    with cluster_map("local", "cpu"):
+    with cluster_map("local", "cpu") as over:
+        assert list(over(torch.tensor, range(8 * count))) == list(range(8 * count))
         assert len(workers()) == count
     with pytest.raises(UsageError, match="no machine of the Ray cluster at 'local' has a GPU"):
         crew("local", "cuda:0")

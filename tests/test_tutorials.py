@@ -220,7 +220,7 @@ def test_tensorflows_loop_is_ours(double, photograph):
 
 
 def test_five_steps_of_theirs_in_float32_are_far_from_theirs_in_float64(network, double, photograph):
-    """Ours are no farther: it is the loop that drifts, not the preset. After three steps it depends on the processor."""
+    """Ours are no farther: the loop drifts, not the preset. After three steps it depends on the processor."""
 
     def five(module, image):
         for _ in range(5):
