@@ -149,8 +149,8 @@ def again(text: str, source: str | None, model: str | None, means: Means) -> int
 
 def check_preview(preview: Path | None, output: Path, asked: AskedFilm | AskedZoom) -> None:
     """Raise now, before the first frame, what would be wrong with a preview."""
-    from phosphene.film.plan import FILES
     from phosphene.film.stills import stills_of
+    from phosphene.recipe.settings import FILES
 
     if preview is not None:
         check_folder(asked.source)

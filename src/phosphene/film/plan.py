@@ -22,14 +22,11 @@ from phosphene.film.zoom import Zoomed
 from phosphene.places import check_folder, seen_from
 from phosphene.recipe.own import is_own
 from phosphene.recipe.provenance import Made
-from phosphene.recipe.settings import Recipe, Settings
+from phosphene.recipe.settings import FILES, Recipe, Settings
 from phosphene.setup.memory import spell_bytes
 from phosphene.setup.session import only_here
 
 PLAN = "film.json"
-
-FILES = ("weights", "mask", "guide")
-"""Settings that may name a file."""
 
 
 class Plan(Settings):

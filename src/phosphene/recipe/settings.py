@@ -87,6 +87,9 @@ class Target(Settings):
         return Objective(tuple(kind.parse(text) for name, kind in KINDS.items() for text in getattr(self, name)))
 
 
+FILES = ("weights", "mask", "guide")
+"""Settings that may name a file."""
+
 OctaveScale = Annotated[float, Field(gt=1, le=4, description="Size ratio of neighbouring octaves.")]
 LongSide = Annotated[
     Literal["full"] | Annotated[int, Field(ge=1, lt=2**31)],

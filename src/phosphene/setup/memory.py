@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map_only
 
 from phosphene.dreaming.gradient import differentiate
 from phosphene.dreaming.objective import Scoring
+from phosphene.dreaming.stages import CPU
 from phosphene.errors import SettingsError, UsageError
 from phosphene.malloc import give_back, is_out_of_memory, keep_nothing
 from phosphene.networks.graph import on_paper
@@ -28,8 +29,6 @@ G = TypeVar("G", bound=Callable[..., tuple[float, Any]])
 """A `GradientFn`, of pictures in memory or on disk."""
 
 logger = logging.getLogger(__name__)
-
-CPU = torch.device("cpu")
 
 SHARE = 0.7
 """Of the memory that is free, what a dream may take."""

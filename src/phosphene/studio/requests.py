@@ -9,7 +9,7 @@ from phosphene.errors import UnknownNameError
 from phosphene.film.settings import SIDE, Zoom
 from phosphene.recipe.looks import DEFAULT_LOOK
 from phosphene.recipe.provenance import Made, from_toml
-from phosphene.recipe.settings import Recipe, Settings
+from phosphene.recipe.settings import FILES, Recipe, Settings
 from phosphene.recipe.spelling import choose, command, flags, shortest
 from phosphene.recipe.terms import KINDS
 from phosphene.studies.study import Study
@@ -18,10 +18,6 @@ from phosphene.studio.folder import Folder
 
 GIVEN_FIRST: dict[str, Any] = {"size": "full"}
 """What the studio gives before anyone has: no picture is shrunk without being asked."""
-
-
-FILES = ("mask", "guide", "weights")
-"""Settings that name a file of the studio's folder."""
 
 
 class Order(Settings):
