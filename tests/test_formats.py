@@ -240,6 +240,42 @@ def test_a_header_that_its_bytes_cannot_hold_is_refused_undecoded(tmp_path, monk
         way(tmp_path / "a")
 
 
+def in_strips(path, **tags):
+    """A TIFF of eight compressed strips; each of `tags` is a number that changes one of its values, at a place."""
+    tifffile.imwrite(path, np.full((64, 96), 200, np.uint8), compression="zlib", rowsperstrip=8)
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tiff:
+        for name, values in tags.items():
+            tag = tiff.pages.first.tags[name]
+            width = "H" if tag.dtype == 3 else "I"
+            struct.pack_into(f"<{len(values)}{width}", data, tag.valueoffset, *values)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("tags", "there"),
+    [
+        ({"ImageLength": [72]}, "8 of its 9"),
+        ({"StripByteCounts": [0] * 8}, "8 of its 8 strips or tiles are there, with 0"),
+    ],
+)
+@pytest.mark.parametrize("way", [imagefile.look, imagefile.read, streaming.look])
+def test_a_tiff_without_its_strips_is_broken(tmp_path, tags, there, way):
+    in_strips(tmp_path / "a.tif", **tags)
+    with pytest.raises(ImageError, match=rf"a\.tif' is broken or cut off: give a whole picture \({there}"):
+        way(tmp_path / "a.tif")
+
+
+def test_a_sparse_tiff_is_black_where_it_has_no_bytes(tmp_path):
+    in_strips(tmp_path / "a.tif")
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        counts = list(tiff.pages.first.databytecounts)
+    in_strips(tmp_path / "a.tif", StripByteCounts=[*counts[:3], 0, *counts[4:]])
+    image = imagefile.read(tmp_path / "a.tif").image
+    assert (image[:, 24:32] == 0).all()
+    assert (image[:, [*range(24), *range(32, 64)]] == 200 / 255).all()
+
+
 def test_flat_pictures_are_no_absurdity(tmp_path):
     flat = PIL.Image.new("RGB", (5000, 3000), (9, 99, 199))
     for kind in ("PNG", "JPEG", "WEBP", "AVIF"):

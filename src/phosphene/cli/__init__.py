@@ -3,7 +3,7 @@
 import sys
 
 import cyclopts
-from cyclopts import App
+from cyclopts import App, Parameter
 from pydantic import ValidationError
 
 from phosphene.cli import comparing, dreaming, film, models, resume
@@ -16,10 +16,11 @@ from phosphene.recipe.spelling import current
 
 app = App(
     name="phosphene",
-    help="Dream photographs: raise what an image network faintly sees until anyone can see it.",
-    help_epilogue="Try: phosphene dream sample:coffee -o dream.png",
+    help="Dream photographs: amplify what an image network faintly sees until anyone can see it.\n\n"
+    "Try: phosphene dream sample:coffee -o dream.png",
     version_flags=["--version"],
     help_format="plaintext",
+    default_parameter=Parameter(show_default=lambda value: None if value in (None, False, ()) else str(value)),
 )
 dreaming.add_to(app)
 film.add_to(app)
@@ -29,13 +30,13 @@ models.add_to(app)
 app.command(
     "phosphene.studio.command:studio",  # loaded when it is asked for: the command line does not know the studio
     name="studio",
-    help="Open a page on this machine where photographs are dreamed by looking.",
+    help="Open a page on this machine: drop a photograph, choose a look, watch it dream.",
 )
 
 
 def main() -> None:
     """Run the command line, and exit with 0, 1 (failure), 2 (usage) or 130 (interrupted)."""
-    if sys.argv[1:2] != ["studio"]:  # which lives long, and rests
+    if sys.argv[1:2] != ["studio"]:  # a long-lived process, which returns memory between dreams
         keep_freed()
     sys.exit(run(sys.argv[1:]))
 

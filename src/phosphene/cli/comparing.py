@@ -60,38 +60,38 @@ def compare(
     device: str = "auto",
     overwrite: Overwrite = False,
 ) -> int:
-    """Compare what networks see in a photograph, at equal strength, and write a report.
+    """Compare what networks see in photographs, at equal strength, and write a report.
 
-    The same command goes on where it was stopped, and computes only what is not there.
+    Running the same command again continues where it was stopped.
 
     Parameters
     ----------
     photo
         A photograph, or sample:NAME.
     others
-        More photographs: each is compared in a folder of its own within the output's, and one page is about all.
+        More photographs; each gets its own folder within the output, and one page covers all.
     output
         The folder to write into.
     models
-        Networks, with commas between; rows of the grids.
+        Networks, separated by commas: the rows of the grids.
     modes
-        Experiments: plain (one size), octaves, tiles.
+        Experiments, separated by commas: plain (one size), octaves, tiles.
     depths
-        Relative depths that each network is shown at, the trained ones if any is; 0 for none.
+        Relative depths to show each trained network at (each untrained one if none is trained); 0 for none.
     weights
-        pretrained, untrained (random), or both side by side.
+        pretrained, untrained (random), or both.
     seeds
-        Dreams of each experiment and depth, from --seed on, for the spread.
+        How many seeds to dream each cell with, from --seed on.
     change
-        Root-mean-square change, 0 to 1, that every dream is brought to by its step size.
+        Root-mean-square change from the photograph, 0 to 1, that every dream is calibrated to.
     workers
-        Processes that share the cells; one for each core, up to 8, if not said.
+        Processes that share the cells; by default one for each core, up to 8.
     cluster
-        Address of a Ray cluster that dreams the cells, or local.
+        Address of a Ray cluster that dreams the cells, or local for one on this machine.
     device
         auto, cpu, cuda or mps.
     overwrite
-        Replace dreams of other settings that have the same names.
+        Replace dreams of the same names with other settings.
     """
     from phosphene.studies.api import compare
     from phosphene.studies.survey import survey
@@ -132,7 +132,7 @@ def sweep(
 ) -> int:
     """Dream a photograph over a grid of settings, and write a report.
 
-    The same command goes on where it was stopped, and computes only what is not there.
+    Running the same command again continues where it was stopped.
 
     Parameters
     ----------
@@ -141,19 +141,19 @@ def sweep(
     output
         The folder to write into.
     vary
-        A setting and its values, as octave_scale=1.2,1.4 or layer=blocks.3.2,blocks.4.2; the last makes the columns.
+        A setting and its values, such as octave_scale=1.2,1.4 or layer=blocks.3.2,blocks.4.2; the last is the columns.
     look
-        A named style; `phosphene looks` lists each model's.
+        A named style; `phosphene looks` lists those of each model.
     preset
-        One of the report's experiments: plain (its main loop), octaves, tiles; or keras-tutorial, tensorflow-tutorial.
+        Settings of the report's experiments (plain, octaves, tiles) or of keras-tutorial or tensorflow-tutorial.
     workers
-        Processes that share the cells; one for each core, up to 8, if not said.
+        Processes that share the cells; by default one for each core, up to 8.
     cluster
-        Address of a Ray cluster that dreams the cells, or local.
+        Address of a Ray cluster that dreams the cells, or local for one on this machine.
     device
         auto, cpu, cuda or mps.
     overwrite
-        Replace dreams of other settings that have the same names.
+        Replace dreams of the same names with other settings.
     """
     from phosphene.studies import api
     from phosphene.studies.plans.sweep import parse_vary

@@ -27,13 +27,13 @@ Switch = Annotated[bool, Parameter(negative="")]
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Told:
-    """How a dream is told of while it runs."""
+    """What is reported while a dream runs."""
 
     json: Switch = False
     """Print events as JSON lines."""
 
     preview: Path | None = None
-    """A picture that is written again and again as the dream grows."""
+    """A picture of the dream so far, rewritten as it grows."""
 
     preview_every: int = PREVIEW_EVERY
     """Steps between two previews."""
@@ -45,29 +45,28 @@ class Told:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Options:
-    """What is no setting of the recipe: where the picture goes, and with what means it is made."""
+    """Options that are not part of the recipe: where the picture goes, and on what device it is made."""
 
     output: Output
-    """The picture to write; its ending chooses the format. With several inputs or a folder: a folder."""
+    """The picture to write; its ending chooses the format. A folder, if there are several inputs."""
 
     bits: Literal[8, 16] = 8
-    """Bits a channel, 16 for PNG and TIFF only."""
+    """Bits per channel; 16 for PNG and TIFF only."""
 
     overwrite: Switch = False
-    """Replace what is there."""
+    """Replace an existing output."""
 
     keep_partial: Switch = False
-    """When interrupted, write what there is."""
+    """When interrupted, save the unfinished picture."""
 
     device: str = "auto"
     """auto, cpu, cuda or mps."""
 
     memory: str | None = None
-    """What the process may take, and each worker of a cluster, as 2GB; without it, a safe share of what is free. A
-    dream that does not fit goes by way of a folder beside its output."""
+    """Memory limit, such as 2GB; the default is a safe share of what is free. Larger dreams go by way of the disk."""
 
     cluster: str | None = None
-    """The address of a Ray cluster that dreams by way of that folder, or local for one on this machine."""
+    """Address of a Ray cluster, or local for one on this machine; --memory is then each worker's."""
 
 
 def add_to(app: App) -> None:
@@ -91,11 +90,11 @@ def dream(
     Parameters
     ----------
     inputs
-        Photographs, folders of them, sample:NAME (as sample:coffee), or noise:HEIGHTxWIDTH.
+        Photographs, folders of photographs, sample:NAME (such as sample:coffee), or noise:HEIGHTxWIDTH.
     look
-        A named style; `phosphene looks` lists each model's.
+        A named style; `phosphene looks` lists those of each model.
     preset
-        One of the report's experiments: plain (its main loop), octaves, tiles; or keras-tutorial, tensorflow-tutorial.
+        Settings of the report's experiments (plain, octaves, tiles) or of keras-tutorial or tensorflow-tutorial.
     """
     from phosphene.recipe.spelling import choose
 
@@ -181,7 +180,7 @@ def dream_one(source: str, chosen: Recipe, options: Options, listeners: Listener
 
 
 def recipe(picture: Path, /) -> None:
-    """Print the recipe that a picture or a film carries, as TOML.
+    """Print the recipe inside a picture or a film, as TOML.
 
     Parameters
     ----------

@@ -41,16 +41,16 @@ def add_to(app: App) -> None:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of a film and of a zoom."""
+    """What films and zooms have in common."""
 
     look: str | None = None
-    """A named style; `phosphene looks` lists each model's."""
+    """A named style; `phosphene looks` lists those of each model."""
 
     preset: str | None = None
-    """The report's plain (its main loop), octaves or tiles; or keras-tutorial, tensorflow-tutorial."""
+    """Settings of the report's experiments (plain, octaves, tiles) or of keras-tutorial or tensorflow-tutorial."""
 
     at: Several = None
-    """A setting at a time in seconds, as 8:look=creatures or 2.5:step_size=0.01; numbers move, and looks fade."""
+    """SECONDS:SETTING=VALUE, such as 8:look=creatures or 2.5:step_size=0.01; numbers glide, looks cross-fade."""
 
     settings: Settings = None
 
@@ -64,22 +64,22 @@ class Asked:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Means:
-    """Where a film goes, and with what means it is made."""
+    """Where a film goes, and on what device it is made."""
 
     output: Output
-    """The film to write, .mp4, .mov, .mkv, .webm, .gif, .apng or .webp; without an ending, a folder of frames."""
+    """The film to write: .mp4, .mov, .mkv, .webm, .gif, .apng or .webp; without an ending, a folder of frames."""
 
     device: str = "auto"
     """auto, cpu, cuda or mps."""
 
     memory: str | None = None
-    """What the process may take, as 2GB; without it, a safe share of what is free."""
+    """Memory limit, such as 2GB; the default is a safe share of what is free."""
 
     overwrite: Switch = False
-    """Replace what is there."""
+    """Replace an existing output."""
 
     preview: Path | None = None
-    """A picture that each new frame is written to."""
+    """A picture of the latest frame, rewritten with each."""
 
     def begin(self, asked: AskedFilm | AskedZoom, **workers: Any) -> Run:
         """Look at all that can be wrong, and make the folder in which the film is dreamed."""
@@ -101,19 +101,19 @@ def animate(
     workers: int = 1,
     cluster: str | None = None,
 ) -> int:
-    """Dream a film: held still by motion, at one strength, with its sound and its times; all its pixels without --size.
+    """Dream a film: held still along the motion, at constant strength, at its own size, with its sound.
 
     Parameters
     ----------
     film
-        Any file that PyAV opens, a folder of frames, or a pattern of them, as 'frame*.png'.
+        A film, a folder of frames, or a pattern of them such as 'frame*.png'.
     follow
-        What follows the film's sound, as sound, step_size=bass or change=treble:0.04..0.12; bands are sound, bass,
-        mids and treble.
+        A number that follows the sound: step_size=bass or change=treble:0.04..0.12; `sound` alone moves the step size.
+        Bands are sound, bass, mids and treble.
     workers
-        Processes of one thread each that share the scenes, or the frames with --no-carry; the frames are the same.
+        Processes that share the scenes, or with --no-carry the frames; the result does not depend on their number.
     cluster
-        The address of a Ray cluster whose workers share them, or local for one on this machine.
+        Address of a Ray cluster whose workers share the scenes, or local for one on this machine.
     """
     from phosphene.film.asked import AskedFilm
 
@@ -124,12 +124,12 @@ def animate(
 
 
 def zoom(photo: str, /, *, asked: Asked = Asked(), zoom: Zooming = None, means: Means) -> int:
-    """Zoom into a photograph that is dreamed all the way; 640 px unless --size says otherwise.
+    """Zoom endlessly into a photograph that keeps dreaming; 640 px unless --size is given.
 
     Parameters
     ----------
     photo
-        A photograph, sample:NAME (as sample:coffee), or noise:HEIGHTxWIDTH.
+        A photograph, sample:NAME (such as sample:coffee), or noise:HEIGHTxWIDTH.
     """
     from phosphene.film.asked import AskedZoom
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from phosphene.networks.cards import DEFAULT_MODEL
 
-models_app = App(name="models", help="List models, fetch their weights, or check that they see.")
+models_app = App(name="models", help="List models, fetch their weights, or check what they recognise.")
 
 
 def add_to(app: App) -> None:
@@ -37,14 +37,14 @@ def models() -> None:
 
 @models_app.command
 def fetch(name: str, /, *, top: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """Download a model's weights, if they are not here, and print where they are.
+    """Download a model's weights, if necessary, and print where they are.
 
     Parameters
     ----------
     name
         A model's name.
     top
-        With what classes need, where there is a smaller file without.
+        Including the classifier, where there is a smaller file without it.
     """
     from phosphene.networks import weights
     from phosphene.networks.registry import card
@@ -54,7 +54,7 @@ def fetch(name: str, /, *, top: Annotated[bool, Parameter(negative="")] = False)
 
 @models_app.command
 def check(name: str, /) -> int:
-    """Load a model's weights and let it name the four sample photographs; fails when it does not know most of them.
+    """Load a model's weights and let it name the sample photographs; fails if it gets most of them wrong.
 
     Parameters
     ----------
@@ -86,9 +86,9 @@ def layers(
     model
         A model's name.
     size
-        Side of a square image, in px, that the output sizes and the arithmetic are for.
+        Side in px of the square image for which output sizes and arithmetic are computed.
     all
-        Every operation, not only the last one of each block.
+        Every operation, not only the last of each block.
     """
     from phosphene.networks.inspect import layer_table
     from phosphene.networks.registry import introduce
@@ -100,7 +100,7 @@ def layers(
 
 
 def looks(model: str | None = None, /) -> None:
-    """List the looks of a model, or of all.
+    """List the looks of a model, or of all models.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def looks(model: str | None = None, /) -> None:
 
 
 def samples() -> None:
-    """List the sample photographs, which every command takes as sample:NAME."""
+    """List the sample photographs, which every command accepts as sample:NAME."""
     from phosphene.imagefile import SAMPLES
 
     table = Table("name", "what it is, and whose")

@@ -30,16 +30,16 @@ def resume(
     cluster: str | None = None,
     told: Told = Told(),  # noqa: B008
 ) -> int:
-    """Go on with a dream or a film that was interrupted; it ends as if nothing had happened.
+    """Continue a dream or a film that was interrupted; the result is the same as without the interruption.
 
     Parameters
     ----------
     folder
-        The folder that the dream left beside its output, OUTPUT.phosphene.
+        The folder left beside the output, OUTPUT.phosphene.
     model
-        The network, if it is your own, as package.module:callable.
+        Your own network, if the dream uses one: package.module:callable.
     cluster
-        The address of a Ray cluster, or local; the folder is on storage that its machines share.
+        Address of a Ray cluster, or local; the folder has to be on storage that its machines share.
     """
     check_folder(folder)
     listeners = listeners_of(told, folder.with_suffix("") if folder.suffix == ".phosphene" else None)
@@ -68,16 +68,16 @@ def replay(
     options: Options,
     told: Told = Told(),  # noqa: B008
 ) -> int:
-    """Make a picture or a film again from the recipe that it carries.
+    """Make a picture or a film again from the recipe inside it.
 
     Parameters
     ----------
     picture
         A picture or a film that Phosphene wrote.
     input
-        The photograph or the film, if it is not where the recipe says, or another one to dream in the same way.
+        The photograph or film, if it has moved, or another one to dream in the same way.
     model
-        The network, if the recipe's was your own, as package.module:callable, or another one.
+        Your own network, if the recipe used one (package.module:callable), or a different one.
     """
     text = recipe_of(picture)
     if model is not None:

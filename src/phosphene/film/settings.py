@@ -1,4 +1,4 @@
-"""What a person asks of a film, beside the recipe of its dreams."""
+"""Settings of films and zooms, besides the recipe of their dreams."""
 
 from typing import Annotated, Any
 
@@ -21,7 +21,7 @@ class Motion(Settings):
     """How one frame's dream goes over into the next."""
 
     carry: Annotated[
-        bool, Field(description="Carry the last dream along the motion; without, each frame is alone.")
+        bool, Field(description="Carry the previous dream along the motion; without, each frame is dreamed alone.")
     ] = True
     later_steps: Annotated[
         int, Field(ge=1, le=1000, description="Steps in each octave after the first frame of a scene.")
@@ -30,7 +30,9 @@ class Motion(Settings):
     change: Annotated[
         float | None,
         Field(
-            gt=0, le=MOST_CHANGE, description="Root-mean-square change of each frame, 0 to 1; else its scene's first."
+            gt=0,
+            le=MOST_CHANGE,
+            description="Root-mean-square change of each frame, 0 to 1; by default that of its scene's first frame.",
         ),
     ] = None
 
@@ -39,27 +41,31 @@ class Part(Settings):
     """What part of a film is dreamed, and how many frames a second."""
 
     start: Annotated[float, Field(ge=0, description="Where to begin, in seconds.")] = 0.0
-    seconds: Annotated[float | None, Field(gt=0, description="How much of it to dream; without, all.")] = None
+    seconds: Annotated[float | None, Field(gt=0, description="How much to dream, in seconds; by default all.")] = None
     fps: Annotated[
-        float | None, Field(gt=0, le=1000, description="Frames a second; without, the film's own, or 25 of a folder.")
+        float | None,
+        Field(gt=0, le=1000, description="Frames per second; by default the film's own, or 25 for a folder."),
     ] = None
 
 
 class Zoom(Settings):
     """How a zoom moves. Its speed is that of a second, whatever the frames."""
 
-    seconds: Annotated[float, Field(gt=0, le=3600, description="How long the film is.")] = 10.0
-    rate: Annotated[float, Field(gt=1, le=16, description="How many times larger everything gets in a second.")] = 2.0
+    seconds: Annotated[float, Field(gt=0, le=3600, description="Length of the film, in seconds.")] = 10.0
+    rate: Annotated[float, Field(gt=1, le=16, description="Magnification per second.")] = 2.0
     towards: Annotated[
-        str, Field(description="What stays in its place: ROW,COLUMN in fractions of height and width.")
+        str, Field(description="The point to zoom towards: ROW,COLUMN as fractions of height and width.")
     ] = "0.5,0.5"
-    turn: Annotated[float, Field(ge=-90, le=90, description="Degrees clockwise in a second.")] = 0.0
-    loop: Annotated[bool, Field(description="End where it began: the photograph comes up in its own dream.")] = False
-    fps: Annotated[float, Field(gt=0, le=240, description="Frames a second.")] = 24.0
+    turn: Annotated[float, Field(ge=-90, le=90, description="Rotation, in degrees clockwise per second.")] = 0.0
+    loop: Annotated[bool, Field(description="End where it began: the photograph reappears inside its own dream.")] = (
+        False
+    )
+    fps: Annotated[float, Field(gt=0, le=240, description="Frames per second.")] = 24.0
     key_steps: Annotated[
-        int, Field(ge=1, le=1000, description="Steps in each octave of the pictures that frames are cut out of.")
+        int,
+        Field(ge=1, le=1000, description="Steps in each octave of the keys, the pictures that frames are cut out of."),
     ] = 6
-    key_octaves: Annotated[int, Field(ge=1, le=30, description="Octaves of these pictures after the first.")] = 3
+    key_octaves: Annotated[int, Field(ge=1, le=30, description="Octaves of the keys after the first.")] = 3
 
     @field_validator("towards", mode="before")
     @classmethod

@@ -1,5 +1,6 @@
 """TIFF: the largest picture of a file, in whatever way it is compressed."""
 
+import math
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -84,6 +85,7 @@ def _largest(tiff: Any) -> tuple[Any, str]:
     largest = max(every, key=lambda page: page.imagewidth * page.imagelength)  # the first of several
     if not (isinstance(largest.imagewidth, int) and isinstance(largest.imagelength, int)):
         raise ValueError("its size is no whole number")
+    _check_pieces(largest)
     whole = [page for page in pages if not page.is_reduced]
     if largest is not every[0] and (len(whole) == 1 or largest not in whole):
         given = f"{largest.imagewidth} x {largest.imagelength} pixels"
@@ -92,6 +94,15 @@ def _largest(tiff: Any) -> tuple[Any, str]:
         return largest, ""
     number = whole.index(largest) + 1
     return largest, f"{len(whole)} pages: its {'first page' if number == 1 else f'largest, page {number},'}"
+
+
+def _check_pieces(page: Any) -> None:
+    """Raise ValueError where strips or tiles are missing. One of 0 bytes is black (a sparse file), but not all are."""
+    if page.is_contiguous or page.compression == _OLD_JPEG:  # of which the whole has one offset
+        return
+    pieces, placed = math.prod(page.chunked), min(len(page.dataoffsets), len(page.databytecounts))
+    if placed < pieces or not any(page.databytecounts):
+        raise ValueError(f"{placed} of its {pieces} strips or tiles are there, with {sum(page.databytecounts)} bytes")
 
 
 def _within(page: Any) -> list[Any]:

@@ -49,31 +49,34 @@ class Eye(Settings):
     ] = "pretrained"
     fast: Annotated[
         bool,
-        Field(description="On the CPU, compute convolutions with fewer multiplications: faster, rounds otherwise."),
+        Field(description="On the CPU, use faster convolution algorithms, which round slightly differently."),
     ] = True
 
 
 class Target(Settings):
-    """What is raised."""
+    """What is maximised."""
 
     layers: Annotated[
         tuple[str, ...],
-        Field(description="Layers to raise, each NAME[CHANNELS]@ROW,COLUMN:WEIGHT; NAME may be a pattern."),
+        Field(description="Layers to maximise, each NAME[CHANNELS]@ROW,COLUMN:WEIGHT; NAME is enough, or a pattern."),
     ] = ()
     classes: Annotated[
-        tuple[str, ...], Field(description="ImageNet classes to raise, by name or number, each NAME:WEIGHT.")
+        tuple[str, ...], Field(description="ImageNet classes to maximise, by name or number, each NAME:WEIGHT.")
     ] = ()
     terms: Annotated[
-        tuple[str, ...], Field(description="Objectives of your own or of an installed package, each NAME:WEIGHT.")
+        tuple[str, ...], Field(description="Objectives of your own or from an installed package, each NAME:WEIGHT.")
     ] = ()
     score: Annotated[
-        Literal["l2", "mean"], Field(description="Mean of the squared activation, or of the activation.")
+        Literal["l2", "mean"],
+        Field(description="What is maximised: the mean of the squared activation, or of the activation."),
     ] = "l2"
-    balanced: Annotated[bool, Field(description="Scale each layer's gradient to unit norm before the weights.")] = False
+    balanced: Annotated[bool, Field(description="Scale each layer's gradient to unit norm before weighting.")] = False
     guide: Annotated[str | None, Field(description="A photograph whose features the dream is drawn towards.")] = None
     guide_by: Annotated[
         Literal["match", "channels"],
-        Field(description="Best-matching guide feature at each place, or channels weighted as in the guide."),
+        Field(
+            description="match: the guide's best-matching feature at each position; channels: weighted as in the guide."
+        ),
     ] = "match"
 
     @field_validator(*KINDS)
@@ -90,19 +93,19 @@ class Target(Settings):
 FILES = ("weights", "mask", "guide")
 """Settings that may name a file."""
 
-OctaveScale = Annotated[float, Field(gt=1, le=4, description="Size ratio of neighbouring octaves.")]
+OctaveScale = Annotated[float, Field(gt=1, le=4, description="Size ratio of successive octaves.")]
 LongSide = Annotated[
     Literal["full"] | Annotated[int, Field(ge=1, lt=2**31)],
-    Field(description="Long side of the picture in px, or full to keep all pixels."),
+    Field(description="Long side of the picture in px, or full for all pixels."),
 ]
 
 
 class Octaves(Settings):
     """The sizes that are dreamed, coarse to fine."""
 
-    octaves: Annotated[int, Field(ge=1, le=LAST, description="How many sizes to dream at.")] = 5
+    octaves: Annotated[int, Field(ge=1, le=LAST, description="How many sizes to dream at, coarse to fine.")] = 5
     octave_scale: OctaveScale = 1.4
-    detail: Annotated[bool, Field(description="Put back the photograph's detail that an octave lost.")] = True
+    detail: Annotated[bool, Field(description="Put back the photograph's detail that smaller octaves lack.")] = True
 
 
 class Ascent(Settings):
@@ -110,10 +113,12 @@ class Ascent(Settings):
 
     steps: Annotated[int, Field(ge=1, le=100_000, description="Gradient steps in each octave.")] = 15
     step_size: Annotated[
-        float, Field(gt=0, le=1, description="Mean change of a pixel in a step, in pixel units 0 to 1.")
+        float, Field(gt=0, le=1, description="Mean change of a pixel at each step; pixels are 0 to 1.")
     ] = 0.008
-    norm: Annotated[Norm, Field(description="What a gradient is divided by before the step.")] = "laplacian"
-    jitter: Annotated[int, Field(ge=0, le=512, description="Largest random shift of the image in a step, in px.")] = 32
+    norm: Annotated[Norm, Field(description="How the gradient is normalised before the step.")] = "laplacian"
+    jitter: Annotated[
+        int, Field(ge=0, le=512, description="Largest random shift of the image at each step, in px.")
+    ] = 32
     blur: Annotated[
         float, Field(ge=0, le=32, description="Standard deviation of the gradient's blur, in px; 0 is none.")
     ] = 0.0
@@ -121,7 +126,7 @@ class Ascent(Settings):
         tuple[str, ...],
         Field(
             description="step_size, jitter or blur from step to step, each SETTING=NUMBER,NUMBER/NUMBER: commas "
-            "between steps, strokes between octaves; the last stay."
+            "between steps, slashes between octaves; the last number is held."
         ),
     ] = ()
 
@@ -166,20 +171,20 @@ class Tiles(Settings):
 
     tile: Annotated[
         Literal["auto", "none"] | Annotated[int, Field(ge=16)],
-        Field(description="Side of a tile in px, none for the whole image at once, or auto for what fits the memory."),
+        Field(description="Side of a tile in px; none for the whole image at once; auto for what fits in memory."),
     ] = "auto"
     halo: Annotated[
         Literal["auto", "exact"] | Annotated[int, Field(ge=0)],
-        Field(description="Margin of a tile in px; exact gives the whole image's gradient, auto 99 % of it."),
+        Field(description="Margin of a tile in px; exact gives the whole image's gradient, auto is within 1 % of it."),
     ] = "exact"
     cuts: Annotated[
         tuple[str, ...],
         Field(
-            description="Layers where the network is cut in stages, each NAME[:TILE], TILE px of the stage behind it; "
-            "with --tile auto they are planned."
+            description="Layers where the network is cut into stages, each NAME[:TILE], TILE px being the tiles behind "
+            "it; planned with --tile auto."
         ),
     ] = ()
-    batch: Annotated[int, Field(ge=1, le=1024, description="How many tiles the network looks at together.")] = 1
+    batch: Annotated[int, Field(ge=1, le=1024, description="How many tiles are evaluated together.")] = 1
 
     @field_validator("cuts")
     @classmethod
@@ -191,14 +196,12 @@ class Picture(Settings):
     """What is kept of the photograph."""
 
     size: LongSide = 1024
-    enlarge: Annotated[bool, Field(description="Enlarge a photograph that is smaller than size.")] = False
-    mask: Annotated[
-        str | None, Field(description="A grey image: where, and how strongly, to dream (white is full).")
-    ] = None
+    enlarge: Annotated[bool, Field(description="Enlarge a photograph that is smaller than --size.")] = False
+    mask: Annotated[str | None, Field(description="A grey image: white is dreamed, black is kept.")] = None
     colour: Annotated[
         Literal["dream", "original"], Field(description="Keep the dream's colours, or the photograph's.")
     ] = "dream"
-    seed: Annotated[int, Field(ge=0, lt=2**63, description="Of all randomness.")] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="Seed of all random numbers.")] = 0
 
 
 class Recipe(Picture, Tiles, Ascent, Octaves, Target, Eye):
