@@ -1,5 +1,7 @@
 """Run the tries of a part in a process apart, and watch it."""
 
+import ctypes
+import gc
 import multiprocessing
 import os
 import sys
@@ -18,6 +20,9 @@ from soak import Part
 
 WARM = 5
 """Tries after which a process has loaded what it loads."""
+
+REST = "rest"
+"""Asks a process to give back what is free."""
 
 PROCESSES = multiprocessing.get_context("spawn")
 
@@ -60,7 +65,9 @@ class Worker:
         return {"finding": finding}
 
     def holds(self) -> tuple[int, int, int]:
-        """Megabytes, threads and descriptors."""
+        """Megabytes, threads and descriptors; what is free is given back first, so that it does not count."""
+        self.here.send(REST)
+        self.here.recv()
         process = psutil.Process(self.process.pid)
         return process.memory_info().rss >> 20, process.num_threads(), process.num_fds()
 
@@ -129,7 +136,12 @@ def _try(part: Part, seed: int, scratch: Path, parent: Connection) -> None:
     torch.set_num_threads(1)
     with part.ready(scratch) as attempt:
         while (number := parent.recv()) is not None:
-            parent.send(_told(part, attempt, Random(f"{seed} {part.name} {number}")))
+            if number == REST:
+                gc.collect()
+                _trim()
+                parent.send(REST)
+            else:
+                parent.send(_told(part, attempt, Random(f"{seed} {part.name} {number}")))
 
 
 def _told(part: Part, attempt: Any, chance: Random) -> dict[str, Any]:
@@ -153,3 +165,9 @@ def _status(name: str) -> int:
     if sys.platform != "linux":
         return 0
     return int(Path("/proc/self/status").read_text().partition(f"{name}:")[2].split()[0]) >> 10
+
+
+def _trim() -> None:
+    """Have glibc give back what is free."""
+    if sys.platform == "linux":
+        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
