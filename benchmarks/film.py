@@ -23,7 +23,7 @@ from phosphene.film.asked import AskedZoom
 from phosphene.film.footage import Shot
 from phosphene.film.frames import dream_frames
 from phosphene.film.moments import Moments
-from phosphene.film.motion import dis, reliable, warp
+from phosphene.film.motion import consistency_mask, dis, warp
 from phosphene.film.settings import Motion, Zoom
 from phosphene.film.timeline import Timeline
 
@@ -89,7 +89,7 @@ def flicker(frames=16, height=240, width=320):
         images, motions, seen = scene(frames, height, width, noise)
         pairs = list(pairwise(images))
         masks = [
-            (reliable(dis(now, before), dis(before, now)) > 0) & there
+            (consistency_mask(dis(now, before), dis(before, now)) > 0) & there
             for (before, now), there in zip(pairs, seen, strict=True)
         ]
         held = list(dreamed(images))
@@ -125,7 +125,7 @@ def drift(frames=300, height=60, width=80):
 def hidden():
     for (height, width), noise in product(((360, 480), (240, 320)), (0.0, 0.01, 0.02)):
         images, _, seen = scene(6, height, width, noise)
-        found = [reliable(dis(now, before), dis(before, now)) > 0 for before, now in pairwise(images)]
+        found = [consistency_mask(dis(now, before), dis(before, now)) > 0 for before, now in pairwise(images)]
         recall = np.mean([float((~mask[~there]).float().mean()) for mask, there in zip(found, seen, strict=True)])
         lost = np.mean([float((~mask[there]).float().mean()) for mask, there in zip(found, seen, strict=True)])
         rare = np.mean([float((~there).float().mean()) for there in seen])

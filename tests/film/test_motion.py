@@ -7,7 +7,7 @@ import torch
 
 from phosphene import imagefile
 from phosphene.dreaming.resample import resize
-from phosphene.film.motion import dis, is_cut, reliable, softened, warp
+from phosphene.film.motion import consistency_mask, dis, is_cut, softened, warp
 
 from .conftest import pan
 
@@ -52,7 +52,7 @@ def test_warping_by_whole_pixels_moves_them():
 @pytest.mark.parametrize("noise", [0.0, 0.01])
 def test_what_was_hidden_is_found(noise):
     (first, second), _, seen = scene(noise=noise)
-    found = reliable(dis(second, first), dis(first, second)) > 0
+    found = consistency_mask(dis(second, first), dis(first, second)) > 0
     assert (~found[~seen]).float().mean() >= 0.95
     assert (~found[seen]).float().mean() <= 0.05
     assert torch.equal(softened(torch.ones(9, 9)), torch.ones(9, 9))
@@ -63,22 +63,22 @@ def test_flow_that_contradicts_itself_is_not_believed():
     there = torch.zeros(2, 40, 40)
     there[0] = 3.0
     back = -there
-    assert reliable(there, back)[:, :36].min() == 1
-    assert reliable(there, back)[:, 37:].max() == 0  # from outside
-    assert reliable(there, 0 * back).max() == 0
+    assert consistency_mask(there, back)[:, :36].min() == 1
+    assert consistency_mask(there, back)[:, 37:].max() == 0  # from outside
+    assert consistency_mask(there, 0 * back).max() == 0
 
 
 @pytest.mark.parametrize(("step", "noise"), [(2, 0.0), (9, 0.0), (2, 0.05)])
 def test_motion_is_no_cut(step, noise):
     rng = torch.Generator().manual_seed(0)
     first, second = ((i + noise * torch.randn(i.shape, generator=rng)).clamp(0, 1) for i in pan(2, 96, 128, step))
-    assert not is_cut(reliable(dis(second, first), dis(first, second)))
+    assert not is_cut(consistency_mask(dis(second, first), dis(first, second)))
 
 
 @pytest.mark.parametrize("other", ["chelsea", "astronaut", "retina"])
 def test_another_photograph_is_a_cut(other):
     first, second = pan(1, 96, 128)[0], pan(1, 96, 128, sample=other)[0]
-    assert is_cut(reliable(dis(second, first), dis(first, second)))
+    assert is_cut(consistency_mask(dis(second, first), dis(first, second)))
 
 
 def test_pictures_too_small_for_motion_have_none():

@@ -14,7 +14,8 @@ import torch
 import phosphene
 from phosphene.cli import run as command
 from phosphene.cluster import STORE_BYTES, joined
-from phosphene.errors import UsageError
+from phosphene.errors import BrokenFilmError, UsageError
+from phosphene.film import workers
 
 from .conftest import SMALL, decoded, packets
 
@@ -119,3 +120,34 @@ def test_no_workers_are_told(film, tmp_path):
         phosphene.animate(film, tmp_path / "dream.mp4", workers=0, **SMALL)
     with pytest.raises(UsageError, match="a cluster has workers of its own"):
         phosphene.animate(film, tmp_path / "dream.mp4", workers=2, cluster="local", **SMALL)
+
+
+def test_a_scene_is_dreamed_while_later_cuts_are_looked_for():
+    """The first is there before the last is known; what looks for them ends with who wants them."""
+    first_is_there, seen = threading.Event(), []
+
+    def scenes(stopped):
+        yield "first"
+        assert first_is_there.wait(60)
+        yield "second"
+        while not stopped():
+            time.sleep(0.01)
+        seen.append("stopped")
+
+    ahead = workers._taken_ahead(scenes, threading.Event())
+    assert next(ahead) == "first"
+    first_is_there.set()
+    assert next(ahead) == "second"
+    ahead.close()
+    assert seen == ["stopped"]
+
+
+def test_what_ends_the_search_for_cuts_comes_after_the_scenes():
+    def scenes(stopped):
+        yield "first"
+        raise BrokenFilmError("it breaks off")
+
+    ahead = workers._taken_ahead(scenes, threading.Event())
+    assert next(ahead) == "first"
+    with pytest.raises(BrokenFilmError, match="it breaks off"):
+        next(ahead)

@@ -1,17 +1,17 @@
-"""What one frame's dream gives to the next: held still by motion, at one strength."""
+"""What one frame's dream passes on to the next: carried along the motion, at constant strength."""
 
 from dataclasses import dataclass, replace
 
 import torch
 
 from phosphene.dreaming.strength import POWER, held, rms_change
-from phosphene.film.motion import Flow, is_cut, reliable, softened, warp
+from phosphene.film.motion import Flow, consistency_mask, is_cut, softened, warp
 from phosphene.job import MemoryJob
 from phosphene.recipe.settings import Ascent
 from phosphene.types import Image, Plane
 
 HOLD = 0.1
-"""How much of a step places take that are dreamed already; what was just uncovered takes whole steps."""
+"""The weight of steps where a dream was carried over; it is 1 where pixels were just uncovered."""
 
 SETTLING = 4
 """Frames after which what was uncovered counts as dreamed."""
@@ -46,13 +46,13 @@ class Start:
 
 def carry(last: Carried, frame: Image, flow: Flow) -> Start | None:
     """Bring what the last dream added to where it is now; None if `frame` begins a new scene."""
-    there, back = flow(frame, last.frame), flow(last.frame, frame)
-    seen = reliable(there, back)
+    backward, forward = flow(frame, last.frame), flow(last.frame, frame)
+    seen = consistency_mask(backward, forward)
     if is_cut(seen):
         return None
     seen = softened(seen)
-    added = seen * warp(last.dream - last.frame, there)
-    settled = (seen * warp(last.settled[None], there)[0]).clamp(0, 1)
+    added = seen * warp(last.dream - last.frame, backward)
+    settled = (seen * warp(last.settled[None], backward)[0]).clamp(0, 1)
     return Start((frame + added).clamp(0, 1), 1 - (1 - HOLD) * settled, settled)
 
 

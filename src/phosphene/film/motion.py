@@ -1,8 +1,8 @@
-"""Motion between two frames: where each place was before, and which places were hidden.
+"""Optical flow between two frames: where each pixel was before, and which pixels were hidden.
 
-A `Flow` is one function, so that another can be put in. What one frame has is carried to the next along the *backward*
-flow: each pixel of the next frame asks where it was. (The forward flow, read at the pixel where it arrives, is another
-pixel's motion; tools that warp by it smear along every edge.)
+A `Flow` is a function, so that another can take its place. A dream is carried to the next frame along the *backward*
+flow: each pixel of the next frame looks up where it was. (The forward flow, read at the pixel where it arrives, is
+another pixel's motion; tools that warp by it smear along every edge.)
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ SMALLEST = 16
 """Sides, in px, below which there is no flow to be found."""
 
 SMOOTHING = 4
-"""Standard deviation, in px, of the blur of both motions before they are held against each other."""
+"""Standard deviation, in px, of the blur of both flows before they are compared."""
 
 VOTERS = 6 * SMOOTHING + 1
 """Side, in px, of the square by whose majority a place counts as hidden. It is as far as the blur reaches, so smaller
@@ -40,8 +40,8 @@ SOFTNESS = 0.8
 """Standard deviation, in px, by which the border of what was hidden is softened (Ruder et al.)."""
 
 CUT = 0.15
-"""A frame that finds less than this share of its places in the frame before it is the first one after a cut. It is 0.01
-at most where one photograph follows another, 0.86 where a picture is half as bright, 0.55 where it moved by a fifth."""
+"""If less than this share of a frame's pixels is matched in the one before, there is a cut between them. It is 0.01 at
+most where one photograph follows another, 0.86 where a picture is half as bright, 0.55 where it moved by a fifth."""
 
 
 def dis(frame: Image, other: Image) -> Field:
@@ -55,35 +55,35 @@ def dis(frame: Image, other: Image) -> Field:
     search.setPatchSize(8)
     search.setPatchStride(4)
     search.setVariationalRefinementIterations(20)
-    nothing_yet = np.zeros((*frame.shape[1:], 2), np.float32)
-    return torch.from_numpy(search.calc(_grey(frame), _grey(other), nothing_yet)).permute(2, 0, 1)
+    initial = np.zeros((*frame.shape[1:], 2), np.float32)
+    return torch.from_numpy(search.calc(_grey(frame), _grey(other), initial)).permute(2, 0, 1)
 
 
 def warp(image: Float[Tensor, "channels height width"], motion: Field) -> Float[Tensor, "channels height width"]:
     """Return what each pixel finds in `image` where `motion` points to: bicubic, the border repeated."""
     rows, columns = _places(motion)
     pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-    found = cv2.remap(pixels, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return torch.from_numpy(found.reshape(*found.shape[:2], -1)).permute(2, 0, 1)
+    warped = cv2.remap(pixels, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return torch.from_numpy(warped.reshape(*warped.shape[:2], -1)).permute(2, 0, 1)
 
 
-def reliable(there: Field, back: Field) -> Plane:
+def consistency_mask(backward: Field, forward: Field) -> Plane:
     """Return 1 where a place was seen before, 0 where it was hidden, outside, or on the edge of a motion.
 
-    `there` is the motion from a frame to the one before it, `back` the other way. Where both are right they cancel;
-    the bounds are those of Ruder, Dosovitskiy and Brox, "Artistic style transfer for videos", 2016. What most of its
-    neighbours say holds for a place.
+    `backward` is the flow from a frame to the one before it, `forward` the other way. Where both are right they cancel;
+    the bounds are those of Ruder, Dosovitskiy and Brox, "Artistic style transfer for videos", 2016. The majority of a
+    pixel's neighbours decides.
     """
-    height, width = there.shape[1:]
-    there, back = _blurred(there, SMOOTHING), _blurred(back, SMOOTHING)
-    returned = warp(back, there)
-    size = there.square().sum(0) + returned.square().sum(0)
-    hidden = (there + returned).square().sum(0) >= 0.01 * size + 0.5
-    down, right = torch.gradient(there, dim=(1, 2))
-    edge = (down.square() + right.square()).sum(0) > 0.01 * there.square().sum(0) + 0.002
-    rows, columns = map(torch.from_numpy, _places(there))
+    height, width = backward.shape[1:]
+    backward, forward = _blurred(backward, SMOOTHING), _blurred(forward, SMOOTHING)
+    returned = warp(forward, backward)
+    size = backward.square().sum(0) + returned.square().sum(0)
+    hidden = (backward + returned).square().sum(0) >= 0.01 * size + 0.5
+    down, right = torch.gradient(backward, dim=(1, 2))
+    edge = (down.square() + right.square()).sum(0) > 0.01 * backward.square().sum(0) + 0.002
+    rows, columns = map(torch.from_numpy, _places(backward))
     outside = (rows < 0) | (rows > height - 1) | (columns < 0) | (columns > width - 1)
-    return (~(_most(hidden | edge) | outside)).float()
+    return (~(_majority(hidden | edge) | outside)).float()
 
 
 def is_cut(seen: Plane) -> bool:
@@ -100,7 +100,7 @@ def _blurred(planes: Float[Tensor, "channels height width"], sigma: float) -> Fl
     return torch.from_numpy(np.stack([cv2.GaussianBlur(plane, (0, 0), sigma) for plane in planes.numpy()]))
 
 
-def _most(mask: Bool[Tensor, "height width"]) -> Bool[Tensor, "height width"]:
+def _majority(mask: Bool[Tensor, "height width"]) -> Bool[Tensor, "height width"]:
     return torch.from_numpy(cv2.medianBlur(mask.numpy().astype(np.uint8), VOTERS)) > 0
 
 

@@ -9,15 +9,16 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 import torch
 
@@ -30,11 +31,13 @@ from phosphene.film.carry import levelled
 from phosphene.film.film import Film
 from phosphene.film.frames import Frame, Stopped, dream_frames
 from phosphene.film.journal import keep, last, read
-from phosphene.film.motion import dis, is_cut, reliable
+from phosphene.film.motion import consistency_mask, dis, is_cut
 from phosphene.film.plan import PLAN, reopen
 from phosphene.malloc import keep_freed
 from phosphene.networks.registry import introduce
 from phosphene.types import Image
+
+T = TypeVar("T")
 
 STRETCHES = 4
 """Stretches for each worker, where frames stand alone."""
@@ -60,8 +63,11 @@ def side_by_side(
     They are those that one process dreams. Raises `Stopped` once `stop` is set, and `BrokenFilmError` after the last
     frame of a film that breaks off.
     """
-    with cluster_pool(cluster, device) if cluster else processes(workers) as (submit, count):
-        stretches, broken = _ordered(film, folder, submit, count, stop)
+    stop = stop or threading.Event()
+    with (
+        cluster_pool(cluster, device) if cluster else processes(workers) as (submit, count),
+        closing(_taken_ahead(partial(_ordered, film, folder, submit, count), stop)) as stretches,
+    ):
         frames = _frames(film)
         for stretch in stretches:
             for index, (pts, photograph) in enumerate(islice(frames, stretch.size), start=stretch.first):
@@ -70,8 +76,6 @@ def side_by_side(
                 change = rms_change(found.dream, photograph)
                 time = film.seconds_of(pts)
                 yield Frame(index, pts, time, found.dream, photograph, index == stretch.first, change, found)
-        if broken is not None:
-            raise broken
 
 
 @contextmanager
@@ -89,38 +93,65 @@ def processes(count: int) -> Iterator[tuple[Submit, int]]:
         pool.shutdown(cancel_futures=True)
 
 
-def _ordered(
-    film: Film, folder: Path, submit: Submit, workers: int, stop: threading.Event | None
-) -> tuple[list[Stretch], BrokenFilmError | None]:
-    """Have the stretches of a film dreamed, each as soon as its end is known."""
-    stretches: list[Stretch] = []
-    size, plan = 0, imagefile.checksum(folder / PLAN)
+def _taken_ahead(items: Callable[[Callable[[], bool]], Iterator[T]], stop: threading.Event) -> Generator[T]:
+    """Yield what a thread takes from `items(stopped)` as fast as it can; what it raises is raised here, in its turn."""
+    taken: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+    ended = threading.Event()
 
-    def order() -> None:
-        first = 1 + sum(stretch.size for stretch in stretches)
-        stretches.append(Stretch(first, size, submit(_dream, folder, first, size, film.recipe.model, plan)))
+    def take() -> None:
+        try:
+            for item in items(lambda: stop.is_set() or ended.is_set()):
+                taken.put((item, None))
+            taken.put((None, None))
+        except BaseException as error:
+            taken.put((None, error))
+
+    thread = threading.Thread(target=take, daemon=True)
+    thread.start()
+    try:
+        while (next_taken := taken.get()) != (None, None):
+            item, error = next_taken
+            if error is not None:
+                raise error
+            assert item is not None
+            yield item
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _ordered(film: Film, folder: Path, submit: Submit, workers: int, stopped: Callable[[], bool]) -> Iterator[Stretch]:
+    """Have the stretches of a film dreamed, each as soon as its end is known, and yield them.
+
+    Raises `Stopped` once it is `stopped`, and `BrokenFilmError` after the last stretch of a film that breaks off.
+    """
+    first, size, plan = 1, 0, imagefile.checksum(folder / PLAN)
+
+    def order() -> Stretch:
+        return Stretch(first, size, submit(_dream, folder, first, size, film.recipe.model, plan))
 
     broken, before = None, None
     try:
         for _, frame in _frames(film):
-            if stop is not None and stop.is_set():
+            if stopped():
                 raise Stopped
             if before is not None and _ends(film, workers, size, before, frame):
-                order()
-                size = 0
+                yield order()
+                first, size = first + size, 0
             before, size = frame, size + 1
     except BrokenFilmError as error:
         broken = error
     if size:
-        order()
-    return stretches, broken
+        yield order()
+    if broken is not None:
+        raise broken
 
 
 def _ends(film: Film, workers: int, size: int, before: Image, frame: Image) -> bool:
     """Whether a stretch of `size` frames that ends with `before` need not go on with `frame`."""
     if not film.asked.motion.carry:
         return size >= film.footage.frames / (STRETCHES * workers)
-    return is_cut(reliable(dis(frame, before), dis(before, frame)))
+    return is_cut(consistency_mask(dis(frame, before), dis(before, frame)))
 
 
 def _frames(film: Film) -> Iterator[tuple[int, Image]]:
@@ -129,10 +160,10 @@ def _frames(film: Film) -> Iterator[tuple[int, Image]]:
         yield shot.pts, levelled(resize(shot.image, film.size))
 
 
-def _strength(folder: Path, stretch: Stretch, index: int, stop: threading.Event | None) -> float:
+def _strength(folder: Path, stretch: Stretch, index: int, stop: threading.Event) -> float:
     """Wait for a frame, and return the strength of its scene."""
     while (entry := last(folder, stretch.first)).frames < index:
-        if stop is not None and stop.is_set():
+        if stop.is_set():
             raise Stopped
         if stretch.done.done():
             stretch.done.result()
