@@ -11,13 +11,14 @@ pictures side by side into FOLDER. Steps cost the same, so time goes with their 
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
 from phosphene import imagefile
 from phosphene.dreaming.ascent import climb
 from phosphene.dreaming.norms import divisions, normalise
-from phosphene.dreaming.render import IN_MEMORY, Medium, render
+from phosphene.dreaming.render import IN_MEMORY, render
 from phosphene.job import prepare
 from phosphene.recipe.settings import Recipe
 from phosphene.types import Image
@@ -83,7 +84,7 @@ def dream(photograph: str, steps: int, factor: float, step: Callable) -> tuple[f
     """Return the score after the last step, the dream, and the root mean square of what changed in the picture."""
     recipe = Recipe(**SETTINGS, steps=steps, step_size=min(1.0, Recipe().step_size * factor))
     job = prepare(photograph, recipe)
-    medium = Medium(IN_MEMORY.resize, IN_MEMORY.reinject, step, IN_MEMORY.finish)
+    medium = SimpleNamespace(resize=IN_MEMORY.resize, reinject=IN_MEMORY.reinject, step=step, finish=IN_MEMORY.finish)
     *_, last = render(job.image, job.gradient_of, job.recipe, job.rng, min_side=job.min_side, medium=medium)
     change = (last.image - job.image).square().mean().sqrt().item()
     return job.gradient_of(last.image, (0, 0))[0], last.image, change

@@ -90,6 +90,23 @@ def test_heic_of_10_bits_with_alpha(tmp_path):
     assert (photo.alpha[:, 5] - torch.linspace(0, 1, 16)).abs().max() < 2 / 1023
 
 
+def test_heic_that_names_display_p3_has_srgbs_curve(tmp_path):
+    """Greys are the same in both; a red of P3 is beyond sRGB's."""
+    greys = np.arange(256, dtype=np.uint8).repeat(8 * 3).reshape(1, -1, 3).repeat(16, 0)
+    named = {"color_primaries": 12, "transfer_characteristics": 13}
+    found = levels(imagefile.read(heic(tmp_path / "a.heic", greys, "RGB", **named)).image)
+    assert np.abs(found[8, :, 0].astype(int) - greys[8, :, 0]).max() <= 1
+    red = np.zeros((16, 16, 3), np.uint8) + np.uint8([200, 40, 40])
+    found = levels(imagefile.read(heic(tmp_path / "a.heic", red, "RGB", **named)).image)[8, 8]
+    assert found[0] > 210
+    assert found[1] < 30
+
+
+def test_heic_in_hdr_is_said(tmp_path):
+    path = heic(tmp_path / "a.heic", RAMP, "RGB", color_primaries=9, transfer_characteristics=16)
+    assert any("HDR (PQ)" in note for note in imagefile.read(path).notes)
+
+
 @pytest.mark.parametrize("kind", ["heic", "jxl", "lossy jxl"])
 def test_profiles_of_heic_and_jpeg_xl(tmp_path, kind):
     colour, icc, path = np.full((32, 32, 3), (150, 110, 90), np.uint8), cms_profile("adobergb"), tmp_path / "a"
@@ -160,7 +177,10 @@ def dng(path):
             b'<?xml version="1.0"?>\n<svg width="9"/>',
             r"is a drawing \(SVG\): save it as a PNG, as large as you want it",
         ),
-        (b"\0\5\x16\7\0\2\0\0Mac OS X", "what a Mac keeps beside a file, and no picture: give the file without ._"),
+        (
+            b"\0\5\x16\7\0\2\0\0Mac OS X",
+            "a Mac's metadata beside a picture, and not the picture: give the file without ._",
+        ),
         (b"FUJIFILMCCD-RAW 0201", "is a camera's raw file: develop it"),
         (b"II*\0\x10\0\0\0CR\2\0", "is a camera's raw file: develop it"),
         (box(b"crx ", b"crx ", b"isom"), "is a camera's raw file: develop it"),

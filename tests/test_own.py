@@ -340,6 +340,11 @@ def test_a_cluster_is_not_asked_for_what_only_this_process_has(tiny):
         phosphene.dream("sample:coffee", layers=bright, cluster="local", **SMALL)
 
 
+def test_a_study_on_a_cluster_is_not_asked_for_it_either(tiny, tmp_path):
+    with pytest.raises(UsageError, match="a cluster's processes do not have the network, term, norm or mask"):
+        phosphene.compare("sample:coffee", tmp_path / "study", models=[tiny], cluster="local", **SMALL)
+
+
 def test_a_recipe_names_it_and_replays_with_it(tiny, tmp_path):
     dream = phosphene.dream("sample:coffee", model=tiny, layers="second", **SMALL)
     path = dream.save(tmp_path / "dream.png")
@@ -349,7 +354,9 @@ def test_a_recipe_names_it_and_replays_with_it(tiny, tmp_path):
     assert torch.equal(again.image, dream.image)
     registry._introduced.clear()
     kept_network.cache_clear()
-    with pytest.raises(UsageError, match=r"own/Tiny-.* is a network of somebody's own: give it again"):
+    with pytest.raises(
+        UsageError, match=r"own/Tiny-.* is a custom network that this process does not hold: give it again"
+    ):
         phosphene.replay(path)
 
 
@@ -373,8 +380,24 @@ def test_it_is_imported_only_for_who_asks(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="give it again"):
         load_network(phosphene.Recipe(model="nets:tiny").eye)
     assert phosphene.dream("sample:coffee", model="nets:tiny", **SMALL).recipe.model == "nets:tiny"
-    with pytest.raises(UsageError, match=r"'nets:tyni' could not be had \(AttributeError"):
+    with pytest.raises(UsageError, match=r"'nets:tyni' could not be imported \(AttributeError"):
         introduce("nets:tyni")
+
+
+def test_where_python_looks_for_modules_is_left_as_it_was(tmp_path, monkeypatch):
+    """In a notebook the working folder comes first, as an empty word."""
+    (tmp_path / "nets2.py").write_text("import torch\ndef tiny():\n    return torch.nn.Conv2d(3, 4, 3)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path, ""])
+    before = list(sys.path)
+    introduce("nets2:tiny")
+    assert sys.path == before
+
+
+def test_a_mean_without_its_network_is_told(tiny, tmp_path):
+    path = phosphene.dream("sample:coffee", model=tiny, layers="second", **SMALL).save(tmp_path / "dream.png")
+    with pytest.raises(UsageError, match="mean and std are of a network of your own: give it as model"):
+        phosphene.replay(path, mean=(0.5, 0.5, 0.5))
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, lambda: torch.autocast("cpu")])

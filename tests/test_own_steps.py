@@ -1,5 +1,7 @@
 """Norms, masks and schedules of one's own: what a step does with them, on every way, and what a recipe keeps."""
 
+import asyncio
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from phosphene.disk import raster, strips
 from phosphene.dreaming.objective import Energy, Scoring
 from phosphene.dreaming.resample import blur
 from phosphene.errors import SettingsError, UnknownNameError, UsageError
-from phosphene.job import MemoryDream, MemoryJob, in_memory, prepare
+from phosphene.job import MemoryDream, MemoryJob, in_memory, prepare, run
 from phosphene.recipe import own
 from phosphene.recipe.own import Schedule
 from phosphene.recipe.provenance import from_toml, to_toml
@@ -58,10 +60,51 @@ def test_a_norm_is_named_in_the_recipe_and_given_again_for_a_replay(tmp_path):
     path = found.save(tmp_path / "dream.png")
     assert torch.equal(phosphene.replay(path).image, found.image)
     own.NORMS.clear()
-    with pytest.raises(UsageError, match=r"own:signs is a norm of somebody's own: give it again, with phosphene\.norm"):
+    with pytest.raises(
+        UsageError,
+        match=r"own:signs is a custom norm that this process does not hold: give it again, with phosphene\.norm",
+    ):
         phosphene.replay(path)
     phosphene.norm(signs)
     assert torch.equal(phosphene.replay(path).image, found.image)
+
+
+def scaled(factor):
+    def times(gradient):
+        return factor * gradient.sign()
+
+    return times
+
+
+@pytest.mark.parametrize("by_disk", [False, True])
+def test_a_dream_keeps_the_norm_that_it_was_prepared_with(by_disk, tmp_path):
+    """Another function of the same name, given before it begins, is another dream's."""
+
+    def prepared(factor):
+        recipe = Recipe(**SMALL | {"layers": ("blocks.1.1",)}, norm=phosphene.norm(scaled(factor), margin=0))
+        where = {"memory": "1B", "output": tmp_path / f"{factor}.png"} if by_disk else {}
+        return prepare("sample:coffee", recipe, **where)
+
+    weak, strong = prepared(1), prepared(5)
+    assert torch.equal(run(weak).image, dream(norm=scaled(1)).image)
+    assert torch.equal(run(strong).image, dream(norm=scaled(5)).image)
+
+
+def test_masks_that_were_given_are_held_and_those_that_were_passed_are_not_for_ever():
+    given = [phosphene.mask(np.full((4, 4), level / 20)) for level in range(20)]
+    for level in range(20):
+        dream(mask=np.full((4, 5), level / 20), octaves=1, steps=1)
+    assert all(own.own_mask(name).shape == (4, 4) for name in given)
+    assert len(own.MASKS.passed) == own.MASKS.MOST_PASSED
+
+
+def test_a_mask_that_was_given_anew_is_not_dreamed_with(tmp_path):
+    where = {"memory": "1B", "output": tmp_path / "out.png"}
+    recipe = Recipe(**SMALL | {"layers": ("blocks.1.1",)}, mask=phosphene.mask(np.ones((4, 4)), "mine"))
+    job = prepare("sample:coffee", recipe, **where)
+    phosphene.mask(np.zeros((4, 4)), "mine")
+    with pytest.raises(UsageError, match="own:mine was given anew since this dream was prepared"):
+        run(job)
 
 
 def test_with_a_margin_it_is_the_same_by_way_of_the_disk(tmp_path):
@@ -77,7 +120,9 @@ def test_a_margin_is_what_a_block_of_a_gradient_is_given_around_it(tmp_path, pho
     stored = raster.create(tmp_path / "gradient", (3, 90, 40))
     stored.write(gradient, slice(0, 90))
     settings = Recipe(norm=phosphene.norm(soft, margin=margin))
-    on_disk = strips.DiskGradient(stored, (0, 0), Scoring((Energy("deep"),)), settings, sizes=((1.0,),))
+    on_disk = strips.DiskGradient(
+        stored, (0, 0), Scoring((Energy("deep"),)), settings, sizes=((1.0,),), own=own.bound_norm(settings.norm)
+    )
     windows = [(block, on_disk.window(block)) for block in strips.blocks((90, 40), 32)]
     found = [strips.own_part(on_disk.divided(window), block, window, 0) for block, window in windows]
     assert torch.equal(torch.cat(found, 1), soft(gradient)) is (margin == 6)
@@ -122,7 +167,7 @@ def test_a_mask_is_named_given_again_and_told_from_another(tmp_path):
     again = phosphene.replay(path)
     assert phosphene.job.differences(found.made, again.made)[0].startswith("the mask is not the one")
     own.MASKS.clear()
-    with pytest.raises(UsageError, match="own:left is a mask of somebody's own: give it again"):
+    with pytest.raises(UsageError, match="own:left is a custom mask that this process does not hold: give it again"):
         phosphene.replay(path)
 
 
@@ -175,7 +220,7 @@ def test_schedules_that_will_not_do_are_one_sentence():
     for given, said in [
         ({"step_size": lambda octave, step: step}, "step_size = 2.0 will not do: it should be less than or equal to 1"),
         ({"jitter": lambda octave, step: 1.5}, "jitter = 1.5 will not do: it should be integer"),
-        ({"step_size": lambda octave: 1}, r"step_size at octave 1, step 1 could not be had \(TypeError"),
+        ({"step_size": lambda octave: 1}, r"step_size at octave 1, step 1 failed \(TypeError"),
         ({"schedules": ("step_size:1",)}, "'step_size:1' is not a schedule; one is spelt SETTING=NUMBER"),
     ]:
         with pytest.raises(SettingsError, match=said):
@@ -191,6 +236,42 @@ def test_a_number_that_is_changed_on_the_way_takes_the_place_of_its_schedule():
     assert steps.dream.recipe.schedules == ()
     steps.change(step_size=lambda octave, step: 0.01, norm=phosphene.norm(signs))
     assert steps.dream.recipe.schedules == ("step_size=0.01",)
+
+
+def test_a_dream_whose_steps_are_made_fewer_is_whole():
+    steps = phosphene.steps("sample:coffee", **SMALL | {"steps": 4})
+    while (step := next(steps)).octave < 2 or step.step < 3:
+        assert steps.dream.made.unfinished == "stopped before its end"
+    steps.change(steps=2)
+    assert next(steps, None) is None
+    assert steps.dream.made.unfinished == "changed at octave 2, step 3: steps=2"
+
+
+def test_a_step_that_was_not_waited_for_is_the_next_one():
+    settings = {**SMALL, "octaves": 1, "steps": 3, "tile": "none"}
+
+    async def impatient():
+        steps = phosphene.steps("sample:coffee", **settings)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(anext(steps), 1e-6)
+        return [step.step async for step in steps], steps.dream
+
+    seen, dream = asyncio.run(impatient())
+    assert seen == [1, 2, 3]
+    assert torch.equal(dream.image, phosphene.dream("sample:coffee", **settings).image)
+
+
+def test_a_recipe_that_its_file_cannot_hold_is_told_before_the_first_step(tmp_path):
+    def wild(octave, step):
+        return 0.005 + 0.001 * np.sin(1000 * octave + step)
+
+    given = {**SMALL, "octaves": 2, "steps": 5000, "step_size": wild}
+    heard = []
+    with pytest.raises(SettingsError, match=r"'out\.jpg' cannot hold a recipe of \d+ kB, only 65: use \.png or \.tif"):
+        phosphene.dream("sample:coffee", **given, output=tmp_path / "out.jpg", on_step=heard.append)
+    assert not heard
+    job = prepare("sample:coffee", phosphene.dream("sample:coffee", **SMALL).recipe, output=tmp_path / "out.png")
+    assert isinstance(job, MemoryJob)
 
 
 def test_a_sweep_takes_them(tmp_path):

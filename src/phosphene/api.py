@@ -145,6 +145,8 @@ def replay(
     what it raises, is as in `dream`.
     """
     recipe, made = from_toml(imagefile.read_recipe(picture))
+    if model is None and (mean is not None or std is not None):
+        raise UsageError("mean and std are of a network of your own: give it as model")
     if model is not None:
         recipe = recipe.but(model=introduce(model, mean, std))
     source = made.source if image is None else image

@@ -32,7 +32,7 @@ KNOCK = 5
 """Seconds in which a cluster must answer a connection."""
 
 LEAST_SHARE = 2 * 10**9
-"""Bytes that a worker is to have, or else there are fewer of them: Python, PyTorch and kernels take half."""
+"""The least memory of a worker, in bytes; fewer are started to have it. Python, PyTorch and kernels take half."""
 
 PORTIONS = 4
 """Portions for each worker of what is mapped at a time, if it is so much: each costs the driver a few milliseconds at

@@ -15,16 +15,15 @@ from typing import Literal
 import torch
 
 from phosphene import imagefile
-from phosphene.dreaming.norms import divisions
 from phosphene.dreaming.pyramid import fit_within, fitted_size, octave_sizes
-from phosphene.dreaming.render import render
+from phosphene.dreaming.render import Memory, Reached, render
 from phosphene.dreaming.resample import resize
 from phosphene.errors import UsageError
 from phosphene.imagefile import Photo, streaming
 from phosphene.imagefile.formats import endings, format_of
 from phosphene.networks.network import Network
 from phosphene.recipe import provenance
-from phosphene.recipe.own import is_own, own_norm
+from phosphene.recipe.own import OwnNorm, bound_norm
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe
 from phosphene.setup.memory import PictureBytes, budget, image_bytes, spell_bytes
@@ -83,7 +82,7 @@ class MemoryDream(Dream):
 
 @dataclass(frozen=True)
 class MemoryJob(Job):
-    """A dream in memory, ready to run: of the whole image at once, or in tiles."""
+    """A dream in memory, ready to run: of the whole image at once, or in tiles. `own` is the norm, if a custom one."""
 
     image: Image
     gradient_of: GradientFn
@@ -93,6 +92,7 @@ class MemoryJob(Job):
     min_side: int = 1
     output: Path | None = None
     bits: Literal[8, 16] = 8
+    own: OwnNorm | None = None
 
     @property
     def resumable(self) -> None:
@@ -102,9 +102,18 @@ class MemoryJob(Job):
         """Return an empty trace."""
         return Trace()
 
-    def steps(self) -> Generator[Step]:
-        """Dream, step by step."""
-        return render(self.image, self.gradient_of, self.recipe, self.rng, mask=self.mask, min_side=self.min_side)
+    def steps(self, reached: Reached[Image] | None = None) -> Generator[Step]:
+        """Dream, step by step, from where it was `reached`."""
+        return render(
+            self.image,
+            self.gradient_of,
+            self.recipe,
+            self.rng,
+            mask=self.mask,
+            min_side=self.min_side,
+            medium=Memory(self.own),
+            reached=reached,
+        )
 
     def dreamed(self, image: Image | None, trace: Trace, unfinished: str | None = None) -> MemoryDream:
         """Return the last image as the dream, at the full size; `unfinished` says where it was stopped."""
@@ -183,7 +192,8 @@ def resume(folder: str | Path, cluster: str | None = None) -> Job:
         photo = read(plan.made.source, rng)
     where = f"octave {entry.octave}, step {entry.step}" if entry else "the beginning"
     notes = (f"going on from {where}",)
-    return DiskJob(plan.recipe, plan.made, notes, plan, Scratch(folder), rng, photo, _workers(cluster, plan.device))
+    workers, own = _workers(cluster, plan.device), bound_norm(plan.recipe.norm)
+    return DiskJob(plan.recipe, plan.made, notes, plan, Scratch(folder), rng, photo, workers, own)
 
 
 def run(job: Job, on_step: Callable[[Step], None] | None = None, stop: threading.Event | None = None) -> Dream:
@@ -233,7 +243,7 @@ class _Found:
 
 
 def _find(source: Source, recipe: Recipe, device: str) -> _Found:
-    divisions(recipe.norm)  # raises where one of somebody's own was not given
+    bound_norm(recipe.norm)  # raises where a custom one was not given
     where, rng = choose_device(device), torch.Generator().manual_seed(recipe.seed)
     if isinstance(source, str | Path) and not str(source).startswith("noise:"):
         shape, photo = imagefile.look(source), None
@@ -282,7 +292,7 @@ def _bars_disk(recipe: Recipe, network: Network, output: Path | None) -> str | N
         return "by way of the disk it is dreamed in tiles: leave --tile none out"
     if network.is_hooked:
         return f"{network.card.name} cannot be traced, so it has no tiles and no way by the disk"
-    if is_own(recipe.norm) and own_norm(recipe.norm).margin is None:
+    if (norm := bound_norm(recipe.norm)) is not None and norm.margin is None:
         return f"{recipe.norm} looks at whole gradients, and none is whole by way of the disk: give it a margin"
     if output is not None and format_of(output).strips is None:
         return f"{output.name!r} cannot be written in strips: its ending must be one of {endings(strips=True)}"
@@ -297,6 +307,7 @@ def _in_memory(
     recipe, size = forecast.recipe, found.size
     photo = found.photo or imagefile.read(found.source)
     made = _made(found, photo.sha256, recipe, network)
+    _check_recipe(output, recipe, made)
     return MemoryJob(
         recipe=recipe,
         made=made,
@@ -309,6 +320,7 @@ def _in_memory(
         notes=(*photo.notes, *forecast.notes, *_octave_notes(recipe, size, network.card.min_side)),
         output=output,
         bits=bits,
+        own=bound_norm(recipe.norm),
     )
 
 
@@ -334,6 +346,7 @@ def _on_disk(
         device=device,
         has_alpha=photo.alpha is not None if isinstance(photo, Photo) else photo.has_alpha,
     )
+    _check_recipe(output, recipe, plan.made)
     needed = disk_bytes(recipe, found.source_size, found.size, forecast.scoring.gradients) + forecast.at_cuts
     scratch = begin(plan, needed)
     way = (
@@ -341,7 +354,8 @@ def _on_disk(
         f"{spell_bytes(forecast.peak)} of memory, {describe_stages(recipe)}"
     )
     notes = (way, *_octave_notes(recipe, found.size, network.card.min_side))
-    return DiskJob(recipe, plan.made, notes, plan, scratch, found.rng, found.photo, _workers(cluster, device))
+    workers, own = _workers(cluster, device), bound_norm(recipe.norm)
+    return DiskJob(recipe, plan.made, notes, plan, scratch, found.rng, found.photo, workers, own)
 
 
 def _workers(cluster: str | None, device: str) -> Callable[[], AbstractContextManager[Map]]:
@@ -364,6 +378,11 @@ def _made(found: _Found, sha256: str, recipe: Recipe, network: Network) -> Made:
         device=describe_device(found.device),
         versions=versions(),
     )
+
+
+def _check_recipe(output: Path | None, recipe: Recipe, made: Made) -> None:
+    if output is not None:
+        imagefile.check_recipe(output, provenance.to_toml(recipe, made))
 
 
 def _octave_notes(recipe: Recipe, size: Size, min_side: int) -> tuple[str, ...]:

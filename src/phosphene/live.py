@@ -8,11 +8,11 @@ from time import perf_counter
 from typing import Any
 
 from phosphene.api import dream, ready
-from phosphene.dreaming.render import Reached, render
+from phosphene.dreaming.render import Reached
 from phosphene.errors import SettingsError
 from phosphene.job import MemoryJob
 from phosphene.modes import undisturbed
-from phosphene.recipe import own
+from phosphene.recipe.own import bound_norm, without
 from phosphene.recipe.settings import Ascent, Recipe
 from phosphene.recipe.spelling import validated
 from phosphene.setup.source import Source
@@ -33,13 +33,18 @@ class Steps:
         self._last: Step | None = None
         self._changes: list[str] = []
         self._coming = job.steps()
+        self._ended = False
+        self._awaited: asyncio.Future[Step | None] | None = None
 
     def __iter__(self) -> Iterator[Step]:
         return self
 
     def __next__(self) -> Step:
         with undisturbed():
-            step = replace(next(self._coming), seconds=perf_counter() - self._began)
+            if (coming := next(self._coming, None)) is None:
+                self._ended = True
+                raise StopIteration
+        step = replace(coming, seconds=perf_counter() - self._began)
         self._trace.add(step)
         self._last = step
         return step
@@ -48,8 +53,11 @@ class Steps:
         return self
 
     async def __anext__(self) -> Step:
-        """Take a step in a thread, so that the event loop goes on."""
-        step = await asyncio.to_thread(next, self, None)
+        """Take a step in a thread, so that the event loop goes on; one that was not waited for is the next one's."""
+        if self._awaited is None:
+            self._awaited = asyncio.ensure_future(asyncio.to_thread(next, self, None))
+        step = await asyncio.shield(self._awaited)
+        self._awaited = None
         if step is None:
             raise StopAsyncIteration
         return step
@@ -65,13 +73,14 @@ class Steps:
                 raise SettingsError(f"{name} cannot change within a dream; {allowed} can")
         if self._job.recipe.colour == "original":
             raise SettingsError("a dream in the photograph's colours keeps its settings; colour it when it is done")
-        job = self._job = replace(self._job, recipe=_changed(self._job.recipe, settings))
+        recipe = _changed(self._job.recipe, settings)
+        own = bound_norm(recipe.norm) if "norm" in settings else self._job.own
+        self._job = replace(self._job, recipe=recipe, own=own)
         where = f"octave {self._last.octave}, step {self._last.step}" if self._last else "the beginning"
         self._changes.append(f"at {where}: {', '.join(f'{name}={value}' for name, value in settings.items())}")
+        self._ended = False
         reached = Reached(self._last.octave, self._last.step, self._last.image) if self._last else None
-        self._coming = render(
-            job.image, job.gradient_of, job.recipe, job.rng, mask=job.mask, min_side=job.min_side, reached=reached
-        )
+        self._coming = self._job.steps(reached)
 
     @property
     def recipe(self) -> Recipe:
@@ -81,7 +90,7 @@ class Steps:
     @property
     def dream(self) -> Dream:
         """The dream as far as it has come. Its recipe has the last settings; what was changed on the way is said."""
-        stopped = "" if self._last and self._last.is_last else "stopped before its end"
+        stopped = "" if self._ended or (self._last and self._last.is_last) else "stopped before its end"
         changed = f"changed {'; '.join(self._changes)}" if self._changes else ""
         image = self._last.image if self._last else None
         with undisturbed():
@@ -89,7 +98,7 @@ class Steps:
 
 
 def _changed(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
-    kept = {**recipe.model_dump(), "schedules": own.without(recipe.schedules, *settings)}
+    kept = {**recipe.model_dump(), "schedules": without(recipe.schedules, *settings)}
     return validated({**kept, **settings})
 
 

@@ -21,9 +21,10 @@ TUNABLES = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"
 BEGUN = "PHOSPHENE_BEGUN"
 """A variable that is set in the new process, should the system remove the other."""
 
-STARVED = ("can't allocate memory", "could not create a primitive", "std::bad_alloc", "can't start new thread")
-"""What is said when memory runs out: by PyTorch's allocator, by oneDNN, which computes its convolutions, by C++, and by
-Python of a thread."""
+STARVED = ("can't allocate memory", "could not create a primitive", "std::bad_alloc", "can't start new thread",
+           "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # fmt: skip
+"""What is said when memory runs out: by PyTorch's allocator, by oneDNN, which computes its convolutions, by C++, by
+Python of a thread, and by CUDA and MPS."""
 
 _keeps = False
 

@@ -1,12 +1,16 @@
 """What is written, without any dreaming."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
 from phosphene import imagefile
 from phosphene.dreaming.resample import resize
+from phosphene.errors import ImageError, SettingsError
 from phosphene.film.settings import VIDEOS
-from phosphene.film.sink import CODECS, sink_for
+from phosphene.film.sink import CODECS, fitting, sink_for
 from phosphene.film.source import look_at
 
 from .conftest import write_film
@@ -41,3 +45,18 @@ def test_the_same_frames_are_the_same_film(tmp_path, size, ending):
 def test_the_endings_whose_recipe_is_in_a_container():
     """The command line has them too, so that pictures are read without PyAV."""
     assert set(CODECS) == set(VIDEOS)
+
+
+@pytest.mark.parametrize(("name", "longest"), [("a.webp", 16383), ("a.gif", 65535), ("a.mp4", 16384)])
+def test_frames_that_are_too_large_for_a_file_are_told(name, longest):
+    assert max(fitting(Path(name), (2, longest))) >= longest - 1
+    with pytest.raises(
+        SettingsError, match=rf"'{name}' cannot hold frames of {longest + 2} x 2 px, only {longest} a side"
+    ):
+        fitting(Path(name), (2, longest + 2))
+
+
+def test_what_an_encoder_cannot_do_is_one_sentence(tmp_path):
+    with pytest.raises(ImageError, match=r"a\.webp' could not be written: .*5"):
+        imagefile.write_moving(tmp_path / "a.webp", [torch.zeros(3, 2, 16400)] * 2, [0.1, 0.1])
+    assert not (tmp_path / "a.webp").exists()

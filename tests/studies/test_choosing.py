@@ -65,7 +65,7 @@ def test_what_is_told_can_end_it_and_what_is_done_stays(coffee, tmp_path):
             raise EnoughError
 
     with pytest.raises(EnoughError):
-        api.run(study, coffee, folder, one_by_one, told=told)
+        api.run(study, coffee, folder, one_by_one, on_progress=told)
     done = folder.picture("efficientnet_lite0-rings").stat().st_mtime_ns
     assert folder.result("efficientnet_lite0-eyes") is None
     assert api.run(study, coffee, folder, one_by_one).failures == {}

@@ -108,7 +108,7 @@ def test_an_error_is_the_task_s_and_the_queue_goes_on(queue, work):
     for task in (broken, ours, good):
         finish(queue, work, task)
     assert (broken.state, broken.error) == ("failed", "it is broken")
-    assert ours.error == "the studio met an error of its own: ZeroDivisionError()"
+    assert ours.error == "internal error: ZeroDivisionError()"
     assert good.state == "done"
 
 

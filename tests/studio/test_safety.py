@@ -134,6 +134,18 @@ def test_another_site_cannot_give_orders(studio):
     assert studio.ask("GET", "/api/dreams")[1] == []
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_another_site_cannot_have_anything_dreamed_by_asking_for_its_picture(studio, site):
+    """A browser says so; another port of this machine is the same site."""
+    thumbnail = "/api/thumbnail?model=efficientnet_lite0&layer=blocks.1.1"
+    before = sorted(studio.folder.rglob("*"))
+    status, answer = studio.ask("GET", thumbnail, Sec_Fetch_Site=site, Sec_Fetch_Mode="no-cors")
+    assert (status, answer["error"]) == (403, "The studio answers its own page only.")
+    assert sorted(studio.folder.rglob("*")) == before
+    assert studio.ask("GET", thumbnail, Sec_Fetch_Site="same-origin")[0] == 200
+    assert studio.ask("GET", "/", Sec_Fetch_Site=site, Sec_Fetch_Mode="navigate")[0] == 200
+
+
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:7866", "127.0.0.1.evil.example", "", "192.168.0.7"])
 def test_a_name_that_was_pointed_here_is_not_answered(studio, host):
     assert studio.ask("GET", "/api/pictures", Host=host)[0] == 403

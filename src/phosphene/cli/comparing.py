@@ -97,8 +97,10 @@ def compare(
     from phosphene.studies.survey import survey
 
     given = settings.model_dump(include=settings.model_fields_set) if settings else {}
+    study = partial(survey, [photo, *others]) if others else partial(compare, photo)
     return _run(
-        lambda told: (partial(survey, [photo, *others]) if others else partial(compare, photo))(
+        partial(
+            study,
             output,
             models=_names(models),
             modes=_names(modes),
@@ -110,7 +112,6 @@ def compare(
             cluster=cluster,
             device=device,
             overwrite=overwrite,
-            told=told,
             **given,
         )
     )
@@ -145,7 +146,7 @@ def sweep(
     look
         A named style; `phosphene looks` lists those of each model.
     preset
-        Settings of the report's experiments (plain, octaves, tiles) or of keras-tutorial or tensorflow-tutorial.
+        A set of settings: plain, octaves or tiles (as in `phosphene compare`), keras-tutorial or tensorflow-tutorial.
     workers
         Processes that share the cells; by default one for each core, up to 8.
     cluster
@@ -160,7 +161,8 @@ def sweep(
 
     given = settings.model_dump(include=settings.model_fields_set) if settings else {}
     return _run(
-        lambda told: api.sweep(
+        partial(
+            api.sweep,
             photo,
             output,
             vary=parse_vary(vary),
@@ -170,26 +172,27 @@ def sweep(
             cluster=cluster,
             device=device,
             overwrite=overwrite,
-            told=told,
             **given,
         )
     )
 
 
-def _run(study: Callable[[Callable[[Reached], None]], Finished | Survey]) -> int:
+def _run(study: Callable[..., Finished | Survey]) -> int:
     reached: list[Reached] = []
     try:
-        with _progress(reached) as told:
-            finished = study(told)
+        with _progress(reached) as on_progress:
+            finished = study(on_progress=on_progress)
     except KeyboardInterrupt:
-        done = f"{reached[-1].done} of {reached[-1].cells} cells are done" if reached else "nothing was dreamed yet"
-        print(f"phosphene: interrupted; {done}, and the same command goes on from there", file=sys.stderr)
+        done = (
+            f"{reached[-1].done} of {reached[-1].cells} cells are done" if reached else "nothing has been dreamed yet"
+        )
+        print(f"phosphene: interrupted; {done}, and the same command continues from there", file=sys.stderr)
         return INTERRUPTED
     for name, reason in finished.failures.items():
         print(f"phosphene: {name} failed: {reason}", file=sys.stderr)
     for absent in finished.absent:
         print(
-            f"phosphene: {absent.model} is not there trained; `phosphene models fetch {absent.model}` gets its weights",
+            f"phosphene: {absent.model} has no trained weights here: `phosphene models fetch {absent.model}` gets them",
             file=sys.stderr,
         )
     print(finished.page)
@@ -203,7 +206,7 @@ def _progress(reached: list[Reached]) -> Iterator[Callable[[Reached], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("", total=1.0, cells="planning", steps="", left="")
 
-        def told(now: Reached) -> None:
+        def on_progress(now: Reached) -> None:
             reached[:] = [now]
             cells, steps = f"{now.done} of {now.cells} cells", f"{now.steps} steps"
             left = f"{spell_time(now.seconds_left)} left"
@@ -212,7 +215,7 @@ def _progress(reached: list[Reached]) -> Iterator[Callable[[Reached], None]]:
                 failed = " failed" if now.ended.failure else ""
                 print(f"{now.ended.cell.name}{failed}: {cells}, {steps}, {left}", file=sys.stderr)
 
-        yield told
+        yield on_progress
 
 
 def _names(text: str) -> list[str]:

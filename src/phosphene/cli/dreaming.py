@@ -94,7 +94,7 @@ def dream(
     look
         A named style; `phosphene looks` lists those of each model.
     preset
-        Settings of the report's experiments (plain, octaves, tiles) or of keras-tutorial or tensorflow-tutorial.
+        A set of settings: plain, octaves or tiles (as in `phosphene compare`), keras-tutorial or tensorflow-tutorial.
     """
     from phosphene.recipe.spelling import choose
 

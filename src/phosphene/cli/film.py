@@ -47,7 +47,7 @@ class Asked:
     """A named style; `phosphene looks` lists those of each model."""
 
     preset: str | None = None
-    """Settings of the report's experiments (plain, octaves, tiles) or of keras-tutorial or tensorflow-tutorial."""
+    """A set of settings: plain, octaves or tiles (as in `phosphene compare`), keras-tutorial or tensorflow-tutorial."""
 
     at: Several = None
     """SECONDS:SETTING=VALUE, such as 8:look=creatures or 2.5:step_size=0.01; numbers glide, looks cross-fade."""

@@ -16,11 +16,11 @@ from phosphene import imagefile
 from phosphene.disk import journal, raster
 from phosphene.disk.strips import BLOCK
 from phosphene.dreaming.exact_sums import SEGMENT
-from phosphene.dreaming.norms import divisions
 from phosphene.dreaming.stages import Stage, Stages
 from phosphene.dreaming.tiling import round_up
 from phosphene.errors import StoreError, UsageError
 from phosphene.places import seen_from
+from phosphene.recipe.own import bound_norm
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe, Settings
 from phosphene.setup.builders import bind, stages_of
@@ -95,7 +95,7 @@ def reopen(folder: Path) -> Plan:
     made, recipe = plan.made, plan.recipe
     if plan.output is not None:  # beside the folder, wherever that is seen from
         plan = plan.model_copy(update={"output": str(folder.parent / Path(plan.output).name)})
-    divisions(recipe.norm)  # raises where one of somebody's own was not given
+    bound_norm(recipe.norm)  # raises where a custom one was not given
     _check_place(folder, plan)
     source = plan.source if is_file(made.source) else None
     for kind, path, kept, found in (

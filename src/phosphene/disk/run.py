@@ -17,16 +17,16 @@ from phosphene.disk.strips import ALL
 from phosphene.disk.surface import Surface
 from phosphene.dreaming.pyramid import fit_within
 from phosphene.dreaming.render import Reached, finish, render
-from phosphene.errors import StoreError
+from phosphene.errors import StoreError, UsageError
 from phosphene.imagefile import Photo, streaming
 from phosphene.imagefile.formats import format_of
 from phosphene.imagefile.streaming import Streamed
 from phosphene.recipe import provenance
-from phosphene.recipe.own import is_own
+from phosphene.recipe.own import OwnNorm, is_own
 from phosphene.recipe.settings import Recipe
 from phosphene.setup.memory import halving_gradient
 from phosphene.setup.preflight import longest, within
-from phosphene.setup.source import read_mask
+from phosphene.setup.source import mask_checksum, read_mask
 from phosphene.types import Image, Map, Plane, Size, Step, Trace
 from phosphene.verbs import LOOKED_AT, Dream, Job
 
@@ -36,7 +36,7 @@ class DiskJob(Job):
     """A dream by way of the disk, ready to begin or to go on.
 
     `photo` is a photograph that is in memory, where it is no file. `workers` gives a `map` that applies a function to
-    strips and tiles; a cluster brings its own.
+    strips and tiles; a cluster brings its own. `own` is the norm, if it is a custom one.
     """
 
     plan: Plan
@@ -44,6 +44,7 @@ class DiskJob(Job):
     rng: torch.Generator
     photo: Photo | None = None
     workers: Callable[[], AbstractContextManager[Map]] = lambda: nullcontext(map)
+    own: OwnNorm | None = None
 
     @property
     def resumable(self) -> Path | None:
@@ -58,7 +59,7 @@ class DiskJob(Job):
     def steps(self) -> Generator[Step]:
         """Dream, step by step, from where it was interrupted; each is on disk before it is told."""
         with journal.locked(self.scratch.path), self.workers() as over:
-            yield from self._steps(Surface(self.scratch.path, self.recipe, over))
+            yield from self._steps(Surface(self.scratch.path, self.recipe, over, self.own))
 
     def _steps(self, surface: Surface) -> Generator[Step]:
         folder, rng, reached = self.scratch.path, self.rng, None
@@ -200,6 +201,8 @@ def _decode(plan: Plan, surface: Surface, photo: Photo | Streamed) -> None:
     if alpha is not None:
         _keep(surface, alpha, size, "alpha")
     if is_own(plan.recipe.mask):
+        if mask_checksum(plan.recipe.mask, size) != plan.made.mask_sha256:
+            raise UsageError(f"{plan.recipe.mask} was given anew since this dream was prepared: name them apart")
         _write_mask(surface, read_mask(str(plan.recipe.mask), size))
     elif plan.recipe.mask is not None:
         _decode_mask(surface, streaming.look(plan.recipe.mask), size)

@@ -18,7 +18,7 @@ from phosphene.disk.raster import CHUNK_COLUMNS, STRIP, Raster, Rolled
 from phosphene.disk.strips import DiskGradient, blocks, cut
 from phosphene.dreaming.exact_sums import total
 from phosphene.dreaming.stages import StageRun, Stages, roll_of, run_stages
-from phosphene.recipe.own import is_own, own_norm
+from phosphene.recipe.own import OwnNorm
 from phosphene.recipe.settings import Ascent, Recipe
 from phosphene.types import Image, Map, Shift, Size
 
@@ -28,11 +28,15 @@ SHOWN = 512
 
 @dataclass
 class Surface:
-    """A folder of rasters, and who works on them; `newest` is the raster of the last step, which a listener saw."""
+    """A folder of rasters, and who works on them; `newest` is the raster of the last step, which a listener saw.
+
+    `own` is the norm, if it is a custom one.
+    """
 
     folder: Path
     settings: Recipe
     map: Map = map
+    own: OwnNorm | None = None
     newest: Raster | None = None
 
     def resize(self, picture: Raster, size: Size) -> Raster:
@@ -60,8 +64,7 @@ class Surface:
 
     def step(self, image: Raster, gradient: DiskGradient, settings: Ascent, mask: Raster | None) -> Raster:
         """Take a step: gather what the norm must know of the whole gradient, then write the other buffer."""
-        own = own_norm(settings.norm) if is_own(settings.norm) else None
-        gradient = replace(gradient, settings=settings, own=own)
+        gradient = replace(gradient, settings=settings, own=self.own)
         for _ in gradient.divisions:
             gradient = gradient.with_sizes(self._sizes(gradient))
         target = self._other_buffer(image, image.size)

@@ -7,6 +7,7 @@ import torch
 
 from phosphene.dreaming.norms import divisions, normalise
 from phosphene.dreaming.resample import blur
+from phosphene.recipe.own import OwnNorm
 from phosphene.recipe.settings import Ascent
 from phosphene.types import Image, Mask, Picture, Shift
 
@@ -14,9 +15,12 @@ P = TypeVar("P", bound=Picture)
 """A picture, or its gradient: an `Image`, or one on disk."""
 
 
-def take_step(image: Image, gradient: Image, settings: Ascent, mask: Mask | None) -> Image:
-    """Return `image + step_size * gradient / norm(gradient)`, clamped to 0..1; the gradient is blurred first."""
-    return climb(image, normalise(blur(gradient, settings.blur), divisions(settings.norm)), settings, mask)
+def take_step(image: Image, gradient: Image, settings: Ascent, mask: Mask | None, own: OwnNorm | None = None) -> Image:
+    """Return `image + step_size * gradient / norm(gradient)`, clamped to 0..1; the gradient is blurred first.
+
+    `own` is the norm where `settings` names a custom one.
+    """
+    return climb(image, normalise(blur(gradient, settings.blur), divisions(settings.norm, own)), settings, mask)
 
 
 def climb(image: Image, gradient: Image, settings: Ascent, mask: Mask | None) -> Image:

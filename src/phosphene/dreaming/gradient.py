@@ -1,6 +1,7 @@
 """Features and a scoring to the gradient of an image, by autograd."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Float
@@ -33,6 +34,29 @@ def differentiate(
     """
     batch = stacked(images)
     pixels = (batch.clone() if batch.is_inference() else batch).requires_grad_(True)
+    with _full_precision(pixels.device):
+        return _differentiate(features, scoring, pixels, views, min_side, cut, cut_gradients or {})
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager[None]:
+    """Within, cuDNN convolves in float32: by default it rounds to TF32, of 10 bits, and tiles would differ by that."""
+    if device.type != "cuda":
+        return nullcontext()
+    cudnn = torch.backends.cudnn
+    return cudnn.flags(
+        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+    )
+
+
+def _differentiate(
+    features: FeaturesFn,
+    scoring: Scoring,
+    pixels: Float[Tensor, "images planes height width"],
+    views: Sequence[Mapping[str, View] | tuple[float, float]],
+    min_side: int,
+    cut: str | None,
+    cut_gradients: Mapping[int, Float[Tensor, "images cut_channels _ _"]],
+) -> list[tuple[Float[Tensor, " terms"], Float[Tensor, "gradients planes height width"]]]:
     activations = features(repeat_up_to(pixels, min_side))
     parts = {name: torch.split(activation, 1) for name, activation in activations.items()}
     scored = [
@@ -41,7 +65,7 @@ def differentiate(
     backward_passes = []
     for index, targets in enumerate(zip(*(targets for targets, _ in scored), strict=True)):
         outputs: list[tuple[Tensor, Tensor | None]] = [(target, None) for target in targets if target is not None]
-        if cut is not None and cut_gradients and index in cut_gradients:
+        if cut is not None and index in cut_gradients:
             outputs.append((activations[cut], cut_gradients[index]))
         if outputs:
             backward_passes.append(zip(*outputs, strict=True))

@@ -17,7 +17,7 @@ from torch import Tensor
 from phosphene.dreaming.exact_sums import SEGMENT, SegmentSums, sums, sums_of_absolutes, sums_of_squares, total
 from phosphene.dreaming.resample import Band, laplacian_bands, merge_bands
 from phosphene.errors import UsageError
-from phosphene.recipe.own import OwnNorm, blamed_on, own_norm
+from phosphene.recipe.own import OwnNorm, blamed_on
 from phosphene.types import Image
 
 TINY = 1e-30
@@ -60,11 +60,8 @@ def normalise(gradient: Image, divisions: Sequence[Division]) -> Image:
 
 
 def divisions(norm: str, own: OwnNorm | None = None) -> tuple[Division, ...]:
-    """Return what a norm is made of: one of ours, or one of somebody's own, which is given or known by its name.
-
-    `UsageError` where it was not given in this process.
-    """
-    return NORMS[norm] if norm in NORMS else (_division(norm, own or own_norm(norm)),)
+    """Return what a norm is made of: one of ours, by its name, or the custom norm `own`."""
+    return NORMS[norm] if own is None else (_division(norm, own),)
 
 
 def _division(name: str, norm: OwnNorm) -> Division:

@@ -74,7 +74,7 @@ class Score(ABC):
         """One number for each unit, whose mean is the score."""
 
     def __call__(self, activation: Activation, view: View) -> tuple[Tensor, Tensor]:
-        """Return two scalars, without the weight: what all units here add to the mean, and what the view's own add."""
+        """Return two scalars, without the weight: the window's share of the mean, to differentiate, and the tile's."""
         field = self.field(self.chosen(activation))
         if self.position is None:
             share = 1 / (field.shape[0] * field.shape[1] * view.whole[0] * view.whole[1])

@@ -17,6 +17,7 @@ from torch import Tensor
 from phosphene.dreaming.ascent import P, ascend, take_step
 from phosphene.dreaming.pyramid import octave_sizes, reinject_detail
 from phosphene.dreaming.resample import resize
+from phosphene.recipe.own import OwnNorm
 from phosphene.recipe.settings import Ascent, Recipe
 from phosphene.types import Image, Shift, Size, Step
 
@@ -47,12 +48,17 @@ class Medium(Protocol[P]):
         ...
 
 
+@dataclass(frozen=True)
 class Memory:
-    """The medium of pictures in memory."""
+    """The medium of pictures in memory; `own` is the norm, if it is a custom one."""
 
+    own: OwnNorm | None = None
     reinject = staticmethod(reinject_detail)
-    step = staticmethod(take_step)
     finish = staticmethod(finish)
+
+    def step(self, image: Image, gradient: Image, settings: Ascent, mask: Tensor | None) -> Image:
+        """Take a step, as `ascent.take_step`."""
+        return take_step(image, gradient, settings, mask, self.own)
 
     @staticmethod
     def resize(picture: Tensor, size: Size) -> Tensor:

@@ -67,6 +67,8 @@ def merge_bands(bands: list[Band]) -> Planes:
 
 
 def _resize(image: Tensor, size: Size) -> Tensor:
+    if image.device.type == "mps":  # which antialiases since PyTorch 2.7 only
+        return _resize(image.cpu(), size).to(image.device)
     return F.interpolate(image[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
 
 

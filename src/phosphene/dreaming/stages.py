@@ -1,16 +1,16 @@
-"""The one builder of gradients: a network in stages, each of which looks at its input whole or tile by tile.
+"""The one builder of gradients: a network in stages, each of which is evaluated on its whole input or tile by tile.
 
-How far a layer sees, and so the halo of its tiles, grows in the deep part of a network, where activations are small.
-So the network is cut where all its paths pass through one activation. The shallow part runs in tiles, without
-gradients, to the activation at the cut, of the whole picture; the deep part runs forward and back, to the gradient at
-the cut; and the shallow part runs forward and back, given that gradient. Only its first run is work that a whole image
-does not ask for, and the halo of its tiles is its own alone.
+Receptive fields, and so the halos of tiles, grow in the deep part of a network, where activations are small. So the
+network is cut where all its paths pass through one activation. The shallow part runs forward in tiles, without
+gradients, to the whole picture's activation at the cut; the deep part runs forward and backward, to the gradient at the
+cut; and the shallow part runs forward and backward, given that gradient. The extra cost is one forward run of the
+shallow part, and the halo of its tiles covers its own receptive field alone.
 
-There may be any number of cuts. With none, a picture is looked at whole or in the tiles of `tiling`: those are the
-simplest cases. What lies in a stage that is not cut into tiles may see all of its input, as a class's logit does.
+There may be any number of cuts. With none, a picture is evaluated whole or in the tiles of `tiling`: those are the
+simplest cases. A stage that is not cut into tiles may see all of its input, as a class's logit does.
 
 Pictures, activations and gradients are read and written by rows and columns, so they may lie in memory or on disk, and
-each batch of tiles may be looked at in any process.
+each batch of tiles may be evaluated in any process.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -44,7 +44,7 @@ class Part(Settings):
     seconds: Annotated[float | None, Field(gt=0, description="How much to dream, in seconds; by default all.")] = None
     fps: Annotated[
         float | None,
-        Field(gt=0, le=1000, description="Frames per second; by default the film's own, or 25 for a folder."),
+        Field(ge=0.01, le=1000, description="Frames per second; by default the film's own, or 25 for a folder."),
     ] = None
 
 
@@ -60,7 +60,7 @@ class Zoom(Settings):
     loop: Annotated[bool, Field(description="End where it began: the photograph reappears inside its own dream.")] = (
         False
     )
-    fps: Annotated[float, Field(gt=0, le=240, description="Frames per second.")] = 24.0
+    fps: Annotated[float, Field(ge=0.01, le=240, description="Frames per second.")] = 24.0
     key_steps: Annotated[
         int,
         Field(ge=1, le=1000, description="Steps in each octave of the keys, the pictures that frames are cut out of."),

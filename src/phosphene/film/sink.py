@@ -43,6 +43,9 @@ CODECS: dict[str, tuple[str, dict[str, str]]] = {
 MOVING = (".gif", ".apng", ".webp")
 """Endings of pictures that move."""
 
+LONGEST = {".mp4": 16384, ".mov": 16384, ".mkv": 16384, ".webm": 65535, ".gif": 65535, ".webp": 16383}
+"""Endings -> the longest side that their encoders take, in px."""
+
 FOLDER = ""
 
 FRAME = "{:08d}.png"
@@ -97,7 +100,15 @@ def is_video(path: Path) -> bool:
 
 
 def fitting(path: Path, size: Size) -> Size:
-    """Return the size that a file can hold: video has a colour for each 2 x 2 pixels, so its sides are even."""
+    """Return the size that a file can hold: video has a colour for each 2 x 2 pixels, so its sides are even.
+
+    Raises `SettingsError` where it is too large.
+    """
+    if max(size) > LONGEST.get(path.suffix.lower(), max(size)):
+        longest, given = LONGEST[path.suffix.lower()], f"{size[1]} x {size[0]} px"
+        raise SettingsError(
+            f"{path.name!r} cannot hold frames of {given}, only {longest} a side: give a smaller --size"
+        )
     return (max(2, size[0] - size[0] % 2), max(2, size[1] - size[1] % 2)) if is_video(path) else size
 
 
@@ -220,6 +231,7 @@ class Kept:
     def __init__(self, folder: Path, footage: Footage, recipe: str) -> None:
         self.folder, self.footage, self.recipe = folder, footage, recipe
         self._times: list[int] = []
+        self._bytes = 0
 
     def add(self, image: Image, pts: int) -> None:
         """Note when a frame is shown, and keep it if it is not kept yet."""
@@ -227,6 +239,7 @@ class Kept:
         path = self.folder / FRAME.format(len(self._times))
         if not path.exists():
             put_picture(path, image)
+        self._bytes += path.stat().st_size
 
     def close(self, target: Path) -> None:
         """Write the film, from the frames in the folder."""
@@ -244,7 +257,7 @@ class Kept:
     @property
     def bytes(self) -> int:
         """How large the frames are so far."""
-        return sum(path.stat().st_size for path in self.folder.glob("*.png"))
+        return self._bytes
 
 
 def sink_for(folder: Path, output: Path, size: Size, footage: Footage, recipe: str) -> Sink:

@@ -16,7 +16,7 @@ from phosphene.errors import ImageError, OutputExistsError, SettingsError, Usage
 from phosphene.imagefile import headers, opening
 from phosphene.imagefile.colour import srgb_parts
 from phosphene.imagefile.decode import decode, kind_of, shape_of, upright
-from phosphene.imagefile.encode import encode_as, quantise, recipe_in
+from phosphene.imagefile.encode import encode_as, quantise, recipe_in, xmp_of
 from phosphene.imagefile.formats import FORMATS, JPEG, PNG, beside, endings, format_of
 from phosphene.imagefile.headers import Shape
 from phosphene.imagefile.moving import write_moving
@@ -43,6 +43,7 @@ __all__ = [
     "as_mask",
     "check_output",
     "check_place",
+    "check_recipe",
     "checksum",
     "encode",
     "is_image",
@@ -185,6 +186,17 @@ def check_output(path: str | Path, overwrite: bool, *, bits: Literal[8, 16] = 8,
             raise OutputExistsError(f"{str(other)!r} exists already: choose another name, or ask to overwrite it")
 
 
+def check_recipe(path: str | Path, recipe: str) -> None:
+    """Raise SettingsError where a file's format cannot hold a recipe, before the work starts."""
+    path = Path(path)
+    most, needed = format_of(path).recipe, len(xmp_of(recipe))
+    if most and needed > most:
+        raise SettingsError(
+            f"{path.name!r} cannot hold a recipe of {needed / 1000:.0f} kB, only {most / 1000:.0f}: "
+            f"use .png or .tif, or a shorter schedule"
+        )
+
+
 def output_of(path: str | Path | None, prepared: str | Path | None) -> Path:
     """Return where to write: at `path`, or else where it was prepared to be; UsageError where that is nowhere."""
     if path is None and prepared is None:
@@ -209,6 +221,7 @@ def write(
     """
     path = Path(path)
     kind = format_of(path, bits, (image.shape[1], image.shape[2]))
+    check_recipe(path, recipe)
     if kind.whole is None:
         raise SettingsError(f"{path.name!r} is written in strips: its ending must be one of {endings(strips=False)}")
     try:

@@ -21,6 +21,10 @@ PER_BYTE = {"BMP": RUNS, "DIB": RUNS, "GIF": LZW}
 """Pixels that a byte can mean at most, by Pillow's name of a format."""
 
 
+_HDR = {16: "PQ", 18: "HLG"}
+"""Transfer characteristics of ITU-T H.273 that are not near sRGB's."""
+
+
 def shape_of(file: BinaryIO) -> Shape:
     """What a picture file declares. Raises what a decoder raises where it is broken or no picture."""
     kind = kind_of(file)
@@ -122,20 +126,26 @@ def _heif(file: BinaryIO, name: str, notes: list[str]) -> Raw:
         notes.append(f"{name} holds {len(picture)} pictures: its main one is dreamed")
     rows = np.array(picture)  # a copy: theirs lives as long as `picture`, and its rows may be longer
     samples, deep = np.atleast_3d(rows)[:, : picture.size[0]], ";16" in picture.mode
-    icc = picture.info.get("icc_profile") or _display_p3(picture.info.get("nclx_profile"))
+    nclx = picture.info.get("nclx_profile") or {}
+    icc = picture.info.get("icc_profile") or _display_p3(nclx)
+    if (curve := _HDR.get(int(nclx.get("transfer_characteristics", 0)))) and not picture.info.get("icc_profile"):
+        notes.append(f"{name} is in HDR ({curve}), which is not read: its tones come out flat")
     white = 65535 - 2 ** (16 - picture.info["bit_depth"]) + 1 if deep else 255
     alpha = "a" in picture.mode.lower()
     return Raw(samples, white, alpha, icc, premultiplied=bool(picture.premultiplied_alpha))
 
 
-def _display_p3(nclx: dict[str, Any] | None) -> bytes | None:
-    """Make the profile of Display P3 where a file names its primaries (12 in ITU-T H.273) and has no profile."""
-    if not nclx or nclx.get("color_primaries") != 12:
+def _display_p3(nclx: dict[str, Any]) -> bytes | None:
+    """Make the profile of Display P3, which has sRGB's curve, where a file names its primaries (12 in ITU-T H.273)."""
+    if nclx.get("color_primaries") != 12:
         return None
     from imagecodecs import cms_profile
 
     primaries = [0.68, 0.32, 1, 0.265, 0.69, 1, 0.15, 0.06, 1]
-    return bytes(cms_profile("rgb", whitepoint=[0.3127, 0.329, 1], primaries=primaries, gamma=2.2))
+    level = np.linspace(0, 1, 4096)
+    linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)  # IEC 61966-2-1
+    curve = np.rint(linear * 65535).astype(np.uint16)
+    return bytes(cms_profile("rgb", whitepoint=[0.3127, 0.329, 1], primaries=primaries, transferfunction=curve))
 
 
 def _pillow_shape(file: BinaryIO) -> Shape:

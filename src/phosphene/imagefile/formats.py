@@ -13,7 +13,7 @@ from phosphene.types import Size
 
 @dataclass(frozen=True)
 class Format:
-    """A format by Pillow's name for it; `longest` is the longest side in px that it can hold.
+    """A format by Pillow's name for it. It holds sides of `longest` px at most, and a recipe of `recipe` bytes.
 
     `whole` are the options with which an `Image` is written, `strips` those of libvips, which writes what is larger
     than memory; None where a format is not written so.
@@ -22,6 +22,7 @@ class Format:
     name: str
     bits: tuple[int, ...] = (8,)
     longest: int | None = None
+    recipe: int | None = None
     alpha: bool = True
     whole: Mapping[str, Any] | None = field(default_factory=dict)
     strips: Mapping[str, Any] | None = None
@@ -37,6 +38,7 @@ TIFF = Format(
 JPEG = Format(
     "JPEG",
     longest=65500,
+    recipe=65000,  # a segment of 64 kB, less what stands around it
     alpha=False,
     whole={"quality": 95, "subsampling": "4:4:4"},
     strips={"Q": 95, "subsample_mode": "off"},

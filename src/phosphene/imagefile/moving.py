@@ -26,10 +26,10 @@ def write_moving(path: Path, images: Iterable[Image], seconds: Sequence[float], 
     ending, out = path.suffix.lower(), BytesIO()
     first, *others = (_frame(image, ending) for image in images)
     times = whole_times(seconds, TICKS[ending])
-    first.save(out, save_all=True, append_images=others, duration=times, loop=0, **_options(ending, recipe))
     try:
+        first.save(out, save_all=True, append_images=others, duration=times, loop=0, **_options(ending, recipe))
         write_atomically(path, out.getvalue())
-    except OSError as error:
+    except (OSError, ValueError, RuntimeError) as error:  # of an encoder
         raise ImageError(f"{str(path)!r} could not be written: {error}") from error
 
 

@@ -36,7 +36,7 @@ _FILM = "a film: give a still from it, as a PNG or JPEG"
 _RAW = "a camera's raw file: develop it into a TIFF or JPEG first (with darktable, RawTherapee or the camera's program)"
 _NO_PICTURES = {
     b"%PDF": "a PDF: save the page that you mean as a PNG or JPEG",
-    b"\0\5\x16\7": "what a Mac keeps beside a file, and no picture: give the file without ._ before its name",
+    b"\0\5\x16\7": "a Mac's metadata beside a picture, and not the picture: give the file without ._ before its name",
     b"FUJIFILMCCD-RAW": _RAW,
     b"IIU\0": _RAW,
     b"IIRO": _RAW,

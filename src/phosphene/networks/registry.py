@@ -81,6 +81,7 @@ def _channels(numbers: Sequence[float] | None) -> tuple[float, ...] | None:
 def _imported(spelled: str) -> ModelCard:
     """Return the card of what `package.module:callable` names; the working folder is looked into as well."""
     place, _, name = spelled.partition(":")
+    before = list(sys.path)
     sys.path.append("")
     try:
         found: Any = import_module(place)
@@ -90,11 +91,11 @@ def _imported(spelled: str) -> ModelCard:
             found = found()
     except Exception as error:  # it is other people's code
         raise UsageError(
-            f"{spelled!r} could not be had ({type(error).__name__}: {error}); a network of your own is spelt "
+            f"{spelled!r} could not be imported ({type(error).__name__}: {error}); a network of your own is spelt "
             f"package.module:callable"
         ) from error
     finally:
-        sys.path.remove("")
+        sys.path[:] = before
     if isinstance(found, ModelCard):
         return replace(found, name=spelled)
     module = unwrapped(found)
@@ -125,7 +126,9 @@ def card(name: str) -> ModelCard:
     if name in _introduced:
         return _introduced[name]
     if name.startswith("own/") or ":" in name:
-        raise UsageError(f"{name} is a network of somebody's own: give it again, as model (--model), to dream with it")
+        raise UsageError(
+            f"{name} is a custom network that this process does not hold: give it again, as model (--model)"
+        )
     if name in _torchvision_names():
         return _torchvision_card(name)
     if name.startswith("timm/") and _is_timm_model(name.removeprefix("timm/")):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from os import PathLike
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from phosphene.errors import PhospheneError, SettingsError, UsageError
 from phosphene.malloc import is_out_of_memory
@@ -23,9 +23,6 @@ MARK = "own:"
 STEPS = rf"{NUMBER}(?:,{NUMBER})*"
 SCHEDULE = re.compile(rf"(?P<setting>[a-z_]+)=(?P<octaves>{STEPS}(?:/{STEPS})*)")
 
-MOST_HELD = 16
-"""Masks of one's own that are held at a time, and norms: the last ones."""
-
 
 @dataclass(frozen=True)
 class OwnNorm:
@@ -35,11 +32,51 @@ class OwnNorm:
     margin: int | None = None
 
 
-NORMS: dict[str, OwnNorm] = {}
-"""The norms that were given in this process, by name."""
+class Held(Generic[T]):
+    """What was given in this process, by name: for good, or only passed to a dream, of which the last few are held."""
 
-MASKS: dict[str, Any] = {}
-"""The masks that were given in this process, by name: arrays, or functions of (height, width)."""
+    MOST_PASSED = 16
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.named: dict[str, T] = {}
+        self.passed: dict[str, T] = {}
+
+    def hold(self, name: str, value: T, passed: bool) -> str:
+        """Hold a value by its name, in place of another one of that name, and return the name as a recipe keeps it."""
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise SettingsError(
+                f"{name!r} does not name a {self.kind}: give it one of letters and digits, as in "
+                f"phosphene.{self.kind}(mine, 'mine')"
+            )
+        name = MARK + name
+        self.passed.pop(name, None)
+        if passed and name not in self.named:
+            self.passed[name] = value
+        else:
+            self.named[name] = value
+        for oldest in list(self.passed)[: -self.MOST_PASSED]:
+            self.passed.pop(oldest, None)
+        return name
+
+    def find(self, name: str) -> T:
+        """Return the value of a name; `UsageError` where it was not given in this process."""
+        for held in (self.named, self.passed):
+            if name in held:
+                return held[name]
+        raise UsageError(
+            f"{name} is a custom {self.kind} that this process does not hold: give it again, with phosphene.{self.kind}"
+        )
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.named.clear()
+        self.passed.clear()
+
+
+NORMS = Held[OwnNorm]("norm")
+MASKS = Held[Any]("mask")
+"""Arrays, or functions of (height, width)."""
 
 
 def norm(function: Callable[[Any], Any], name: str | None = None, margin: int | None = None) -> str:
@@ -49,11 +86,18 @@ def norm(function: Callable[[Any], Any], name: str | None = None, margin: int | 
     `margin`, a pixel of the direction depends on so many px around it, and on nothing else of the gradient; then it
     goes by way of the disk and on a cluster too. Without, it is given whole gradients, and the dream stays in memory.
 
-    Returns its name, which a recipe keeps and `norm=` takes: `own:` and the function's own, or `name`.
+    Returns its name, which a recipe keeps and `norm=` takes: `own:` and the function's own, or `name`. It is held
+    for as long as the process lives, or until another norm is given its name.
     """
+    return _norm(function, name, margin)
+
+
+def _norm(
+    function: Callable[[Any], Any], name: str | None = None, margin: int | None = None, passed: bool = False
+) -> str:
     if margin is not None and margin < 0:
         raise SettingsError(f"margin = {margin} will not do: it is a number of px, 0 or more")
-    return _held(NORMS, name or _name_of(function), OwnNorm(function, margin), "norm")
+    return NORMS.hold(name or _name_of(function), OwnNorm(function, margin), passed)
 
 
 def mask(given: Any, name: str | None = None) -> str:
@@ -62,25 +106,33 @@ def mask(given: Any, name: str | None = None) -> str:
     It says, 0..1, how strongly to dream where. An array of another size than the dream's is stretched to it; of whole
     numbers, the type's largest is 1.
 
-    Returns its name, which a recipe keeps and `mask=` takes: `own:` and the function's own, or a checksum.
+    Returns its name, which a recipe keeps and `mask=` takes: `own:` and the function's own, or a checksum. It is held
+    for as long as the process lives, or until another mask is given its name.
     """
+    return _mask(given, name)
+
+
+def _mask(given: Any, name: str | None = None, passed: bool = False) -> str:
     if callable(given):
-        return _held(MASKS, name or _name_of(given), given, "mask")
+        return MASKS.hold(name or _name_of(given), given, passed)
     import numpy as np
 
     array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
     sort = f"{array.dtype}{array.shape}".encode() + array.tobytes()
-    return _held(MASKS, name or f"mask-{sha256(sort).hexdigest()[:8]}", array, "mask")
+    return MASKS.hold(name or f"mask-{sha256(sort).hexdigest()[:8]}", array, passed)
 
 
-def own_norm(name: str) -> OwnNorm:
-    """Return a norm of one's own by its name; `UsageError` where it was not given in this process."""
-    return _found(NORMS, name, "norm")
+def bound_norm(name: str) -> OwnNorm | None:
+    """Return the custom norm of this name, None for one of ours; `UsageError` where it was not given in this process.
+
+    Another one may take the name later, so a dream holds the norm that it was prepared with.
+    """
+    return NORMS.find(name) if is_own(name) else None
 
 
 def own_mask(name: str) -> Any:
     """Return a mask of one's own by its name; `UsageError` where it was not given in this process."""
-    return _found(MASKS, name, "mask")
+    return MASKS.find(name)
 
 
 @contextmanager
@@ -124,7 +176,7 @@ class Schedule:
 
     @classmethod
     def of(cls, setting: str, function: Callable[[int, int], Any], octaves: int, steps: int) -> "Schedule":
-        """Ask a function of (octave, step), counted from 1, for all numbers."""
+        """Ask a function of (octave, step), counted from 1, for all numbers, of 6 digits: recipes stay short."""
         asked = [
             [_number(setting, function, octave + 1, step + 1) for step in range(steps)] for octave in range(octaves)
         ]
@@ -143,10 +195,10 @@ def is_function(setting: str, value: Any) -> bool:
 
 def kept(given: Mapping[str, Any], octaves: int, steps: int) -> dict[str, Any]:
     """Return settings of one's own as a recipe keeps them: names of norms and masks, and numbers of schedules."""
-    named: dict[str, Callable[[Any], str]] = {"norm": norm, "mask": mask}
-    found = {name: named[name](value) for name, value in given.items() if name in named}
-    scheduled = [Schedule.of(name, value, octaves, steps) for name, value in given.items() if name not in named]
-    return {**found, "schedules": tuple(map(str, scheduled))}
+    hold: dict[str, Callable[..., str]] = {"norm": _norm, "mask": _mask}
+    names = {setting: hold[setting](value, passed=True) for setting, value in given.items() if setting in hold}
+    scheduled = [Schedule.of(name, value, octaves, steps) for name, value in given.items() if name not in hold]
+    return {**names, "schedules": tuple(map(str, scheduled))}
 
 
 def without(schedules: Iterable[str], *settings: str) -> tuple[str, ...]:
@@ -154,26 +206,8 @@ def without(schedules: Iterable[str], *settings: str) -> tuple[str, ...]:
     return tuple(text for text in schedules if Schedule.parse(text).setting not in settings)
 
 
-def _held(store: dict[str, T], name: str, given: T, kind: str) -> str:
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise SettingsError(
-            f"{name!r} does not name a {kind}: give it one of letters and digits, as in phosphene.{kind}(mine, 'mine')"
-        )
-    store.pop(MARK + name, None)
-    store[MARK + name] = given
-    for oldest in list(store)[:-MOST_HELD]:
-        del store[oldest]
-    return MARK + name
-
-
 def _name_of(function: Any) -> str:
     return str(getattr(function, "__name__", ""))
-
-
-def _found(store: Mapping[str, T], name: str, kind: str) -> T:
-    if name not in store:
-        raise UsageError(f"{name} is a {kind} of somebody's own: give it again, with phosphene.{kind}")
-    return store[name]
 
 
 @lru_cache(maxsize=64)
@@ -190,10 +224,10 @@ def _parsed(text: str) -> Schedule:
 
 def _number(setting: str, function: Callable[[int, int], Any], octave: int, step: int) -> float:
     try:
-        return float(function(octave, step))
+        return float(f"{float(function(octave, step)):.6g}")
     except Exception as error:  # it is other people's code
         raise SettingsError(
-            f"{setting} at octave {octave}, step {step} could not be had ({type(error).__name__}: {error}); a schedule "
+            f"{setting} at octave {octave}, step {step} failed ({type(error).__name__}: {error}); a schedule "
             f"of your own is a function of both that gives a number"
         ) from error
 

@@ -22,7 +22,7 @@ Norm = Annotated[
 """A norm of ours, or the name of one's own: `own:NAME`; see `own.norm`."""
 
 LAST = 30
-"""More octaves there are not."""
+"""The most octaves."""
 
 SCHEDULED = ("step_size", "jitter", "blur")
 """The numbers that may differ from step to step."""

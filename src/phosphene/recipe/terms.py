@@ -191,7 +191,8 @@ def term(function: OwnFunction, name: str | None = None) -> Objective:
 
     It is given a mapping from names of layers, aliases included, to activations [batch, channels, rows, columns] and
     returns a tensor [batch], or one number; more is better. Its name, which a recipe keeps, is the function's own, or
-    `name`. It sees whole activations: what is tiled lies before its layers. The last function of a name counts.
+    `name`. It is given whole activations, so only the layers before its own are tiled. A later function of the same
+    name replaces it.
     """
     name = str(name or getattr(function, "__name__", ""))
     if not re.fullmatch(r"[\w.-]+", name):

@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -29,19 +29,22 @@ Way = Literal["memory", "disk"]
 
 @dataclass(frozen=True)
 class Forecast:
-    """A whole recipe, bound to its network, and the way of its dream; the bytes that a step takes and may take, those
-    that the process holds without it, those of the activations and gradients at the cuts, and its cost as a multiple of
-    the whole image's in memory.
-    """
+    """A recipe with nothing left open, and what its dream will take one way."""
 
     way: Way
     recipe: Recipe
     scoring: Scoring
+    """The recipe's terms, bound to the network."""
     needed: int
+    """Bytes that a step takes at its peak."""
     allowed: int
+    """Bytes that a step may take."""
     held: int
+    """Bytes that the process holds beside a step's."""
     at_cuts: int = 0
+    """Bytes of the activations and gradients at the cuts, on disk."""
     cost: float = 1.0
+    """Of a step, as a multiple of the whole image's in memory."""
 
     @property
     def fits(self) -> bool:
@@ -73,9 +76,10 @@ def complete(
 ) -> Forecast:
     """Fill in what a recipe leaves open, its layer and its stages, for a dream of `size` that may take `allowed` bytes.
 
-    That is asked again once the kernels and what foretells are loaded, which stay in memory. `ways` are those that are
-    open, each with the bytes that its pictures take. Of those in which a step fits the one that costs least is taken.
-    Where none does, a recipe with a tile of its own, or none, takes the last; for another that is a `UsageError`.
+    `allowed` is called again once the kernels are loaded, since they stay in memory. `ways` are those that are open, in
+    memory before by way of the disk, each with the bytes that its pictures take. Of those in which a step fits, the one
+    that costs least is taken; a whole image in memory costs least, and the disk is not asked about then. Where no way
+    fits, a recipe with a tile of its own, or without tiles, takes the last; for another that is a `UsageError`.
     `workers` share the tiles, and each may take as much.
     """
     prepare(size, network.device)
@@ -91,8 +95,12 @@ def complete(
                 fitting.append(forecast)
     if any(forecast.cost == 1 for forecast in fitting):
         return fitting[0]
-    with suppress(UsageError) if fitting else nullcontext():
+    try:
         forecast = foretell(last, ways[last])
+    except UsageError:
+        if not fitting:
+            raise
+    else:
         if forecast.fits or not fitting:
             fitting.append(forecast)
     return min(fitting, key=lambda forecast: forecast.cost)
@@ -134,9 +142,7 @@ def _whole_bytes(network: Network, scoring: Scoring, recipe: Recipe, size: Size,
         return most  # it cannot be run on paper
     if network.card in NAMED and recipe.guide is None and most <= room:
         return most  # with room to spare; to foretell it takes a second
-    part = network.part(
-        scoring.layers
-    )  # and not `features`, which would be kept where the image is not looked at whole
+    part = network.part(scoring.layers)  # not `features`, which are kept even if the image is then done in tiles
     return part.nbytes + gradient_bytes(part, scoring, seen)
 
 

@@ -26,7 +26,7 @@ GUIDE_SIDE = 512
 
 
 def load_network(eye: Eye, seed: int = 0, device: str = "cpu", top: bool = True) -> Network:
-    """Load a network; the last two are kept, as long as their files stay: a folder of pictures loads one once.
+    """Load a network; the two latest are cached until their files change, so a folder of pictures loads one once.
 
     `seed` is of untrained weights; for `top` see `needs_top`.
     """
@@ -40,9 +40,9 @@ def kept_network(eye: Eye, seed: int, device: str, top: bool, stamp: object) -> 
 
 
 def contents(recipe: Recipe) -> tuple[object, ...]:
-    """Return what changes when a file or a function that a recipe names becomes another of the same name.
+    """Return what changes when a file or a function that a recipe names is replaced by another of the same name.
 
-    It is for keys of caches whose values hold the functions, so that no other one is where one was.
+    It is a part of cache keys. `id` will do for a function, since the cached value keeps it alive.
     """
     functions = [id(own_function(OwnTerm.parse(text).name)) for text in recipe.terms]
     return _stamp(recipe.weights), _stamp(recipe.guide), *functions

@@ -108,7 +108,7 @@ def compare(
     cluster: str | None = None,
     device: str = "auto",
     overwrite: bool = False,
-    told: Callable[[Progress], None] = _silent,
+    on_progress: Callable[[Progress], None] = _silent,
     **settings: Any,
 ) -> Finished:
     """Compare architectures on one photograph, and write the report into `folder`.
@@ -117,8 +117,8 @@ def compare(
     (plain, octaves, tiles) with `seeds` seeds, and at `depths` relative depths, those that are trained if any is.
     `weights` are pretrained, untrained or both. `change` is the root-mean-square change, in pixel units 0 to 1, that
     every dream is brought to by its step size. `workers` processes share the cells, or a Ray cluster at the address
-    `cluster` ("local" starts one). `settings` are those of `phosphene.Recipe`, the same for all. `told` hears of each
-    step and cell.
+    `cluster` ("local" starts one). `settings` are those of `phosphene.Recipe`, the same for all. `on_progress` hears of
+    each step and cell.
 
     A folder's cells that are done are kept. Raises `UsageError` before the first step for what cannot be done as asked;
     a cell that fails later is in `failures`.
@@ -135,7 +135,7 @@ def compare(
         settings={"size": SIZE, **settings},
     )
     check(study)
-    return run(study, photo, Folder(Path(folder)), _workers(workers, cluster, study), device, overwrite, told)
+    return run(study, photo, Folder(Path(folder)), _workers(workers, cluster, study), device, overwrite, on_progress)
 
 
 def sweep(
@@ -149,7 +149,7 @@ def sweep(
     cluster: str | None = None,
     device: str = "auto",
     overwrite: bool = False,
-    told: Callable[[Progress], None] = _silent,
+    on_progress: Callable[[Progress], None] = _silent,
     **settings: Any,
 ) -> Finished:
     """Dream one photograph over a grid of settings, and write the report into `folder`.
@@ -163,7 +163,7 @@ def sweep(
         settings["model"] = introduce(settings["model"])
     study = sweeping.sweep(photo, vary=vary, look=look, preset=preset, settings=settings)
     check(study)
-    return run(study, photo, Folder(Path(folder)), _workers(workers, cluster, study), device, overwrite, told)
+    return run(study, photo, Folder(Path(folder)), _workers(workers, cluster, study), device, overwrite, on_progress)
 
 
 def check(study: Study) -> None:
@@ -182,17 +182,17 @@ def run(
     workers: Workers,
     device: str = "auto",
     overwrite: bool = False,
-    told: Callable[[Progress], None] = _silent,
+    on_progress: Callable[[Progress], None] = _silent,
 ) -> Finished:
     """Run a study that was planned and checked, and write the report into its folder.
 
-    What `told` raises ends it after the present step; what is done stays, and another run goes on from there.
+    What `on_progress` raises ends it after the present step; what is done stays, and another run goes on from there.
     """
     choose_device(device)
     _check_sizes(study, photo)
     check_folder(study, folder, overwrite)
     folder.keep_plan(study)
-    results = run_cells(study, photo, folder, workers, device, told)
+    results = run_cells(study, photo, folder, workers, device, on_progress)
     rows = table.measure(study, photo, folder, results)
     finished = Finished(study, photo, folder, results, tuple(rows), costs(study, folder, results, device))
     finished.write()
@@ -219,6 +219,11 @@ def _workers(workers: int, cluster: str | None, study: Study) -> Workers:
     if workers < 1:
         raise SettingsError(f"workers = {workers} will not do: it should be 1 or more")
     if any(is_private(cell.recipe) for cell in study.cells):
+        if cluster is not None:
+            raise UsageError(
+                "a cluster's processes do not have the network, term, norm or mask that was given in this one: leave "
+                "the cluster out, or have an installed package bring it"
+            )
         return one_by_one
     if cluster is not None:
         return partial(on_cluster, address=cluster)

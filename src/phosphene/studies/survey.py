@@ -54,7 +54,11 @@ class Survey:
 
 
 def survey(
-    images: Sequence[Source], folder: str | Path, *, told: Callable[[Progress], None] = lambda _: None, **options: Any
+    images: Sequence[Source],
+    folder: str | Path,
+    *,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    **options: Any,
 ) -> Survey:
     """Compare architectures on several photographs, each in a folder of its own within `folder`, and report on all.
 
@@ -68,7 +72,7 @@ def survey(
     for image in images:
         api.read_photo(image)  # raises for the last one too before the first is dreamed
     studies = {
-        name: api.compare(image, Path(folder, name), told=told, **options)
+        name: api.compare(image, Path(folder, name), on_progress=on_progress, **options)
         for name, image in zip(names, images, strict=True)
     }
     found = Survey(Path(folder), studies)

@@ -100,4 +100,4 @@ def _say_gone(request: Request, error: Exception) -> Response:
 
 
 def _say_broken(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": "the studio met an error of its own; its owner sees it where it was started"}, 500)
+    return JSONResponse({"error": "internal error: the details are in the terminal where the studio was started"}, 500)

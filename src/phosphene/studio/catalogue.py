@@ -9,7 +9,6 @@ from phosphene.networks import registry, weights
 from phosphene.networks.facts import skeleton
 from phosphene.networks.inspect import other_names
 from phosphene.networks.layers import Layer, describe, narrow_nodes
-from phosphene.networks.network import Network
 from phosphene.recipe.looks import DEFAULT_LOOK, LOOKS
 from phosphene.recipe.settings import Ascent, Recipe
 from phosphene.studies.study import SIZE
@@ -68,13 +67,11 @@ def layers(model: str) -> dict[str, Any]:
     names = {node: found[0] for node, found in other_names(network).items() if node in waists} | suggested
     return {
         "model": _model(network.card.name),
-        "layers": [
-            _layer(names[node], layer, node in suggested, network) for node, layer in facts.items() if node in names
-        ],
+        "layers": [_layer(names[node], layer, node in suggested) for node, layer in facts.items() if node in names],
     }
 
 
-def _layer(name: str, layer: Layer, suggested: bool, network: Network) -> dict[str, Any]:
+def _layer(name: str, layer: Layer, suggested: bool) -> dict[str, Any]:
     field = layer.receptive_field
     return {
         "name": name,

@@ -1,8 +1,8 @@
-"""What an order will cost, foretold before it waits in the queue, and how much of that a visitor may ask for."""
+"""What an order will cost, estimated before it is queued, and how much of that a visitor may ask for."""
 
 import math
 
-from phosphene.dreaming.pyramid import octave_sizes
+from phosphene.dreaming.pyramid import fitted_size, octave_sizes
 from phosphene.errors import SettingsError
 from phosphene.recipe.settings import Recipe
 from phosphene.recipe.terms import Cut
@@ -16,11 +16,8 @@ USUAL_HALO = 200
 
 
 def megapixel_steps(recipe: Recipe, size: Size) -> float:
-    """Foretell a dream's cost: steps x millions of pixels, over its octaves, for a photograph of `size`."""
-    scale = 1.0 if recipe.size == "full" else recipe.size / max(size)
-    scale = scale if scale < 1 or recipe.enlarge else 1.0
-    dreamed = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-    octaves = octave_sizes(dreamed, recipe.octaves, recipe.octave_scale)
+    """Estimate a dream's cost: steps x millions of pixels, over its octaves, for a photograph of `size`."""
+    octaves = octave_sizes(fitted_size(size, recipe), recipe.octaves, recipe.octave_scale)
     return recipe.steps * sum(_computed(recipe, h) * _computed(recipe, w) for h, w in octaves) / 1e6
 
 

@@ -1,8 +1,9 @@
 """Who may ask: this machine's own browser, at this studio's own address, and with a password anyone who knows it.
 
 A page of another site can send requests to 127.0.0.1, and with a name that it points here (DNS rebinding) even read
-the answers. So a request must name the studio's address as its host, and one that changes anything must come from a
-page of that same address.
+the answers. So a request must name the studio's address as its host, a browser must not say that it comes from another
+site (even GET costs: a thumbnail of a layer is dreamed), and one that changes anything must come from a page of that
+same address.
 """
 
 import base64
@@ -104,12 +105,14 @@ class Guard:
             await send(message)
 
         address = (scope.get("client") or ("",))[0]
-        refusal = self._refusal(scope["method"], Headers(scope=scope), address)
+        refusal = self._refusal(scope["method"], scope["path"], Headers(scope=scope), address)
         await (refusal or self.app)(scope, receive, send_with_headers)
 
-    def _refusal(self, method: str, headers: Headers, address: str) -> Response | None:
+    def _refusal(self, method: str, path: str, headers: Headers, address: str) -> Response | None:
         if not is_own_host(headers.get("host", ""), self.host):
             return _no("The studio does not answer to this host name.", 403)
+        if not _is_from_here(headers) and not (path == "/" and headers.get("sec-fetch-mode") == "navigate"):
+            return _no("The studio answers its own page only.", 403)
         if method not in ("GET", "HEAD") and not _is_same_origin(headers):
             return _no("The studio takes orders from its own page only.", 403)
         if self.password is None:
@@ -179,6 +182,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _is_from_here(headers: Headers) -> bool:
+    """Whether no other site's page made a browser ask, even for a picture; who is no browser does not say."""
+    return headers.get("sec-fetch-site", "none") in ("same-origin", "none")
 
 
 def _is_same_origin(headers: Headers) -> bool:

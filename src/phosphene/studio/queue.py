@@ -99,7 +99,7 @@ class Queue:
             except PhospheneError as error:
                 task.state, task.error = "failed", self._told(str(error))
             except Exception as error:
-                task.state, task.error = "failed", self._told(f"the studio met an error of its own: {error!r}")
+                task.state, task.error = "failed", self._told(f"internal error: {error!r}")
             with suppress(Exception):  # a last frame that cannot be shown ends no queue
                 task.end()
 

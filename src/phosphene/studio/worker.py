@@ -82,7 +82,7 @@ def compare(task: Task, name: str, folder: Folder) -> State:
     if photograph is None:
         raise UnknownNameError("photograph", Path(study.source).name, [])
 
-    def told(progress: Progress) -> None:
+    def on_progress(progress: Progress) -> None:
         task.hear_of_cells(progress)
         if (result := progress.ended) and result.picture_sha256:
             folder.keep_curve(result.picture_sha256, result.trace)
@@ -91,7 +91,7 @@ def compare(task: Task, name: str, folder: Folder) -> State:
 
     workers = partial(side_by_side, workers=usual_workers("auto"))
     try:
-        studies.run(study, imagefile.read(folder.photograph(photograph)), there, workers, told=told)
+        studies.run(study, imagefile.read(folder.photograph(photograph)), there, workers, on_progress=on_progress)
     except StoppedError:
         return "stopped"
     return "done"

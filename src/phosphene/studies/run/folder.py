@@ -121,9 +121,9 @@ def check_folder(study: Study, folder: Folder, overwrite: bool) -> None:
 
 
 def run_cells(
-    study: Study, photo: Photo, folder: Folder, workers: Workers, device: str, told: Callable[[Progress], None]
+    study: Study, photo: Photo, folder: Folder, workers: Workers, device: str, on_progress: Callable[[Progress], None]
 ) -> Mapping[str, Result]:
-    """Dream what is not there yet, and return all results by the cells' names; `told` hears of each step and cell."""
+    """Dream what is not there yet, and return all results by the cells' names."""
     (folder.path / "dreams").mkdir(parents=True, exist_ok=True)
     found = {cell.name: folder.done(cell, study.source_sha256) for cell in study.cells}
     results = {name: result for name, result in found.items() if result is not None}
@@ -135,7 +135,7 @@ def run_cells(
             results[ended.cell.name] = ended
         clock.hear(event)
         cell = event.cell if isinstance(event, Stepped) else event.result.cell.name
-        told(Progress(len(results), len(study.cells), clock.steps, clock.share, clock.seconds_left, cell, ended))
+        on_progress(Progress(len(results), len(study.cells), clock.steps, clock.share, clock.seconds_left, cell, ended))
     return {cell.name: results[cell.name] for cell in study.cells}
 
 

@@ -29,7 +29,7 @@ async def go_on(request: Request) -> Response:
 
 async def gallery(request: Request) -> Response:
     """The names of the folder's comparisons, newest first."""
-    return JSONResponse(folder_of(request).comparisons())
+    return JSONResponse(await to_thread.run_sync(folder_of(request).comparisons))
 
 
 async def comparison(request: Request) -> Response:
