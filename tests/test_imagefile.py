@@ -644,7 +644,7 @@ def test_check_output_refuses(tmp_path, monkeypatch):
     for error, path, message in (
         (SettingsError, tmp_path / "a.bmp", r"'a\.bmp' cannot be written: its ending must be one of \.png, \.jpg"),
         (SettingsError, tmp_path / "a", r"'a' cannot be written"),
-        (OutputExistsError, old, r"old\.png' exists already: choose another name, or ask to overwrite it"),
+        (OutputExistsError, old, r"old\.png' exists already: choose another name, or --overwrite it"),
         (ImageError, tmp_path / "no" / "a.png", r"there is no folder '.*no' to write 'a\.png' in: make it first"),
         (ImageError, old / "a.png", r"there is no folder '.*old\.png' to write"),
         (ImageError, tmp_path / "folder.png", r"folder\.png' is a folder: give the name of a file"),

@@ -17,8 +17,17 @@ Each message is one sentence that names what was given, what would be right and,
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
+
+
+def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """Return the names that are most like one: those that have it as a word (tiger cat), then by spelling."""
+    names = list(dict.fromkeys(known))
+    word = re.compile(rf"\b{re.escape(name)}\b", re.IGNORECASE)
+    having = sorted((each for each in names if " " in each and word.search(each)), key=len)
+    return list(dict.fromkeys([*having, *difflib.get_close_matches(name, names, most, cutoff=0.5)]))[:most]
 
 
 class PhospheneError(Exception):
@@ -37,7 +46,7 @@ class UnknownNameError(UsageError):
     """No such model, layer, class, look, sample or setting."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
-        near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+        near = nearest(name, known)
         guess = f"; did you mean {' or '.join(near)}?" if near else "."
         super().__init__(f"there is no {kind} called {name!r}{guess}{' ' + hint if hint else ''}")
 

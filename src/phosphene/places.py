@@ -115,4 +115,6 @@ def check_place(path: Path, overwrite: bool) -> None:
     if not os.access(target.parent, os.W_OK):
         raise ImageError(f"you may not write in {str(target.parent)!r}: choose another folder for {path.name!r}")
     if kind and not overwrite:
-        raise OutputExistsError(f"{str(path)!r} exists already: choose another name, or ask to overwrite it")
+        raise OutputExistsError(
+            f"{str(path)!r} exists already: choose another name, or --overwrite it (in Python overwrite=True)"
+        )

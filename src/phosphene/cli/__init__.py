@@ -50,6 +50,8 @@ def run(arguments: list[str]) -> int:
         return int(app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0)
     except PhospheneError as error:
         return _fail(str(error), error.exit_code)
+    except cyclopts.MissingArgumentError as error:
+        return _fail(_missing(error), 2)
     except cyclopts.CycloptsError as error:
         cause = error.__cause__
         return _fail(describe_problems(cause.errors()) if isinstance(cause, ValidationError) else str(error), 2)
@@ -57,6 +59,12 @@ def run(arguments: list[str]) -> int:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         return 1
+
+
+def _missing(error: cyclopts.MissingArgumentError) -> str:
+    command = " ".join(["phosphene", *(error.command_chain or ())])
+    name = error.argument.name if error.argument else "an argument"
+    return f"{name} is missing: `{command} --help` says what it is"
 
 
 def _fail(sentence: str, code: int) -> int:

@@ -122,7 +122,7 @@ def sweep(
     /,
     *,
     output: Output,
-    vary: list[str],
+    vary: Annotated[list[str], Parameter(negative_iterable="")],
     look: str | None = None,
     preset: str | None = None,
     settings: Settings = None,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -30,14 +33,16 @@ def models() -> None:
     table = Table("name", "parameters", "weights", "licence", "layers, from strokes to objects")
     for card in named():
         here = "here" if weights.is_here(card) else "to download"
-        table.add_row(card.name, _number(card.parameters), here, card.licence, " ".join(card.layers))
+        licence = re.split(r"[:;]", card.licence)[0]
+        table.add_row(card.name, _number(card.parameters), here, licence, " ".join(card.layers))
     _show(table)
+    print("Licences in full: `phosphene models fetch NAME`.")
     print("Also: every torchvision classification model by its name, and every timm model as timm/NAME.")
 
 
 @models_app.command
 def fetch(name: str, /, *, top: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """Download a model's weights, if necessary, and print where they are.
+    """Download a model's weights, if necessary, and print where they are, and their licence.
 
     Parameters
     ----------
@@ -49,7 +54,9 @@ def fetch(name: str, /, *, top: Annotated[bool, Parameter(negative="")] = False)
     from phosphene.networks import weights
     from phosphene.networks.registry import card
 
-    print(weights.fetch(card(name), top))
+    file = weights.fetch(card(name), top)
+    print(f"licence: {card(name).licence}", file=sys.stderr)
+    print(file)
 
 
 @models_app.command
@@ -79,7 +86,7 @@ def layers(
     size: int = 512,
     all: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """List a model's layers: names, channels, stride, receptive field, output size, and share of the arithmetic.
+    """List a model's layers: names, channels, stride, receptive field, output size, and multiply-adds (MACs) so far.
 
     Parameters
     ----------
@@ -93,7 +100,7 @@ def layers(
     from phosphene.networks.inspect import layer_table
     from phosphene.networks.registry import introduce
 
-    table = Table("layer", "other names", "channels", "stride", "receptive field", "output", "arithmetic")
+    table = Table("layer", "other names", "channels", "stride", "receptive field", "output", "MACs so far")
     for row in layer_table(introduce(model), size, every=all):
         table.add_row(*row)
     _show(table)
@@ -136,6 +143,13 @@ def _number(parameters: int | None) -> str:
 
 
 def _show(table: Table) -> None:
+    """Print a table. Nothing of it is cut off: people copy names, the first column, which are not wrapped either."""
+    table.box = SIMPLE_HEAD
+    for column in table.columns:
+        column.overflow = "fold"
+        column.min_width = max(map(len, str(column.header).split()))
+    names = table.columns[0]
+    names.no_wrap, names.min_width = True, max(map(len, [str(names.header), *map(str, names.cells)]))
     console = Console()
     console.width = console.width if console.is_terminal else 160
     console.print(table)

@@ -66,7 +66,9 @@ def check_output(path: Path, overwrite: bool) -> None:
     elif path.is_symlink() and not path.exists():
         raise ImageError(f"{str(path)!r} is a link to a folder that is missing: make that first")
     elif path.exists() and any(path.iterdir()) and not overwrite:
-        raise OutputExistsError(f"{str(path)!r} exists already: choose another name, or ask to overwrite it")
+        raise OutputExistsError(
+            f"{str(path)!r} exists already: choose another name, or --overwrite it (in Python overwrite=True)"
+        )
     elif not path.parent.is_dir():
         raise ImageError(f"there is no folder {str(path.parent)!r} to write {path.name!r} in: make it first")
     if path.suffix.lower() in CODECS and CODECS[path.suffix.lower()][0] not in av.codecs_available:

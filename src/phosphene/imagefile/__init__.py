@@ -183,7 +183,9 @@ def check_output(path: str | Path, overwrite: bool, *, bits: Literal[8, 16] = 8,
         if kind_of_file(other) != "a folder" or other.suffix == ".html":
             check_place(other, overwrite)
         elif not overwrite:
-            raise OutputExistsError(f"{str(other)!r} exists already: choose another name, or ask to overwrite it")
+            raise OutputExistsError(
+                f"{str(other)!r} exists already: choose another name, or --overwrite it (in Python overwrite=True)"
+            )
 
 
 def check_recipe(path: str | Path, recipe: str) -> None:

@@ -17,13 +17,15 @@ def layer_table(model: str, size: int, every: bool = False) -> list[tuple[str, .
     """Return a row of words for each layer: name, other names, channels, stride, receptive field, output, arithmetic.
 
     The outputs are for a square image of `size` px; the arithmetic is the share of the whole network's multiply-adds
-    that leads to the layer. `every` lists each operation, not only those that end a block.
+    that leads to the layer. `every` lists each operation, not only those that end a block; so it is where there are no
+    blocks.
     """
     network = untrained_network(model)
     waists = narrow_nodes(network)
     facts = describe(network, (size, size))
     total = max(layer.multiplications for layer in facts.values())
     names = other_names(network)
+    ends = {name for name in facts if name in names and name in waists}
     return [
         (
             (names.get(name) or [name])[0],
@@ -35,7 +37,7 @@ def layer_table(model: str, size: int, every: bool = False) -> list[tuple[str, .
             f"{layer.multiplications / total:.1%}",
         )
         for name, layer in facts.items()
-        if every or (name in names and name in waists)
+        if every or not ends or name in ends
     ]
 
 

@@ -156,7 +156,9 @@ class Network:
             f"layer of {self.card.name}",
             layer,
             [*self.card.aliases, *self.modules, *self.nodes],
-            f"`phosphene layers {self.card.name}` lists them.",
+            "`phosphene.layers` lists them."
+            if self.card.source == "own"
+            else f"`phosphene layers {self.card.name}` lists them.",
         )
 
     @undisturbed()

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidato
 
 from phosphene.errors import SettingsError, UnknownNameError
 from phosphene.networks.cards import DEFAULT_MODEL
-from phosphene.recipe.own import Schedule, is_own
+from phosphene.recipe.own import SCHEDULED, Schedule, is_own
 from phosphene.recipe.terms import KINDS, Cut, Objective
 
 Norm = Annotated[
@@ -23,10 +23,6 @@ Norm = Annotated[
 
 LAST = 30
 """The most octaves."""
-
-SCHEDULED = ("step_size", "jitter", "blur")
-"""The numbers that may differ from step to step."""
-
 
 RENAMED = {"winograd": "fast"}
 """Old names of settings, which are still read: in recipes, in Python and as flags."""
@@ -205,7 +201,13 @@ class Picture(Settings):
 
 
 class Recipe(Picture, Tiles, Ascent, Octaves, Target, Eye):
-    """All that makes a dream of a photograph; with the photograph, the same bytes again."""
+    """All that makes a dream of a photograph: with it, on a machine of the same kind, the same bytes again."""
+
+    @field_validator(*KINDS, "cuts", "schedules", mode="before")
+    @classmethod
+    def _list(cls, given: Any) -> Any:
+        """A single word is a list of one."""
+        return (given,) if isinstance(given, str) else given
 
     @model_validator(mode="before")
     @classmethod
