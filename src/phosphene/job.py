@@ -157,9 +157,10 @@ def prepare(
     allowed = partial(budget, memory, found.device)
     ways = _ways(found, recipe, network, allowed(), cluster, output)
     forecast = complete(recipe, network, seen_guide(recipe, found.device), found.size, ways, allowed, workers)
+    notes = _layer_notes(recipe, forecast.recipe)
     if forecast.way == "disk":
-        return _on_disk(found, network, forecast, cluster, output, bits)
-    return _in_memory(found, network, forecast, output, bits)
+        return _on_disk(found, network, forecast, cluster, output, bits, notes)
+    return _in_memory(found, network, forecast, output, bits, notes)
 
 
 def in_memory(source: Source, recipe: Recipe, device: str = "auto", memory: str | None = None) -> MemoryJob:
@@ -302,7 +303,12 @@ def _bars_disk(recipe: Recipe, network: Network, output: Path | None) -> str | N
 
 
 def _in_memory(
-    found: _Found, network: Network, forecast: Forecast, output: Path | None = None, bits: Literal[8, 16] = 8
+    found: _Found,
+    network: Network,
+    forecast: Forecast,
+    output: Path | None = None,
+    bits: Literal[8, 16] = 8,
+    notes: tuple[str, ...] = (),
 ) -> MemoryJob:
     recipe, size = forecast.recipe, found.size
     photo = found.photo or imagefile.read(found.source)
@@ -317,7 +323,7 @@ def _in_memory(
         alpha=None if photo.alpha is None else resize(photo.alpha[None], size)[0],
         mask=None if recipe.mask is None else read_mask(recipe.mask, size).to(found.device),
         min_side=network.card.min_side,
-        notes=(*photo.notes, *forecast.notes, *_octave_notes(recipe, size, network.card.min_side)),
+        notes=(*photo.notes, *notes, *forecast.notes, *_octave_notes(recipe, size, network.card.min_side)),
         output=output,
         bits=bits,
         own=bound_norm(recipe.norm),
@@ -331,6 +337,7 @@ def _on_disk(
     cluster: str | None,
     output: Path | None,
     bits: Literal[8, 16],
+    notes: tuple[str, ...],
 ) -> Job:
     from phosphene.disk.plan import Plan, begin, disk_bytes
     from phosphene.disk.run import DiskJob
@@ -353,7 +360,7 @@ def _on_disk(
         f"streamed by way of {scratch.path}: up to {spell_bytes(needed)} on disk and "
         f"{spell_bytes(forecast.peak)} of memory, {describe_stages(recipe)}"
     )
-    notes = (way, *_octave_notes(recipe, found.size, network.card.min_side))
+    notes = (*notes, way, *_octave_notes(recipe, found.size, network.card.min_side))
     workers, own = _workers(cluster, device), bound_norm(recipe.norm)
     return DiskJob(recipe, plan.made, notes, plan, scratch, found.rng, found.photo, workers, own)
 
@@ -383,6 +390,12 @@ def _made(found: _Found, sha256: str, recipe: Recipe, network: Network) -> Made:
 def _check_recipe(output: Path | None, recipe: Recipe, made: Made) -> None:
     if output is not None:
         imagefile.check_recipe(output, provenance.to_toml(recipe, made))
+
+
+def _layer_notes(asked: Recipe, chosen: Recipe) -> tuple[str, ...]:
+    if asked.objective.terms:
+        return ()
+    return (f"no layer was asked for, so {chosen.layers[0]} is maximised; `phosphene layers` lists all",)
 
 
 def _octave_notes(recipe: Recipe, size: Size, min_side: int) -> tuple[str, ...]:

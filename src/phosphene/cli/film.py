@@ -203,7 +203,7 @@ class Listener:
         frames = max(now.frames, now.frame.index)
         where = f"frame {now.frame.index} of {frames}"
         left = "" if now.seconds_left is None else f"{spell_time(now.seconds_left)} left"
-        size = f"about {spell_bytes(now.whole_bytes)}"
+        size = f"about {spell_bytes(now.whole_bytes)}" if now.bytes else ""
         if self._bar is not None:
             self._bar.update(self._task, completed=now.frame.index / frames, frame=where, left=left, size=size)
         elif now.dreamed and (now.frame.index in (1, frames) or now.frame.index % REPORT_EVERY == 0):

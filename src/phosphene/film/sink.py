@@ -144,7 +144,7 @@ class Sink(Protocol):
 
     @property
     def bytes(self) -> int:
-        """How large it is so far."""
+        """How large it is so far; 0 where it is written in the end."""
         ...
 
 
@@ -233,7 +233,6 @@ class Kept:
     def __init__(self, folder: Path, footage: Footage, recipe: str) -> None:
         self.folder, self.footage, self.recipe = folder, footage, recipe
         self._times: list[int] = []
-        self._bytes = 0
 
     def add(self, image: Image, pts: int) -> None:
         """Note when a frame is shown, and keep it if it is not kept yet."""
@@ -241,7 +240,6 @@ class Kept:
         path = self.folder / FRAME.format(len(self._times))
         if not path.exists():
             put_picture(path, image)
-        self._bytes += path.stat().st_size
 
     def close(self, target: Path) -> None:
         """Write the film, from the frames in the folder."""
@@ -258,8 +256,8 @@ class Kept:
 
     @property
     def bytes(self) -> int:
-        """How large the frames are so far."""
-        return self._bytes
+        """Not known before the end: the frames that are kept are larger than the film."""
+        return 0
 
 
 def sink_for(folder: Path, output: Path, size: Size, footage: Footage, recipe: str) -> Sink:
