@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,12 +13,14 @@ import time
 import tomllib
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
+from rich.console import Console
 
 from phosphene import imagefile, job
-from phosphene.cli import run
+from phosphene.cli import models, run
 from phosphene.cli.dreaming import Listeners, paired, run_job
 from phosphene.job import prepare
 from phosphene.recipe.settings import Recipe
@@ -152,6 +155,9 @@ def test_two_photographs_of_one_name_do_not_meet(tmp_path):
         (["dream", "sample:coffee", "-o", "x.png", "--mask", "nothing.png"], 1, "nothing.png"),
         (["dream", "sample:coffee", "sample:chelsea", "-o", "x", "--trace", "t.csv"], 2, "one photograph at a time"),
         (["recipe", "nothing.png"], 1, "nothing.png"),
+        (["dream", "sample:coffee"], 2, "--output is missing: `phosphene dream --help` says what it is"),
+        (["sweep", "sample:coffee", "-o", "x"], 2, "--vary is missing"),
+        (["dream", "sample:coffee", "-o", "x.png", "--class", "cat"], 2, "did you mean tiger cat"),
         (["layers", "vgg91"], 2, "did you mean vgg"),
         (["looks", "vgg1"], 2, "did you mean vgg19"),
     ],
@@ -199,9 +205,29 @@ def test_alpha_is_kept(tmp_path):
 def test_layers_are_listed_with_the_reports_names():
     answer = phosphene("layers", "vgg19", "--size", "224")
     row = next(line for line in answer.stdout.splitlines() if "block5_conv4" in line)
-    assert [cell.strip() for cell in row.split("│")[1:-1]] == [
+    assert re.split(r"\s{2,}", row.strip()) == [
         *("block5_conv4", "features.35", "512", "16", "252", "14 x 14", "99.4%")
     ]
+
+
+def test_names_are_whole_in_a_narrow_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(models, "Console", partial(Console, force_terminal=True, width=80, color_system=None))
+    assert run(["layers", "efficientnet_lite0"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert {"blocks.0.0", "blocks.4.2", "blocks.6.0", "global_pool"} <= {
+        line.split()[0] for line in lines if line.split()
+    }
+    assert run(["models"]) == 0
+    words = capsys.readouterr().out.split()
+    assert {"efficientnet_lite0", "efficientnet_lite1", "keras/inception_v3", "block5_conv4"} <= {*words}
+
+
+def test_a_network_without_blocks_lists_its_operations(tmp_path, monkeypatch, capsys):
+    (tmp_path / "plain_net.py").write_text("import torch\ndef net():\n    return torch.nn.Conv2d(3, 4, 3)\n")
+    monkeypatch.chdir(tmp_path)
+    assert run(["layers", "plain_net:net"]) == 0
+    assert "100.0%" in capsys.readouterr().out
 
 
 def test_models_samples_and_looks_are_listed():

@@ -116,3 +116,8 @@ def test_a_broken_recipe_is_one_sentence():
         from_toml(to_toml(Recipe(), MADE).replace("steps = 15", "steps = 0"))
     with pytest.raises(ImageError, match="cannot be read"):
         from_toml("}")
+
+
+def test_a_single_word_is_a_list_of_one():
+    assert Recipe(classes="Egyptian cat").classes == ("Egyptian cat",)
+    assert Recipe(schedules="blur=1,2").schedules == ("blur=1,2",)
