@@ -686,6 +686,6 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 
 
 def test_recipe_too_long_for_jpeg_is_told(tmp_path):
-    with pytest.raises(ImageError, match=r"a\.jpg' could not be written: XMP data is too long"):
+    with pytest.raises(SettingsError, match=r"a\.jpg' cannot hold a recipe of 70 kB, only 65: use \.png or \.tif"):
         imagefile.write(tmp_path / "a.jpg", torch.zeros(3, 2, 2), recipe="x" * 70_000)
     assert list(tmp_path.iterdir()) == []

@@ -23,7 +23,7 @@ def layer_table(model: str, size: int, every: bool = False) -> list[tuple[str, .
     network = untrained_network(model)
     waists = narrow_nodes(network)
     facts = describe(network, (size, size))
-    total = max(layer.multiplications for layer in facts.values())
+    total = max(layer.multiplications for layer in facts.values())  # 0 where nobody knows: read by hooks
     names = other_names(network)
     ends = {name for name in facts if name in names and name in waists}
     return [
@@ -34,7 +34,7 @@ def layer_table(model: str, size: int, every: bool = False) -> list[tuple[str, .
             _stride(layer),
             _receptive_field(layer),
             " x ".join(map(str, layer.shape[2:])) or "1",
-            f"{layer.multiplications / total:.1%}",
+            f"{layer.multiplications / total:.1%}" if total else "",
         )
         for name, layer in facts.items()
         if every or not ends or name in ends

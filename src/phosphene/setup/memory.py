@@ -69,7 +69,7 @@ def parse_bytes(text: str) -> int:
 
 def spell_bytes(number: float) -> str:
     """Spell an amount of memory or disk in GB, MB or kB."""
-    if 0 < number < 1e6:
+    if 1e3 <= number < 1e6:
         return f"{number / 1e3:.0f} kB"
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{max(number, 0) / 1e6:.0f} MB"
 
