@@ -88,7 +88,7 @@ def test_a_tile_that_is_asked_for_is_not_refused(network):
     ways = {"memory": image_bytes(size)}
     whole = complete(recipe.but(tile="none"), network, None, size, ways, lambda: 1)
     assert "and 0 MB are allowed" in whole.notes[0]
-    with pytest.raises(UsageError, match=r"the least that would do is .* MB: allow .* MB more --memory"):
+    with pytest.raises(UsageError, match=r"the least that would do is .* kB: allow .* MB more --memory"):
         forecast(network, recipe, size, 1)
 
 
