@@ -154,34 +154,72 @@ def test_more_connections_than_there_may_be_are_told_so(studio):
         assert time.monotonic() < end_at
 
 
-STILL = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\na"
+GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\na"
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET / HT", STILL, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" + STILL])
-def test_a_connection_that_stands_still_is_ended(sent, monkeypatch):
-    monkeypatch.setattr(prompt, "HEAD_SECONDS", 0.2)
-    monkeypatch.setattr(prompt, "BODY_SECONDS", 0.2)
+def answered(sent, after=0.0, length=0, pauses=()):
+    """What comes back until the connection is ended, taken in parts with pauses before them; a GET is answered after so
+    many seconds with so many bytes, a POST never."""
 
-    async def silent(scope, receive, send):
+    async def app(scope, receive, send):
         if scope["method"] == "GET":
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
-            return await send({"type": "http.response.body"})
+            await asyncio.sleep(after)
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % length)]})
+            return await send({"type": "http.response.body", "body": bytes(length)})
         while (await receive())["type"] != "http.disconnect":
             pass
 
     async def talk():
-        config = Config(silent)
+        config = Config(app, timeout_keep_alive=60)
         config.load()
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: prompt.Prompt(config, ServerState(), {}), "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        writer.write(sent)
-        answer = await asyncio.wait_for(reader.read(), 5)
-        writer.close()
+        with socket.create_connection(server.sockets[0].getsockname(), timeout=5) as connection:
+            connection.setblocking(False)
+            await loop.sock_sendall(connection, sent)
+            answer = b""
+            for pause in pauses:
+                await asyncio.sleep(pause)
+                answer += await loop.sock_recv(connection, length // len(pauses))
+            while part := await asyncio.wait_for(loop.sock_recv(connection, 1 << 20), 5):
+                answer += part
         server.close()
         return answer
 
-    assert asyncio.run(talk()).count(b"HTTP") == sent.count(b"GET / HTTP/1.1")
+    return asyncio.run(talk())
+
+
+@pytest.mark.parametrize(
+    ("patience", "sent"),
+    [
+        ("HEAD_SECONDS", b""),
+        ("HEAD_SECONDS", b"GET / HT"),
+        ("HEAD_SECONDS", GET),
+        ("HEAD_SECONDS", GET + b"GET / HT"),
+        ("BODY_SECONDS", POST),
+        ("BODY_SECONDS", GET + POST),
+        ("BODY_SECONDS", GET + GET + POST),
+    ],
+)
+def test_a_connection_that_stands_still_is_ended(patience, sent, monkeypatch):
+    monkeypatch.setattr(prompt, patience, 0.2)
+    assert answered(sent).count(b"HTTP/1.1 200") == sent.count(GET)
+
+
+@pytest.mark.parametrize("sent", [GET, GET + GET, GET + POST])
+def test_a_connection_that_waits_for_an_answer_is_not_ended(sent, monkeypatch):
+    monkeypatch.setattr(prompt, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(prompt, "BODY_SECONDS", 0.2)
+    assert answered(sent, after=0.6).count(b"HTTP/1.1 200") == sent.count(GET)
+
+
+def test_an_answer_is_ended_only_where_none_of_it_is_taken(monkeypatch):
+    monkeypatch.setattr(prompt, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(prompt, "BODY_SECONDS", 0.4)
+    length = 20_000_000
+    assert len(answered(GET, length=length, pauses=[1.2])) < length
+    assert len(answered(GET + GET, length=length, after=1.5, pauses=[1.5] + [0.1] * 5)) > 2 * length
 
 
 def test_a_zoom_costs_its_keys_and_its_frames():

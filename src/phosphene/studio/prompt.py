@@ -11,7 +11,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from phosphene.studio.guard import in_json
 
 HEAD_SECONDS, BODY_SECONDS = 20.0, 60.0
-"""How long a request's head may take, and the next part of its body."""
+"""How long a request's head may take, and the next part of its body or of its answer."""
 
 MOST_CONNECTIONS = 256
 
@@ -19,13 +19,16 @@ BUSY = JSONResponse({"error": "Too many are asking: try again in a minute."}, 42
 
 
 class Prompt(H11Protocol):
-    """A connection that is ended where a request does not come on, and that says in JSON what is wrong."""
+    """A connection that is ended where a request does not come on or an answer is not taken; it says in JSON what is
+    wrong."""
 
     _ending: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(0)
         if len(self.connections) > MOST_CONNECTIONS:
             self.app = BUSY
         self._end_in(HEAD_SECONDS)
@@ -33,6 +36,7 @@ class Prompt(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""
         self._end_in(None)
+        self.resume_writing()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
@@ -45,6 +49,17 @@ class Prompt(H11Protocol):
             self._end_in(None)
         elif self._ending is None:
             self._end_in(HEAD_SECONDS)
+
+    def pause_writing(self) -> None:
+        """Wait until all is taken of an answer; called when not all of it could be sent at once."""
+        super().pause_writing()
+        self._end_unread(0)
+
+    def resume_writing(self) -> None:
+        """Wait for that no more."""
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no request, unless an answer has begun."""
@@ -66,3 +81,10 @@ class Prompt(H11Protocol):
         if self._ending is not None:
             self._ending.cancel()
         self._ending = None if seconds is None else self.loop.call_later(seconds, self.transport.close)
+
+    def _end_unread(self, before: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left == before:
+            self.transport.abort()
+        else:
+            self._unread = self.loop.call_later(BODY_SECONDS, self._end_unread, left)
