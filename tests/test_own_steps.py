@@ -1,6 +1,7 @@
 """Norms, masks and schedules of one's own: what a step does with them, on every way, and what a recipe keeps."""
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
@@ -285,15 +286,32 @@ def test_a_sweep_takes_them(tmp_path):
 
 
 def test_a_folder_is_dreamed_by_name(tmp_path):
-    for name in ("b", "a"):
-        dream(octaves=1, steps=1).save(tmp_path / f"{name}.png")
+    names = [f"{name}.png" for name in "bdaec"]
+    for name in names:
+        dream(octaves=1, steps=1).save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no picture")
     found = phosphene.dream_each(tmp_path, mask=left, octaves=1, steps=1)
-    assert [each.made.source for each in found] == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    assert [each.made.source for each in found] == [str(tmp_path / name) for name in sorted(names)]
     with pytest.raises(UsageError, match="there is no folder of photographs at 'sample:coffee'; dream takes one"):
         phosphene.dream_each("sample:coffee")
     with pytest.raises(UsageError, match="several photographs are for dream_each"):
         phosphene.dream(["a.png", "b.png"])
+
+
+def test_several_photographs_keep_their_order_and_sizes_until_they_are_stopped():
+    stop = threading.Event()
+    pictures = [torch.rand(3, height, 70) for height in (90, 64, 80)]
+    found = phosphene.dream_each(pictures, **SMALL | {"size": "full", "steps": 1}, stop=stop)
+    assert [tuple(each.image.shape) for each in found] == [(3, height, 70) for height in (90, 64, 80)]
+    second = []
+
+    def on_step(step):
+        second.append(step)
+        if len(second) == 3:
+            stop.set()
+
+    found = phosphene.dream_each(pictures, **SMALL | {"octaves": 1, "steps": 2}, stop=stop, on_step=on_step)
+    assert (len(found), len(second)) == (2, 3)
 
 
 def test_a_film_takes_them(tmp_path):

@@ -139,6 +139,19 @@ def test_names_of_files_are_short_enough():
     assert file_name("caf\udce9").startswith("caf_-")
 
 
+@pytest.mark.parametrize("name", [".", "..", "...", "photo."])
+def test_a_name_of_a_file_ends_in_no_dot(name):
+    assert "." not in file_name(name)
+    assert file_name(name, "x") == f"{name}-x"
+
+
+def test_cells_that_differ_in_capitals_have_files_of_their_own_everywhere():
+    guides = ["A.png", "a.png", "É.png", "é.png", "b.png"]
+    names = [cell.name for cell in sweep(PHOTO, vary={"guide": guides, "steps": [1, 1]}, settings={}).cells]
+    assert len({name.casefold() for name in names}) == len(guides)
+    assert names[-1] == "guide=b.png-steps=1"
+
+
 @pytest.mark.parametrize("setting", ["weights", "guide", "mask"])
 @pytest.mark.parametrize("name", ["x" * 300, "caf\udce9.png", ""])
 def test_files_of_a_sweep_have_names_before_the_first_step(tmp_path, setting, name):

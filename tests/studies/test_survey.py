@@ -2,10 +2,14 @@
 
 import csv
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import phosphene
+from phosphene import imagefile
 from phosphene.cli import run
 from phosphene.errors import PhospheneError, UsageError
 from phosphene.studies.measure.claims import Finding
@@ -45,9 +49,33 @@ def test_the_page_opens_with_three_sentences_and_one_picture_and_asks_for_nothin
     assert "<script" not in page
 
 
-def test_photographs_of_one_name_are_told_apart_before_the_first_step(tmp_path):
-    with pytest.raises(UsageError, match="coffee, coffee will not do"):
-        phosphene.survey(["sample:coffee", "coffee.png"], tmp_path)
+@pytest.mark.parametrize(
+    ("images", "names"),
+    [
+        ([], "none"),
+        (["sample:coffee", "coffee.png"], "coffee, coffee"),
+        (["a/Cat.png", "b/cat.png"], "Cat, cat"),
+        (["measures.csv.png", "b.png"], "measures.csv, b"),
+        (["Report.html.png", "b.png"], "Report.html, b"),
+        ([np.zeros((70, 70, 3)), np.ones((70, 70, 3))], "array, array"),
+    ],
+)
+def test_photographs_without_names_of_their_own_are_refused_before_the_first_step(images, names, tmp_path):
+    with pytest.raises(UsageError, match=f"names of their own, and {names} will not do"):
+        phosphene.survey(images, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_photograph_whose_name_is_dots_stays_within_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["..png", "...png"]
+    for name in names:
+        imagefile.write(Path(name), torch.rand(3, 64, 64))
+    small = {"models": ["efficientnet_lite0"], "modes": ["plain"], "depths": 0, "weights": "untrained", "seeds": 1}
+    found = phosphene.survey(names, tmp_path / "out", **small, size=64, octaves=1, steps=1)
+    assert {path.name for path in tmp_path.iterdir()} == {"out", *names}
+    assert {path.name for path in found.folder.iterdir()} == {*found.studies, "measures.csv", "report.html"}
+    assert len(found.studies) == 2
 
 
 @pytest.mark.parametrize("name", ["gone.png", "caf\udce9.png"])

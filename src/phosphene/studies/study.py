@@ -2,6 +2,9 @@
 
 import hashlib
 import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -92,5 +95,21 @@ class Study(Settings):
 def file_name(*parts: str) -> str:
     """Join parts to a name that every file system takes; where a character had to go, a checksum tells twins apart."""
     name = "-".join(parts)
-    clean = re.sub(r"[^\w.=+-]", "_", name).encode()[:LONGEST].decode(errors="ignore")
-    return clean if clean == name else f"{clean}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:6]}"
+    clean = re.sub(r"[^\w.=+-]|\.+$", "_", name).encode()[:LONGEST].decode(errors="ignore")
+    return clean if clean == name else _with_checksum(clean, name)
+
+
+def folded(name: str) -> str:
+    """A name as a file system has it that tells no capitals from small letters."""
+    return unicodedata.normalize("NFC", name.casefold())
+
+
+def told_apart(names: Iterable[str]) -> list[str]:
+    """Give names of files that differ in capitals only a checksum each."""
+    names = list(names)
+    alike = Counter(map(folded, set(names)))
+    return [_with_checksum(name, name) if alike[folded(name)] > 1 else name for name in names]
+
+
+def _with_checksum(clean: str, name: str) -> str:
+    return f"{clean}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:6]}"

@@ -6,13 +6,16 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from phosphene.errors import UsageError
-from phosphene.imagefile import write_atomically
+from phosphene.imagefile import Photo, write_atomically
 from phosphene.setup.source import Source
 from phosphene.studies import api
 from phosphene.studies.measure import table
 from phosphene.studies.page import survey as page
 from phosphene.studies.run.folder import Progress
-from phosphene.studies.study import Absent, file_name
+from phosphene.studies.study import Absent, file_name, folded
+
+TABLE, PAGE = "measures.csv", "report.html"
+"""Files of a survey's folder, beside the folders of its photographs."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Survey:
     @property
     def page(self) -> Path:
         """Where `write` puts the page."""
-        return self.folder / "report.html"
+        return self.folder / PAGE
 
     def report(self, path: str | Path) -> Path:
         """Write the page, with all that it shows inside it, and return its path."""
@@ -49,7 +52,7 @@ class Survey:
 
     def write(self) -> None:
         """Write the page and the table into the survey's folder."""
-        write_atomically(self.folder / "measures.csv", table.to_csv(self.rows, table.COLUMNS))
+        write_atomically(self.folder / TABLE, table.to_csv(self.rows, table.COLUMNS))
         self.report(self.page)
 
 
@@ -64,8 +67,8 @@ def survey(
 
     `options` are those of `phosphene.compare`, the same for all; its errors are raised here too.
     """
-    names = [file_name(PurePath(str(image).removeprefix("sample:")).stem) for image in images]
-    if not names or len(set(names)) < len(names):
+    names = [file_name(PurePath(_source(image).removeprefix("sample:")).stem) for image in images]
+    if not names or len({TABLE, PAGE, *map(folded, names)}) < len(names) + 2:
         raise UsageError(
             f"a survey needs photographs with names of their own, and {', '.join(names) or 'none'} will not do"
         )
@@ -78,3 +81,9 @@ def survey(
     found = Survey(Path(folder), studies)
     found.write()
     return found
+
+
+def _source(image: Source) -> str:
+    if isinstance(image, Photo):
+        return image.source
+    return str(image) if isinstance(image, str | Path) else "array"

@@ -10,7 +10,7 @@ from phosphene.imagefile import Photo
 from phosphene.recipe.settings import Recipe
 from phosphene.recipe.spelling import choose
 from phosphene.recipe.terms import SINGULAR
-from phosphene.studies.study import Cell, Grid, Place, Study, file_name
+from phosphene.studies.study import Cell, Grid, Place, Study, file_name, told_apart
 
 PLURAL = {one: many for many, one in SINGULAR.items()}
 """A setting that takes several has one of them in each cell of a sweep, and is named as on the command line."""
@@ -32,10 +32,12 @@ def sweep(
     if not vary or not all(vary.values()):
         raise UsageError("a sweep varies at least one setting, as in --vary octave_scale=1.2,1.4,1.8")
     cells, places = {}, []
-    for values in product(*vary.values()):
-        words = [f"{_spoken(name)}={value}" for name, value in zip(vary, values, strict=True)]
+    grid_values = list(product(*vary.values()))
+    spoken = [[f"{_spoken(name)}={value}" for name, value in zip(vary, values, strict=True)] for values in grid_values]
+    names = told_apart(file_name(*words) for words in spoken)
+    for values, words, file in zip(grid_values, spoken, names, strict=True):
         chosen = {name: _value(name, value) for name, value in zip(vary, values, strict=True)}
-        cell = Cell(name=file_name(*words), recipe=choose({**settings, **chosen}, look, preset))
+        cell = Cell(name=file, recipe=choose({**settings, **chosen}, look, preset))
         cells[cell.name] = cell
         row = ", ".join(words[:-1])
         places.append(Place(row=row, column=words[-1], seed=cell.recipe.seed, cell=cell.name, group="all"))
