@@ -604,8 +604,11 @@ def test_frames_that_changed_places_are_found_out(film, tmp_path):
 
 def test_a_pipe_is_no_film(tmp_path):
     os.mkfifo(tmp_path / "film.mp4")
-    with pytest.raises(ImageError, match=r"film\.mp4' is a pipe: give a film"):
-        read_recipe(tmp_path / "film.mp4")
+    for read in (read_recipe, phosphene.frames):
+        with pytest.raises(ImageError, match=r"film\.mp4' is a pipe: give a film"):
+            next(iter(read(tmp_path / "film.mp4")))
+    with pytest.raises(ImageError, match="'/dev/zero' is a device: give a film"):
+        next(iter(phosphene.frames("/dev/zero")))
 
 
 def test_a_worker_that_lives_on_tells_plans_apart(film, tmp_path):

@@ -41,7 +41,7 @@ def opened(source: str) -> Iterator[Any]:
 
 def look_at_video(source: str) -> Footage:
     """Find out what a video file is. Raises `ImageError` for what cannot be read, and `UsageError` for a still."""
-    if not Path(source).is_file():
+    if not kind_of_file(Path(source)):
         raise ImageError(f"there is no film {source!r}: give a file, a folder of frames, or a pattern as 'frame*.png'")
     with opened(source) as container:
         return _look_into(source, container)
