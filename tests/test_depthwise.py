@@ -1,4 +1,4 @@
-"""Widened depthwise convolutions by our own kernels, against PyTorch and its autograd."""
+"""Depthwise convolutions with their 1x1 expansion by our own kernels, against PyTorch and its autograd."""
 
 import pytest
 import torch
@@ -18,15 +18,15 @@ ALWAYS, NEVER = 2**8, 0
 """Strides in front of a module, and so areas of an image, that are large enough for the kernels, and that are not."""
 
 
-def reference(x, widen, depthwise, low=0.0, high=6.0):
+def reference(x, expand, depthwise, low=0.0, high=6.0):
     """What is computed, in float64; timm pads as TensorFlow does."""
-    if widen is not None:
-        x = F.conv2d(x, widen.weight.double(), widen.bias.double()).clamp(low, high)
+    if expand is not None:
+        x = F.conv2d(x, expand.weight.double(), expand.bias.double()).clamp(low, high)
     y = type(depthwise).forward(depthwise.double(), x)
     return y.clamp(low, high)
 
 
-def modules(taps=3, stride=1, padding=1, widened_from=24, channels=48):
+def modules(taps=3, stride=1, padding=1, in_channels=24, channels=48):
     """A 1x1 convolution, if there is one, and a depthwise one, whose results lie on both sides of both clamps."""
     torch.manual_seed(0)
     options = {"stride": stride, "groups": channels}
@@ -35,16 +35,16 @@ def modules(taps=3, stride=1, padding=1, widened_from=24, channels=48):
         if padding == "same"
         else nn.Conv2d(channels, channels, taps, padding=padding, **options)
     )
-    widen = nn.Conv2d(widened_from, channels, 1) if widened_from else None
-    for conv in (depthwise, widen):
+    expand = nn.Conv2d(in_channels, channels, 1) if in_channels else None
+    for conv in (depthwise, expand):
         if conv is not None:
             conv.weight.data *= 6
             conv.bias.data.normal_(1, 2)
-    return widen, depthwise
+    return expand, depthwise
 
 
-def fused(widen, depthwise, stride_before=ALWAYS):
-    first = None if widen is None else FrozenConv(widen, 0.0, 6.0)
+def fused(expand, depthwise, stride_before=ALWAYS):
+    first = None if expand is None else FrozenConv(expand, 0.0, 6.0)
     return FrozenDepthwise(FrozenConv(depthwise, 0.0, 6.0), first, stride_before)
 
 
@@ -70,16 +70,16 @@ def assert_alike(found, wanted):
     taps=st.sampled_from((3, 5)),
     stride=st.sampled_from((1, 2)),
     padding=st.sampled_from(("same", 0, 1, 2, 4)),
-    widened_from=st.sampled_from((0, 1, 17, 24, 40, 112)),
+    in_channels=st.sampled_from((0, 1, 17, 24, 40, 112)),
     channels=st.sampled_from((16, 32, 48, 144)),
 )
-def test_it_is_what_pytorch_computes(batch, size, taps, stride, padding, widened_from, channels):
+def test_it_is_what_pytorch_computes(batch, size, taps, stride, padding, in_channels, channels):
     if padding != "same" and min(size) + 2 * padding < taps:
         return
-    widen, depthwise = modules(taps, stride, padding, widened_from, channels)
-    x = torch.randn(batch, widened_from or channels, *size)
-    found = both(fused(widen, depthwise), x)
-    assert_alike(found, both(lambda x: reference(x, widen, depthwise), x.double()))
+    expand, depthwise = modules(taps, stride, padding, in_channels, channels)
+    x = torch.randn(batch, in_channels or channels, *size)
+    found = both(fused(expand, depthwise), x)
+    assert_alike(found, both(lambda x: reference(x, expand, depthwise), x.double()))
 
 
 @pytest.mark.parametrize(("taps", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
@@ -99,13 +99,13 @@ def test_neither_strips_nor_threads_nor_neighbours_change_a_bit(taps, stride):
         torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("widened_from", [0, 16, 24])
-def test_any_layout_is_read(widened_from):
+@pytest.mark.parametrize("in_channels", [0, 16, 24])
+def test_any_layout_is_read(in_channels):
     """Planes, channels last, channels of a larger tensor, every second pixel; and so is any layout of a gradient."""
-    widen, depthwise = modules(5, 2, "same", widened_from)
-    if widen is not None:
-        widen.weight.data = widen.weight.data.transpose(0, 1).contiguous().transpose(0, 1)
-    compute, channels = fused(widen, depthwise), widened_from or 48
+    expand, depthwise = modules(5, 2, "same", in_channels)
+    if expand is not None:
+        expand.weight.data = expand.weight.data.transpose(0, 1).contiguous().transpose(0, 1)
+    compute, channels = fused(expand, depthwise), in_channels or 48
     wide = torch.randn(1, channels + 8, 23, 38)
     wanted = both(compute, wide[:, 4:-4].contiguous())
     for x in (wide, wide.to(memory_format=torch.channels_last)):
@@ -117,13 +117,13 @@ def test_any_layout_is_read(widened_from):
         assert torch.equal(torch.autograd.grad(y, sparse, upstream, retain_graph=True)[0], wanted[1])
 
 
-@pytest.mark.parametrize("widened_from", [0, 24])
+@pytest.mark.parametrize("in_channels", [0, 24])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-def test_what_is_not_finite_goes_where_pytorch_lets_it_go(value, widened_from):
-    widen, depthwise = modules(5, 1, 2, widened_from)
-    x = torch.randn(1, widened_from or 48, 20, 19)
+def test_what_is_not_finite_goes_where_pytorch_lets_it_go(value, in_channels):
+    expand, depthwise = modules(5, 1, 2, in_channels)
+    x = torch.randn(1, in_channels or 48, 20, 19)
     x[0, 3, 7, 11] = value
-    for a, b in zip(both(fused(widen, depthwise), x), both(fused(widen, depthwise, NEVER), x), strict=True):
+    for a, b in zip(both(fused(expand, depthwise), x), both(fused(expand, depthwise, NEVER), x), strict=True):
         assert torch.equal(a.isnan(), b.isnan())
         torch.testing.assert_close(a, b, equal_nan=True, rtol=1e-4, atol=1e-4)
 
@@ -155,7 +155,7 @@ def frozen(nodes, fast=True):
 
 def parts(network):
     return [
-        (part.stride_before, part.widen is not None) for part in network.modules() if isinstance(part, FrozenDepthwise)
+        (part.stride_before, part.expand is not None) for part in network.modules() if isinstance(part, FrozenDepthwise)
     ]
 
 

@@ -107,7 +107,7 @@ def test_columns_are_multiplied_by_a_matrix(name, masked, monkeypatch):
 
 
 def test_a_transform_is_called_by_its_address():
-    address, matrix = transforms.transform_address("3 1 forth", "analysis"), filtering(3, 1).analysis
+    address, matrix = transforms.transform_address("3 1 forward", "analysis"), filtering(3, 1).analysis
 
     @numba.njit
     def kernel(source, mask, found):

@@ -189,9 +189,9 @@ def test_who_owns_a_gradient():
 
 def test_a_depthwise_convolution_takes_the_clamped_1x1_in_front():
     def forward(m, x):
-        return m.wide(m.widen(x).relu()).relu()
+        return m.wide(m.expand(x).relu()).relu()
 
-    layers = {"widen": conv1(filters=32), "wide": nn.Conv2d(32, 32, 3, padding=1, groups=32)}
+    layers = {"expand": conv1(filters=32), "wide": nn.Conv2d(32, 32, 3, padding=1, groups=32)}
     assert called(changed(forward, "freeze_convolutions", "fuse_depthwise", **layers)) == [FrozenDepthwise]
 
 

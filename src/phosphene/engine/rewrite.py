@@ -1,7 +1,8 @@
-"""A traced network to one that is never trained: passes over its graph, each from a graph to a graph.
+"""Graph passes that turn a traced network into a frozen one. Each takes a graph and returns it.
 
-The order matters. Pools swap first, since convolutions take clamps along; convolutions come before clamps, which are
-left with what no convolution took; and gradients are given owners last, when it is known who reads what.
+The order matters. Pools are swapped first, since freezing a convolution fuses the clamp behind it. Convolutions come
+before clamps, so that only the clamps that no convolution took are frozen by themselves. Which gradients may be
+overwritten is decided once every reader is known.
 """
 
 import operator
@@ -15,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.utils import _pair
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from phosphene.engine.algorithms import FEWEST, Convolution, FusedGemm, is_filtered
+from phosphene.engine.algorithms import MAX_LANES, Convolution, FusedGemm, is_filtered
 from phosphene.engine.clamp import UNCLAMPED, FrozenClamp
 from phosphene.engine.conv import FrozenConv
 from phosphene.engine.depthwise import FrozenDepthwise, can_be_fused
@@ -34,7 +35,7 @@ CLAMPS: dict[object, tuple[float, float]] = {
     "relu": RELU,
     F.relu6: RELU6,
 }
-"""Modules, functions and methods that clamp, and to what."""
+"""Modules, functions and methods that clamp, and their limits."""
 
 SUMS = (operator.add, torch.add, "add")
 
@@ -46,38 +47,38 @@ POOLS: dict[object, Callable[..., nn.MaxPool2d | nn.AvgPool2d]] = {
 }
 
 MOST_SETTINGS = 5
-"""A pool's input, and the settings that its module takes in the same order as its function."""
+"""Arguments of a pooling function whose order is that of the module's: the input, and four settings."""
 
 KNOWN = (nn.Conv2d, Conv2dSame)
-"""Convolutions that can be frozen; other subclasses may do anything in front of them."""
+"""Convolutions that can be frozen. A subclass may do anything else, too."""
 
 KNOWN_NORMS = (nn.BatchNorm2d, BatchNormAct2d)
-"""Batch norms that can be folded, where they have running statistics."""
+"""Batch norms that can be folded, if they have running statistics."""
 
 
 def rewrite_graph(network: fx.GraphModule, fast: bool, tuning: Tuning, stride: int = 1) -> fx.GraphModule:
-    """Keep nothing for the way back that only weights' gradients need, nor more of clamps and pools than they need.
+    """Apply all passes, so that the backward pass needs only the masks of clamps and the positions of maxima.
 
     Outputs and gradients stay the same up to rounding.
     """
     network = fold_batch_norms(network)
     has_filtered = any(_is_filtered_both_ways(network, node) for node in network.graph.nodes)
     policy = policy_of(fast, has_filtered, tuning, stride)
-    for each in PASSES:
-        network = each(network, policy)
+    for graph_pass in PASSES:
+        network = graph_pass(network, policy)
     network.delete_all_unused_submodules()
     network.recompile()
     return network
 
 
 def fold_batch_norms(network: fx.GraphModule) -> fx.GraphModule:
-    """Put each batch norm into the weights of the convolution in front of it.
+    """Fold each batch norm into the convolution in front of it.
 
         x -> conv -> norm -> y
-        x -> conv' ---------> y      conv' = norm of conv, in its weights and its bias
+        x -> conv' ---------> y      conv' has the scaled weights and the shifted bias
 
-    Not where someone else reads the convolution, or one of the two is used twice. A frozen batch norm is linear. An
-    activation that timm keeps within its batch norm stays where it was.
+    This needs that nothing else reads the convolution, and that neither module is called twice. An activation that timm
+    keeps within the batch norm stays where it was.
     """
     uses = Counter(node.target for node in network.graph.nodes if node.op == "call_module")
     for node in list(network.graph.nodes):
@@ -98,12 +99,12 @@ def fold_batch_norms(network: fx.GraphModule) -> fx.GraphModule:
 
 
 def swap_pool_and_1x1(network: fx.GraphModule, policy: Policy) -> fx.GraphModule:
-    """Pool behind a kernel of one pixel that has fewer filters than channels, not in front of it.
+    """Move an average pool behind a 1x1 convolution that has fewer filters than channels.
 
         x -> mean pool -> 1x1 -> clamp -> y
-        x -> 1x1' -> mean pool, + bias, clamp -> y      1x1' is without its bias: the pool pads with zeros
+        x -> 1x1' -> mean pool, + bias, clamp -> y      1x1' has no bias, since the pool pads with zeros
 
-    Both are linear, and the pool has fewer channels to read.
+    Both are linear, so they commute, and the pool has fewer channels to read.
     """
     for node in list(network.graph.nodes):
         conv, source = _module_of(network, node), node.args[0] if node.args else None
@@ -118,7 +119,7 @@ def swap_pool_and_1x1(network: fx.GraphModule, policy: Policy) -> fx.GraphModule
         with network.graph.inserting_before(source):
             fewer = network.graph.call_module(f"linear_{node.name}", source.args[:1])
         bias = None if conv.bias is None else conv.bias.detach()
-        limits = _taken_clamp(network, node)
+        limits = _absorb_clamp(network, node)
         _call(network, source, FrozenMeanPool(pool, bias, *limits, policy), (fewer,))
         node.replace_all_uses_with(source)
         network.graph.erase_node(node)
@@ -126,7 +127,7 @@ def swap_pool_and_1x1(network: fx.GraphModule, policy: Policy) -> fx.GraphModule
 
 
 def freeze_convolutions(network: fx.GraphModule, policy: Policy) -> fx.GraphModule:
-    """Make each convolution a `FrozenConv`, with the clamp behind it where nobody else reads it.
+    """Make each convolution a `FrozenConv`, with the clamp behind it if that is its only reader.
 
     x -> conv -> clamp -> y
     x -> FrozenConv(conv, low, high) -> y
@@ -134,18 +135,18 @@ def freeze_convolutions(network: fx.GraphModule, policy: Policy) -> fx.GraphModu
     for node in list(network.graph.nodes):
         conv = _module_of(network, node)
         if _can_be_frozen(conv) and not node.kwargs:
-            limits = _taken_clamp(network, node)
+            limits = _absorb_clamp(network, node)
             _call(network, node, FrozenConv(conv, *limits, policy), node.args)
     return network
 
 
 def freeze_clamps(network: fx.GraphModule, policy: Policy) -> fx.GraphModule:
-    """Make each clamp that is left a `FrozenClamp`, with the sum in front of it where nobody else reads it.
+    """Make each remaining clamp a `FrozenClamp`, with the sum in front of it if nothing else reads that.
 
         a -> 1x1 -> +(b) -> clamp -> y            a -> any -> +(b) -> clamp -> y
         (a, b) -> FrozenConv(1x1, low, high) -> y     a -> any -> FrozenClamp(low, high)(b) -> y
 
-    A fused GEMM whose result nobody else reads takes the sum and the clamp into its epilogue.
+    If a summand is the result of a fused GEMM, and nothing else reads it, the sum and the clamp go into its epilogue.
     """
     for node in list(network.graph.nodes):
         limits = CLAMPS.get(_operation(network, node))
@@ -155,10 +156,10 @@ def freeze_clamps(network: fx.GraphModule, policy: Policy) -> fx.GraphModule:
 
 
 def freeze_pools(network: fx.GraphModule, policy: Policy) -> fx.GraphModule:
-    """Make each pool whose settings are known a frozen one.
+    """Make each pool whose settings can be read a frozen one.
 
     x -> max pool -> y
-    x -> FrozenMaxPool -> y      keeps a byte an output in place of its input
+    x -> FrozenMaxPool -> y      saves a byte an output, not its input
     """
     for node in list(network.graph.nodes):
         pool = _pool_of(network, node)
@@ -170,33 +171,33 @@ def freeze_pools(network: fx.GraphModule, policy: Policy) -> fx.GraphModule:
 
 
 def merge_1x1_siblings(network: fx.GraphModule, policy: Policy) -> fx.GraphModule:
-    """Make one convolution of the kernels of one pixel that read the same and are clamped alike.
+    """Merge 1x1 convolutions that read the same input and have the same clamp.
 
         x -> 1x1 -> a, x -> 1x1 -> b
-        x -> 1x1 of both's filters -> split -> a, b
+        x -> 1x1 with the filters of both -> split -> a, b
 
-    The input is read once, and the gradient comes back in one piece in place of several to be added.
+    The input is read once, and its gradient is computed at once, not in parts that have to be added.
     """
     for node in list(network.graph.nodes):
-        alike: dict[tuple[float, float], dict[fx.Node, FrozenConv]] = {}
+        by_limits: dict[tuple[float, float], dict[fx.Node, FrozenConv]] = {}
         for reader in node.users:
             conv = _module_of(network, reader)
             if isinstance(conv, FrozenConv) and conv.is_pointwise and conv.stride == (1, 1) and reader.args == (node,):
-                alike.setdefault((conv.low, conv.high), {})[reader] = conv
-        for limits, convs in alike.items():
+                by_limits.setdefault((conv.low, conv.high), {})[reader] = conv
+        for limits, convs in by_limits.items():
             if len(convs) > 1:
                 _merge(network, node, convs, FrozenConv(_stacked(list(convs.values())), *limits, policy))
     return network
 
 
 def fuse_grad_accumulation(network: fx.GraphModule, policy: Policy) -> fx.GraphModule:
-    """Let a fused GEMM add the gradient that others who read its input send back.
+    """Let a fused GEMM's backward pass add the gradient of its input's other readers.
 
         x -> 1x1 -> y, x -> others
-        x -> 1x1 -> (y, x'), x' -> others      so the others' gradient comes to the GEMM's backward
+        x -> 1x1 -> (y, x'), x' -> others      so the others' gradient arrives at the GEMM's backward
 
-    It is added in the epilogue. A kernel with a stride is preferred: it adds its own to theirs, in place, at one in
-    stride x stride pixels.
+    It is added in the epilogue. A strided convolution is preferred: it adds its own gradient to theirs in place, at one
+    in stride x stride pixels.
     """
     for node in list(network.graph.nodes):
         readers = [reader for reader in network.graph.nodes if reader in node.users]
@@ -210,22 +211,22 @@ def fuse_grad_accumulation(network: fx.GraphModule, policy: Policy) -> fx.GraphM
             readers[0].prepend(first)
         results = list(first.users)
         with network.graph.inserting_after(first):
-            passed = network.graph.call_function(operator.getitem, (first, 1))
+            passed_input = network.graph.call_function(operator.getitem, (first, 1))
             result = network.graph.call_function(operator.getitem, (first, 0))
         for reader in results:
             reader.replace_input_with(first, result)
         for reader in readers:
             if reader is not first:
-                reader.replace_input_with(node, passed)
-        conv.returns_input, conv.owns_side_grad = True, _grad_is_fresh(network, passed)
+                reader.replace_input_with(node, passed_input)
+        conv.returns_input, conv.owns_side_grad = True, _grad_is_fresh(network, passed_input)
     return network
 
 
 def find_owned_grads(network: fx.GraphModule, policy: Policy) -> fx.GraphModule:
-    """Say of each frozen convolution whether the gradient of its output may be overwritten.
+    """Decide for each frozen convolution whether the gradient of its output may be overwritten.
 
-    x -> conv -> y -> one reader that makes a new gradient      conv.owns_grad
-    x -> conv -> y -> several readers, or the graph's output    not: someone else may hold it
+    x -> conv -> y -> one reader that makes a new gradient      yes: conv.owns_grad
+    x -> conv -> y -> several readers, or the graph's output    no: something else may hold it
     """
     for node in network.graph.nodes:
         conv = _module_of(network, node)
@@ -236,7 +237,7 @@ def find_owned_grads(network: fx.GraphModule, policy: Policy) -> fx.GraphModule:
 
 
 def fuse_depthwise(network: fx.GraphModule, policy: Policy) -> fx.GraphModule:
-    """Compute a depthwise convolution together with the clamped 1x1 convolution in front, if nobody else reads that.
+    """Fuse a depthwise convolution with the clamped 1x1 expansion in front of it, if nothing else reads that.
 
     x -> 1x1, clamp -> depthwise, clamp -> y
     x -> FrozenDepthwise ----------------> y
@@ -248,9 +249,9 @@ def fuse_depthwise(network: fx.GraphModule, policy: Policy) -> fx.GraphModule:
         strides[node] = before * max(_pair(getattr(conv, "stride", 1)))
         if isinstance(conv, FrozenConv) and can_be_fused(conv):
             (source,) = node.all_input_nodes
-            widen = _widening(network, source)
-            _call(network, node, FrozenDepthwise(conv, widen, before), node.args if widen is None else source.args)
-            if widen:
+            expand = _expansion(network, source)
+            _call(network, node, FrozenDepthwise(conv, expand, before), node.args if expand is None else source.args)
+            if expand:
                 network.graph.erase_node(source)
     return network
 
@@ -274,27 +275,27 @@ def _freeze_clamp(network: fx.GraphModule, node: fx.Node, limits: tuple[float, f
     if not is_sum or len(terms) < len(source.args):
         _call(network, node, FrozenClamp(*limits, policy), (source,))
         return
-    adding = {term: conv for term in terms if (conv := _adding_conv(network, term))}
-    if not adding or terms[0] is terms[1]:
+    convs = {term: conv for term in terms if (conv := _conv_that_can_add(network, term))}
+    if not convs or terms[0] is terms[1]:
         _call(network, node, FrozenClamp(*limits, policy), source.args)
         network.graph.erase_node(source)
         return
-    term, conv = next(iter(adding.items()))
+    term, conv = next(iter(convs.items()))
     conv.low, conv.high = limits
-    (addend,) = (found for found in terms if found is not term)
+    (addend,) = (other for other in terms if other is not term)
     _call(network, node, conv, (*term.args, addend))
-    for done in (source, term):
-        network.graph.erase_node(done)
+    for unused in (source, term):
+        network.graph.erase_node(unused)
 
 
-def _adding_conv(network: fx.GraphModule, node: fx.Node) -> FrozenConv | None:
-    """Return a node's convolution if it can take over the sum that reads it, and nobody else reads it."""
+def _conv_that_can_add(network: fx.GraphModule, node: fx.Node) -> FrozenConv | None:
+    """Return a node's convolution if it can take the sum behind it into its epilogue, and nothing else reads it."""
     conv = _fused_gemm_of(network, node)
     return None if conv is None or conv.clamps or len(node.args) > 1 or len(node.users) > 1 else conv
 
 
-def _taken_clamp(network: fx.GraphModule, node: fx.Node) -> tuple[float, float]:
-    """Return the limits of the clamp behind a node, and remove it; `UNCLAMPED` where none is the only reader."""
+def _absorb_clamp(network: fx.GraphModule, node: fx.Node) -> tuple[float, float]:
+    """Remove the clamp that is a node's only reader, and return its limits, or `UNCLAMPED` if there is none."""
     clamp = next(iter(node.users)) if len(node.users) == 1 else node
     limits = CLAMPS.get(_operation(network, clamp))
     if limits is None:
@@ -305,9 +306,11 @@ def _taken_clamp(network: fx.GraphModule, node: fx.Node) -> tuple[float, float]:
 
 
 def _is_filtered_both_ways(network: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node is a convolution that is filtered both ways, for which it is worth to load Numba."""
+    """Whether a node is a convolution with minimal filtering forward and backward, which is worth loading Numba for."""
     conv = _module_of(network, node)
-    return _can_be_frozen(conv) and conv.in_channels >= FEWEST and is_filtered(Convolution(conv, *UNCLAMPED, Policy()))
+    return (
+        _can_be_frozen(conv) and conv.in_channels >= MAX_LANES and is_filtered(Convolution(conv, *UNCLAMPED, Policy()))
+    )
 
 
 def _can_be_frozen(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
@@ -319,7 +322,7 @@ def _is_known(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
 
 
 def _can_be_folded(norm: nn.Module | None) -> TypeGuard[nn.BatchNorm2d]:
-    """Whether a module is a batch norm that is linear: not one that looks at the mean of its own input."""
+    """Whether a module is a batch norm with running statistics: without them it normalises by its own input."""
     return type(norm) in KNOWN_NORMS and getattr(norm, "running_mean", None) is not None
 
 
@@ -327,23 +330,23 @@ def _merge(network: fx.GraphModule, node: fx.Node, convs: dict[fx.Node, FrozenCo
     name = f"merged_{node.name}_{merged.low}_{merged.high}".replace(".", "_").replace("-", "_")
     network.add_submodule(name, merged)
     with network.graph.inserting_before(next(reader for reader in network.graph.nodes if reader in convs)):
-        whole = network.graph.call_module(name, (node,))
+        merged_node = network.graph.call_module(name, (node,))
         sizes = [len(conv.bias) for conv in convs.values()]
-        parts = network.graph.call_function(torch.split, (whole, sizes, 1))
-        found = [network.graph.call_function(operator.getitem, (parts, k)) for k in range(len(sizes))]
-    for reader, part in zip(convs, found, strict=True):
-        reader.replace_all_uses_with(part)
+        parts = network.graph.call_function(torch.split, (merged_node, sizes, 1))
+        pieces = [network.graph.call_function(operator.getitem, (parts, k)) for k in range(len(sizes))]
+    for reader, piece in zip(convs, pieces, strict=True):
+        reader.replace_all_uses_with(piece)
         network.graph.erase_node(reader)
 
 
 def _stacked(convs: list[FrozenConv]) -> nn.Conv2d:
-    """Return a convolution with the filters of several."""
+    """Return a 1x1 convolution with the filters of all of `convs`."""
     weight, bias = (torch.cat([getattr(conv, name) for conv in convs]) for name in ("weight", "bias"))
     return _conv_1x1(weight, bias)
 
 
 def _conv_1x1(weight: Tensor, bias: Tensor | None = None) -> nn.Conv2d:
-    """Return the convolution of a kernel [filters, channels, 1, 1]."""
+    """Return a 1x1 convolution with a weight [filters, channels, 1, 1]."""
     filters, channels, _, _ = weight.shape
     conv = nn.Conv2d(channels, filters, 1, bias=False, device="meta")
     conv.weight = nn.Parameter(weight, requires_grad=False)
@@ -352,19 +355,19 @@ def _conv_1x1(weight: Tensor, bias: Tensor | None = None) -> nn.Conv2d:
 
 
 def _reads_with_stride(network: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node is a fused GEMM that reads every second pixel, say, of its only input."""
+    """Whether a node is a fused GEMM with a stride and a single input."""
     conv = _fused_gemm_of(network, node)
     return conv is not None and conv.stride != (1, 1) and len(node.args) == 1
 
 
 def _fused_gemm_of(network: fx.GraphModule, node: fx.Node) -> FrozenConv | None:
-    """Return a node's convolution if it is a GEMM of our own, which can add what stands around it."""
+    """Return a node's convolution if it is a fused GEMM, whose epilogue can add."""
     conv = _module_of(network, node)
     return conv if isinstance(conv, FrozenConv) and isinstance(conv.algorithm, FusedGemm) else None
 
 
-def _widening(network: fx.GraphModule, node: fx.Node) -> FrozenConv | None:
-    """Return a node's clamped 1x1 convolution if it has one reader and one input, and sees each place."""
+def _expansion(network: fx.GraphModule, node: fx.Node) -> FrozenConv | None:
+    """Return a node's clamped 1x1 convolution if it has one reader, one input and no stride."""
     conv = _module_of(network, node)
     if not isinstance(conv, FrozenConv) or not conv.is_pointwise or conv.stride != (1, 1) or not conv.clamps:
         return None
@@ -381,7 +384,7 @@ def _grad_is_fresh(network: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def _pool_of(network: fx.GraphModule, node: fx.Node) -> nn.MaxPool2d | nn.AvgPool2d | None:
-    """Return the pool that a node calls, as a module or a function, if its settings are known."""
+    """Return the pool that a node calls, module or function, as a module; None if its settings cannot be read."""
     kind, pool = POOLS.get(_operation(network, node)), _module_of(network, node)
     if kind is None or not node.args or len(node.args) > MOST_SETTINGS or len(node.all_input_nodes) > 1:
         return None
@@ -389,14 +392,14 @@ def _pool_of(network: fx.GraphModule, node: fx.Node) -> nn.MaxPool2d | nn.AvgPoo
 
 
 def _call(network: fx.GraphModule, node: fx.Node, module: nn.Module, arguments: tuple[fx.node.Argument, ...]) -> None:
-    """Let a node call a module."""
+    """Make a node call `module`, which is added to the network."""
     name = f"frozen_{node.name}"
     network.add_submodule(name, module)
     node.op, node.target, node.args, node.kwargs = "call_module", name, arguments, {}
 
 
 def _operation(network: fx.GraphModule, node: fx.Node) -> object:
-    """The function or method that a node calls, or the class of its module."""
+    """Return the function or method that a node calls, or the class of its module."""
     module = _module_of(network, node)
     return node.target if module is None else type(module)
 

@@ -1,15 +1,17 @@
-"""Depthwise convolutions on the CPU in float32, with the 1x1 convolution in front that widens what they read.
+"""Depthwise convolutions on the CPU in float32, fused with the 1x1 expansion in front of them.
 
-What stands between the two is several times as wide as what is read, and is never written to memory. A thread computes
-a panel of its channels, a few rows at a time, into a line buffer: the last rows that the window still sees, with zeros
-around them, a plane for each vector of channels. Of the clamps a bit a unit is kept.
+The expanded activation has several times the channels of the input, and is never written to memory. A thread computes a
+panel of its channels, a few rows at a time, into a ring buffer. The buffer holds the last rows that the depthwise
+window still reads, padded with zeros: one plane for each vector of channels. Each clamp saves a mask, one bit for each
+output.
 
-    forward    x  -> GEMM -> bias, clamp -> line buffer -> window -> bias, clamp -> y
-    backward   dx <- GEMM <- mask <- window <- line buffer <- mask <- dy
+    forward    x  -> GEMM -> bias, clamp -> ring buffer -> depthwise -> bias, clamp -> y
+    backward   dx <- GEMM <- mask <- depthwise, transposed <- ring buffer <- mask <- dy
 
-The forward kernel shares out panels of channels, within strips of rows that are so high that x stays in a cache; a few
-rows are widened in two strips. The backward kernel shares out strips of few rows with all their channels, whose GEMM
-adds up in one piece. Every sum is added in the same order, whatever the strips, the threads and the image's size.
+The forward kernel splits the work by image, strip of rows and panel of channels. A strip is so high that its part of x
+stays in a cache; the few rows that two strips share are expanded twice. The backward kernel splits the work by image
+and strip of a few rows, with all channels, since its GEMM sums over them. Every sum is added up in the same order,
+whatever the strips, the number of threads and the size of the image.
 """
 
 from itertools import accumulate, product
@@ -24,7 +26,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 
-from phosphene.engine.algorithms import FEWEST
+from phosphene.engine.algorithms import MAX_LANES
 from phosphene.engine.cpu.gemm import HALF_ROWS, PANEL, Rows, function_in, gemm
 from phosphene.engine.cpu.kernel import Array, Floats, Scratch, kernel, next_part, run, share, unpack
 from phosphene.engine.cpu.vectors import (
@@ -35,47 +37,50 @@ from phosphene.engine.cpu.vectors import (
     VECTOR,
     ZERO,
     address_of,
+    broadcast,
     clamp_vector,
-    fused,
+    fma,
     index,
     load,
-    load_from,
+    load_vector,
     offset,
-    onward,
     pointer,
-    spread,
     store,
-    store_at,
-    store_past_caches_if_aligned,
+    store_nontemporal_if_aligned,
+    store_vector,
+    vector_offset,
     wait_for_stores,
 )
 from phosphene.engine.layout import Pair, new_channels_last, pixels
 
 WINDOWS = ((3, 1), (3, 2), (5, 1), (5, 2))
-"""Taps and strides, each of rows and columns, that are written out."""
+"""Kernel sizes and strides, the same for rows and columns, for which code is generated."""
 
 BLOCK = 8 if HAS_AVX512 else 4
-"""Places of a row whose sums are in registers together: an even number."""
+"""Pixels of a row whose sums are in registers at once: an even number."""
 
-AHEAD = 4
-"""Rows that are widened at a time."""
+EXPAND_ROWS = 4
+"""Rows that are expanded at a time."""
 
-STRIP = 2**18
-"""Numbers of x in a strip that is widened: 1 MB, a part of what a core's cache holds."""
+FORWARD_STRIP = 2**18
+"""Floats of x in a strip of the forward kernel: 1 MB, a part of a core's cache."""
 
-SEEN = 2**17
-"""Numbers in front of the GEMM of a strip that goes back, of all channels."""
+BACKWARD_STRIP = 2**17
+"""Floats of the expanded gradient, over all channels, in a strip of the backward kernel."""
 
 BITS, FLAGS = ir.IntType(LANES), ir.VectorType(ir.IntType(1), LANES)
-"""Which numbers of a vector were let through, in memory and in a register."""
+"""LLVM's types of a vector's mask: in memory and in a register."""
 
 
 Bits = Annotated[Tensor, Array("uint8", 1)]
 
 
 class Layer(NamedTuple):
-    """A frozen convolution, 1x1 [channels, filters] or depthwise
-    [channels / FEWEST, taps, taps, FEWEST], flat, and the clamp behind it."""
+    """A frozen convolution and the clamp behind it.
+
+    The weight is flat: [input channels, filters] of a 1x1 convolution, and of a depthwise one [channels / MAX_LANES,
+    taps, taps, MAX_LANES].
+    """
 
     weight: Floats
     bias: Floats
@@ -84,9 +89,9 @@ class Layer(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What a place sees: `taps` x `taps` places, those of the next one `stride` further.
+    """A window of `taps` x `taps` pixels, with the same `stride` both ways.
 
-    The first place's begin `top` rows and `left` columns in front of the input.
+    The first window begins `top` rows and `left` columns in front of the input.
     """
 
     taps: int
@@ -95,30 +100,38 @@ class Window(NamedTuple):
     left: int
 
 
-class Lines(NamedTuple):
-    """A line buffer: the numbers of a line, and their count less one, which is a power of 2.
+class Ring(NamedTuple):
+    """A ring buffer of lines, a power of two for each plane.
 
-    The input begins `inset` places within a line. Results come in `blocks` of a row; their first sees the places from
-    `start` on, and some are `skipped`.
+    Line i of a plane lies at `i & ring_mask`. The window's results of a row are computed in `blocks` of BLOCK.
     """
 
-    pitch: int
-    around: int
-    inset: int
+    line_floats: int
+    """Floats in a line: a vector for each pixel, with the padding."""
+    ring_mask: int
+    """Lines of a plane, less one."""
+    lead: int
+    """Pixels of padding at the left of a line."""
     blocks: int
     start: int
-    skipped: int
+    """Pixel of a line at which the first block's window begins."""
+    drop: int
+    """Leading results of a row that are not part of the output."""
 
 
 class Shape(NamedTuple):
-    """Of a batch of inputs, wide channels, those of a 1x1 convolution's input or 0, and of the results."""
+    """The sizes of both layers, of a batch of `images`."""
 
     images: int
     height: int
+    """Rows of the input, and of the expanded activation."""
     width: int
     channels: int
-    depth: int
+    """Of the expanded activation and the output."""
+    in_channels: int
+    """Of the input, or 0 if there is no expansion."""
     rows: int
+    """Rows of the output."""
     columns: int
 
 
@@ -126,119 +139,135 @@ Ends = tuple[int, int, int, int, int, int]
 
 
 class ForwardArguments(NamedTuple):
-    """What the forward kernel is given."""
+    """The arguments of the forward kernel. `pitch` is that of x: floats from one pixel to the next."""
 
     x: Floats
     pitch: int
-    widen: Layer
-    widened: Bits
+    expand: Layer
+    expand_mask: Bits
     depthwise: Layer
-    passed: Bits
+    out_mask: Bits
     y: Floats
     shape: Shape
     window: Window
-    lines: Lines
+    ring: Ring
     strips: int
+    """Strips in an image."""
     ends: Ends
     scratch: Scratch
 
 
 class BackwardArguments(NamedTuple):
-    """What the backward kernel is given."""
+    """The arguments of the backward kernel."""
 
     dy: Floats
-    passed: Bits
-    taps: Floats
-    widened: Bits
-    narrow: Floats
+    out_mask: Bits
+    depthwise_weight: Floats
+    expand_mask: Bits
+    expand_weight: Floats
     dx: Floats
     shape: Shape
     window: Window
-    lines: Lines
-    high: int
+    ring: Ring
+    strip_rows: int
     ends: Ends
     scratch: Scratch
 
 
-def forward(x: Tensor, widen: Layer, depthwise: Layer, window: Window, size: Pair) -> tuple[Tensor, Tensor, Tensor]:
-    """Return `x` [batch, channels, rows, columns] widened, clamped, convolved to `size` places and clamped, and what
-    the first and the second clamp let through, a bit each.
+def forward(x: Tensor, expand: Layer, depthwise: Layer, window: Window, size: Pair) -> tuple[Tensor, Tensor, Tensor]:
+    """Expand `x` [batch, channels, rows, columns] and clamp, then convolve depthwise to `size` pixels and clamp.
 
-    With no weights in `widen`, `x` is convolved as it is. The wide channels are a multiple of LANES.
+    Returns the result, and the masks of the first and the second clamp, one bit an output. If `expand` has no weights,
+    `x` itself is convolved. The expanded channels are a multiple of LANES.
     """
     values, pitch = pixels(x)
     images, _, height, width = x.shape
-    channels, depth, blocks = len(depthwise.bias), len(widen.weight), -(-size[1] // BLOCK)
-    places = max((blocks * BLOCK - 1) * window.stride + window.taps, window.left + width)
-    lines = Lines(places * LANES, _around(window.taps - 1 + AHEAD), window.left, blocks, 0, 0)
-    strips = max(1, min(size[0] // (2 * AHEAD), height * width * (depth or PANEL) // STRIP))
-    ends = _ends(lines, AHEAD * width, depth, depth, 0)
+    channels, in_channels, blocks = len(depthwise.bias), len(expand.weight), -(-size[1] // BLOCK)
+    line_pixels = max((blocks * BLOCK - 1) * window.stride + window.taps, window.left + width)
+    ring = Ring(line_pixels * LANES, _ring_mask(window.taps - 1 + EXPAND_ROWS), window.left, blocks, 0, 0)
+    strips = max(1, min(size[0] // (2 * EXPAND_ROWS), height * width * (in_channels or PANEL) // FORWARD_STRIP))
+    ends = _ends(ring, EXPAND_ROWS * width, in_channels, in_channels, 0)
     y = new_channels_last(x, channels, size)
-    widened, passed = _bits_for(x, channels if depth else 0), _bits_for(y, channels)
-    shape = Shape(images, height, width, channels, depth, *size)
+    expand_mask, out_mask = _empty_mask(x, channels if in_channels else 0), _empty_mask(y, channels)
+    shape = Shape(images, height, width, channels, in_channels, *size)
     run(
         _forward,
         ForwardArguments(
-            values, pitch, widen, widened, depthwise, passed, y, shape, window, lines, strips, ends, ends[-1]
+            values, pitch, expand, expand_mask, depthwise, out_mask, y, shape, window, ring, strips, ends, ends[-1]
         ),
     )  # fmt: skip
-    return y, widened, passed
+    return y, expand_mask, out_mask
 
 
 def backward(
-    dy: Tensor, passed: Tensor, taps: Tensor, window: Window, widened: Tensor, narrow: Tensor, shape: torch.Size
+    dy: Tensor,
+    out_mask: Tensor,
+    depthwise_weight: Tensor,
+    window: Window,
+    expand_mask: Tensor,
+    expand_weight: Tensor,
+    shape: torch.Size,
 ) -> Tensor:
-    """Return the gradient of an input of `shape`, given that of `forward`'s result, with channels last, and its bits.
+    """Return the gradient of an input of `shape`, given that of `forward`'s result, channels last, and its masks.
 
-    `narrow` has the weights of `widen` [filters, channels], with zeros behind up to a multiple of LANES.
+    `expand_weight` is [expanded channels, input channels], the latter padded with zeros to a multiple of LANES.
     """
-    images, few, height, width = shape
+    images, x_channels, height, width = shape
     _, channels, rows, columns = dy.shape
-    side, stride, _, left = window
-    depth, skipped, reach = few if len(narrow) else 0, left % stride, (side - 1) // stride
-    blocks, high = -(-(width + skipped) // BLOCK), min(2 * AHEAD, max(2, SEEN // (width * channels)))
-    places = reach + max(left // stride + (blocks * BLOCK - 1) // stride + 1, columns)
-    lines = Lines(places * LANES, _around(high // stride + side), reach, blocks, left // stride, skipped)
-    ends = _ends(lines, high * width, channels, channels if depth else 0, high * width * channels if depth else 0)
-    dx = new_channels_last(dy, few, (height, width))
-    shown = Shape(images, height, width, channels, depth, rows, columns)
+    taps, stride, _, left = window
+    in_channels, drop, reach = x_channels if len(expand_weight) else 0, left % stride, (taps - 1) // stride
+    blocks, strip_rows = -(-(width + drop) // BLOCK), min(2 * EXPAND_ROWS, max(2, BACKWARD_STRIP // (width * channels)))
+    line_pixels = reach + max(left // stride + (blocks * BLOCK - 1) // stride + 1, columns)
+    ring = Ring(line_pixels * LANES, _ring_mask(strip_rows // stride + taps), reach, blocks, left // stride, drop)
+    ends = _ends(
+        ring, strip_rows * width, channels, channels if in_channels else 0,
+        strip_rows * width * channels if in_channels else 0,
+    )  # fmt: skip
+    dx = new_channels_last(dy, x_channels, (height, width))
+    sizes = Shape(images, height, width, channels, in_channels, rows, columns)
     run(
         _backward,
-        BackwardArguments(dy, passed, taps, widened, narrow, dx, shown, window, lines, high, ends, ends[-1]),
-    )
+        BackwardArguments(
+            dy, out_mask, depthwise_weight, expand_mask, expand_weight, dx, sizes, window, ring, strip_rows, ends,
+            ends[-1],
+        ),
+    )  # fmt: skip
     return dx
 
 
-def _around(lines: int) -> int:
-    """Return the next power of 2, less one."""
+def _ring_mask(lines: int) -> int:
+    """Return the next power of two, less one."""
     return (1 << (lines - 1).bit_length()) - 1
 
 
-def _bits_for(x: Tensor, channels: int) -> Tensor:
-    """Return room for a bit for each of so many channels of the places of `x`, in bytes."""
+def _empty_mask(x: Tensor, channels: int) -> Tensor:
+    """Return an uninitialised mask for `channels` channels of the pixels of `x`, one bit each."""
     images, _, rows, columns = x.shape
     return x.new_empty(images * rows * columns * channels // 8, dtype=torch.uint8)
 
 
-def _ends(lines: Lines, places: int, depth: int, packed: int, seen: int) -> Ends:
-    """Return where in a thread's own numbers end: the line buffer, a row of the window's results, the GEMM's results,
-    what it reads of its last rows, its panel of weights, and what it reads of a strip that goes back."""
+def _ends(ring: Ring, gemm_pixels: int, depth: int, packed_depth: int, strip_floats: int) -> Ends:
+    """Return the offsets at which the parts of a thread's scratch end, in floats.
+
+    They are the ring buffer, a row of the window's results, the GEMM's results, a copy of the last rows that it reads,
+    its packed panel of weights, and a strip of the expanded gradient.
+    """
     sizes = (
-        2 * (lines.around + 1) * lines.pitch, lines.blocks * BLOCK * LANES, (places + HALF_ROWS) * PANEL,
-        HALF_ROWS * depth, packed * PANEL, seen,
+        2 * (ring.ring_mask + 1) * ring.line_floats, ring.blocks * BLOCK * LANES, (gemm_pixels + HALF_ROWS) * PANEL,
+        HALF_ROWS * depth, packed_depth * PANEL, strip_floats,
     )  # fmt: skip
-    buffer, row, products, rest, panel, strip = accumulate(sizes)
-    return buffer, row, products, rest, panel, strip
+    buffer, row, products, tail, panel, strip = accumulate(sizes)
+    return buffer, row, products, tail, panel, strip
 
 
 @kernel(ForwardArguments)
 @no_type_check
 def _forward(thread, threads, block):
     a = unpack(block, ForwardArguments)
-    images, height, width, channels, depth, rows, columns = a.shape
-    window, lines, strips, ends, widen = a.window, a.lines, a.strips, a.ends, a.widen
-    (taps, stride, above, _), scratch = window, a.scratch[thread]
-    row, products, rest, panel = scratch[ends[0] :], scratch[ends[1] :], scratch[ends[2] :], scratch[ends[3] :]
+    images, height, width, channels, in_channels, rows, columns = a.shape
+    window, ring, strips, ends, expand = a.window, a.ring, a.strips, a.ends, a.expand
+    (taps, stride, lead, _), scratch = window, a.scratch[thread]
+    row, products, tail, panel = scratch[ends[0] :], scratch[ends[1] :], scratch[ends[2] :], scratch[ends[3] :]
     scratch[: ends[0]] = 0
     vectors, panels = channels // LANES, -(-channels // PANEL)
     part = next_part(thread, threads, block, images * strips * panels)
@@ -246,36 +275,39 @@ def _forward(thread, threads, block):
         strip, first = part // panels, part % panels * 2
         image, count = strip // strips, min(2, vectors - first)
         top, bottom = share(strip % strips, strips, rows)
-        done, stop = top * stride - above, (bottom - 1) * stride - above + taps
-        _pack(widen.weight, first * LANES, channels, depth, count, panel)
+        next_line, last_line = top * stride - lead, (bottom - 1) * stride - lead + taps
+        _pack(expand.weight, first * LANES, channels, in_channels, count, panel)
         for i in range(top, bottom):
-            while done < i * stride - above + taps:
-                begin, end = max(done, 0), min(done + AHEAD, stop, height)
-                if depth and begin < end:
-                    at, places = (image * height + begin) * width * a.pitch, (end - begin) * width
-                    _multiply(a.x, at, a.pitch, places, panel, depth, count, products, rest)
-                for line in range(done, min(done + AHEAD, stop)):
-                    place = (image * height + line) * width
+            while next_line < i * stride - lead + taps:
+                begin, end = max(next_line, 0), min(next_line + EXPAND_ROWS, last_line, height)
+                if in_channels and begin < end:
+                    at, gemm_pixels = (image * height + begin) * width * a.pitch, (end - begin) * width
+                    _multiply(a.x, at, a.pitch, gemm_pixels, panel, in_channels, count, products, tail)
+                for line in range(next_line, min(next_line + EXPAND_ROWS, last_line)):
+                    pixel = (image * height + line) * width
                     for v in range(count):
-                        to, channel = _place_of(lines, v, line), (first + v) * LANES
+                        to, channel = _line_start(ring, v, line), (first + v) * LANES
                         if not begin <= line < end:
-                            _clear(scratch, to, lines)
-                        elif depth:
-                            at, bit = (line - begin) * width * PANEL + v * LANES, place * vectors + (first + v) * width
-                            _clamp_into_line(
-                                products, at, widen.bias, channel, widen.low, widen.high,
-                                scratch, to, a.widened, bit, width,
+                            _clear(scratch, to, ring)
+                        elif in_channels:
+                            at, bit_at = (
+                                (line - begin) * width * PANEL + v * LANES,
+                                pixel * vectors + (first + v) * width,
+                            )
+                            _clamp_into_ring(
+                                products, at, expand.bias, channel, expand.low, expand.high,
+                                scratch, to, a.expand_mask, bit_at, width,
                             )  # fmt: skip
                         else:
-                            _copy(a.x, place * a.pitch + channel, a.pitch, scratch, to, LANES, width)
-                done += AHEAD
-            place = (image * rows + i) * columns
+                            _copy(a.x, pixel * a.pitch + channel, a.pitch, scratch, to, LANES, width)
+                next_line += EXPAND_ROWS
+            pixel = (image * rows + i) * columns
             for v in range(count):
                 channel = (first + v) * LANES
-                _slide(window, scratch, v, lines, i * stride - above, 1, a.depthwise.weight, channel, 0, row)
-                _clamp_past_caches(
-                    row, a.depthwise.bias, channel, a.depthwise.low, a.depthwise.high, a.y, place * channels + channel,
-                    channels, a.passed, place * vectors + (first + v) * columns, columns,
+                _convolve_row(window, scratch, v, ring, i * stride - lead, 1, a.depthwise.weight, channel, 0, row)
+                _clamp_into_output(
+                    row, a.depthwise.bias, channel, a.depthwise.low, a.depthwise.high, a.y, pixel * channels + channel,
+                    channels, a.out_mask, pixel * vectors + (first + v) * columns, columns,
                 )  # fmt: skip
         part = next_part(thread, threads, block, images * strips * panels)
     wait_for_stores()
@@ -285,64 +317,66 @@ def _forward(thread, threads, block):
 @no_type_check
 def _backward(thread, threads, block):
     a = unpack(block, BackwardArguments)
-    images, height, width, channels, depth, rows, columns = a.shape
-    window, lines, high, ends = a.window, a.lines, a.high, a.ends
-    (taps, stride, above, _), scratch = window, a.scratch[thread]
-    row, products, rest, panel = scratch[ends[0] :], scratch[ends[1] :], scratch[ends[2] :], scratch[ends[3] :]
-    seen, shown = scratch[ends[4] :], lines.skipped * LANES
+    images, height, width, channels, in_channels, rows, columns = a.shape
+    window, ring, strip_rows, ends = a.window, a.ring, a.strip_rows, a.ends
+    (taps, stride, lead, _), scratch = window, a.scratch[thread]
+    row, products, tail, panel = scratch[ends[0] :], scratch[ends[1] :], scratch[ends[2] :], scratch[ends[3] :]
+    expanded, first = scratch[ends[4] :], ring.drop * LANES
     scratch[: ends[0]] = 0
-    vectors, strips = channels // LANES, -(-height // high)
+    vectors, strips = channels // LANES, -(-height // strip_rows)
     part = next_part(thread, threads, block, images * strips)
     while part >= 0:
-        image, top = part // strips, part % strips * high
-        bottom = min(top + high, height)
+        image, top = part // strips, part % strips * strip_rows
+        bottom = min(top + strip_rows, height)
         for vector in range(vectors):
             channel = vector * LANES
-            for line in range(-((taps - 1 - top - above) // stride), (bottom - 1 + above) // stride + 1):
-                place, to = (image * rows + line) * columns, _place_of(lines, 0, line)
+            for line in range(-((taps - 1 - top - lead) // stride), (bottom - 1 + lead) // stride + 1):
+                pixel, to = (image * rows + line) * columns, _line_start(ring, 0, line)
                 if 0 <= line < rows:
-                    at, bit = place * channels + channel, place * vectors + vector * columns
-                    _keep(a.dy, at, channels, a.passed, bit, scratch, to, LANES, columns)
+                    at, bit_at = pixel * channels + channel, pixel * vectors + vector * columns
+                    _copy_masked(a.dy, at, channels, a.out_mask, bit_at, scratch, to, LANES, columns)
                 else:
-                    _clear(scratch, to, lines)
+                    _clear(scratch, to, ring)
             for i in range(top, bottom):
-                tap, place = (i + above) % stride, (image * height + i) * width
-                _slide_back(window, scratch, 0, lines, (i + above) // stride, -1, a.taps, channel, tap, row)
-                if depth:
-                    bit, to = place * vectors + vector * width, (i - top) * width * channels + channel
-                    _keep(row, shown, LANES, a.widened, bit, seen, to, channels, width)
+                tap, pixel = (i + lead) % stride, (image * height + i) * width
+                _convolve_row_transposed(
+                    window, scratch, 0, ring, (i + lead) // stride, -1, a.depthwise_weight, channel, tap, row
+                )
+                if in_channels:
+                    bit_at, to = pixel * vectors + vector * width, (i - top) * width * channels + channel
+                    _copy_masked(row, first, LANES, a.expand_mask, bit_at, expanded, to, channels, width)
                 else:
-                    _copy(row, shown, LANES, a.dx, place * channels + channel, channels, width)
-        for column in range(0, depth, PANEL):
-            few, place = min(PANEL, depth - column), (image * height + top) * width
-            count = -(-few // LANES)
-            _pack(a.narrow, column, -(-depth // FEWEST) * FEWEST, channels, count, panel)
-            _multiply(seen, 0, channels, (bottom - top) * width, panel, channels, count, products, rest)
+                    _copy(row, first, LANES, a.dx, pixel * channels + channel, channels, width)
+        for column in range(0, in_channels, PANEL):
+            panel_columns, pixel = min(PANEL, in_channels - column), (image * height + top) * width
+            count = -(-panel_columns // LANES)
+            _pack(a.expand_weight, column, -(-in_channels // MAX_LANES) * MAX_LANES, channels, count, panel)
+            _multiply(expanded, 0, channels, (bottom - top) * width, panel, channels, count, products, tail)
             for j in range((bottom - top) * width):
-                for c in range(few):
-                    a.dx[(place + j) * depth + column + c] = products[j * PANEL + c]
+                for c in range(panel_columns):
+                    a.dx[(pixel + j) * in_channels + column + c] = products[j * PANEL + c]
         part = next_part(thread, threads, block, images * strips)
 
 
 @numba.njit(inline="always")
 @no_type_check
-def _place_of(lines, plane, line):
-    """Return where the input begins in a line of a plane."""
-    return (plane * (lines.around + 1) + (line & lines.around)) * lines.pitch + lines.inset * LANES
+def _line_start(ring, plane, line):
+    """Return where the first pixel of a line lies in the ring buffer, behind the padding."""
+    return (plane * (ring.ring_mask + 1) + (line & ring.ring_mask)) * ring.line_floats + ring.lead * LANES
 
 
 @numba.njit(inline="always")
 @no_type_check
-def _clear(buffer, place, lines):
-    """Fill a line with zeros, given where its input begins."""
-    begin = place - lines.inset * LANES
-    buffer[begin : begin + lines.pitch] = 0
+def _clear(buffer, start, ring):
+    """Fill a line with zeros, given the `start` of its first pixel."""
+    begin = start - ring.lead * LANES
+    buffer[begin : begin + ring.line_floats] = 0
 
 
 @numba.njit(inline="always")
 @no_type_check
 def _pack(weight, at, pitch, depth, width, panel):
-    """Lay out `depth` rows of `width` vectors, `pitch` apart, for `gemm`."""
+    """Pack `depth` rows of `width` vectors, which begin `at` and lie `pitch` apart, for `gemm`."""
     for k in range(depth):
         for v in range(width):
             store(panel, (k * width + v) * LANES, load(weight, at + k * pitch + v * LANES))
@@ -350,61 +384,64 @@ def _pack(weight, at, pitch, depth, width, panel):
 
 @numba.njit(inline="always")
 @no_type_check
-def _multiply(x, at, pitch, places, panel, depth, width, products, rest):
-    """Set rows of PANEL numbers to the products of so many places, `pitch` apart, and a panel.
+def _multiply(x, at, pitch, count, panel, depth, width, products, tail):
+    """Multiply `count` pixels of x, `depth` floats each and `pitch` apart, by a packed panel of `width` vectors.
 
-    The last that are less than HALF_ROWS are copied, for there may be nothing behind them.
+    The products are rows of PANEL floats. The last pixels, fewer than HALF_ROWS, are copied to `tail` first: the GEMM
+    reads HALF_ROWS of them, and x may end there.
     """
-    whole = places // HALF_ROWS * HALF_ROWS
+    whole = count // HALF_ROWS * HALF_ROWS
     gemm(whole // HALF_ROWS, Rows(x, at, pitch), Rows(panel, 0, 0), depth, Rows(products, 0, PANEL), width)
-    for k in range(places - whole):
+    for k in range(count - whole):
         for c in range(depth):
-            rest[k * depth + c] = x[at + (whole + k) * pitch + c]
-    if whole < places:
-        gemm(1, Rows(rest, 0, depth), Rows(panel, 0, 0), depth, Rows(products, whole * PANEL, PANEL), width)
+            tail[k * depth + c] = x[at + (whole + k) * pitch + c]
+    if whole < count:
+        gemm(1, Rows(tail, 0, depth), Rows(panel, 0, 0), depth, Rows(products, whole * PANEL, PANEL), width)
 
 
 @numba.njit(inline="always")
 @no_type_check
 def _copy(values, at, pitch, out, to, out_pitch, count):
-    """Copy so many vectors."""
+    """Copy `count` vectors."""
     for j in range(count):
         store(out, to + j * out_pitch, load(values, at + j * pitch))
 
 
 @numba.njit(inline="always")
 @no_type_check
-def _keep(values, at, pitch, bits, bit, out, to, out_pitch, count):
-    """Copy so many vectors, with zeros where a bit is not set."""
+def _copy_masked(values, at, pitch, bits, bit_at, out, to, out_pitch, count):
+    """Copy `count` vectors, with zeros where a bit of the mask is not set."""
     for j in range(count):
-        _keep_vector(values, at + j * pitch, bits, bit + j, out, to + j * out_pitch)
+        _copy_vector_masked(values, at + j * pitch, bits, bit_at + j, out, to + j * out_pitch)
 
 
 @numba.njit(inline="always")
 @no_type_check
-def _clamp_into_line(values, at, shift, channel, low, high, line, to, bits, bit, count):
-    """Write so many vectors of a GEMM's results, shifted and clamped, to a line."""
+def _clamp_into_ring(values, at, bias, channel, low, high, buffer, to, bits, bit_at, count):
+    """Add the bias to `count` vectors of a GEMM's results, clamp them into a line of the ring buffer, and write the
+    mask."""
     for j in range(count):
-        _clamp_near(values, at + j * PANEL, shift, channel, low, high, line, to + j * LANES, bits, bit + j)
+        _clamp_store(values, at + j * PANEL, bias, channel, low, high, buffer, to + j * LANES, bits, bit_at + j)
 
 
 @numba.njit(inline="always")
 @no_type_check
-def _clamp_past_caches(row, shift, channel, low, high, y, to, channels, bits, bit, count):
-    """Write so many vectors of a row, shifted and clamped, to `y`, which is not read again soon."""
+def _clamp_into_output(row, bias, channel, low, high, y, to, channels, bits, bit_at, count):
+    """Add the bias to `count` vectors of a row, clamp them into `y`, which is not read again soon, and write the
+    mask."""
     for j in range(count):
-        _clamp_far(row, j * LANES, shift, channel, low, high, y, to + j * channels, bits, bit + j)
+        _clamp_store_nontemporal(row, j * LANES, bias, channel, low, high, y, to + j * channels, bits, bit_at + j)
 
 
 @intrinsic
 @no_type_check
-def _keep_vector(typing_context, values, at, bits, bit, out, to):
-    """Write the vector at `values`, with zeros where a bit is not set."""
+def _copy_vector_masked(typing_context, values, at, bits, bit_at, out, to):
+    """Copy a vector, with zeros where a bit of the mask is not set."""
 
     def generate(context, builder, signature, arguments):
-        value, marks, place = (_place(context, builder, signature, arguments, k) for k in (0, 2, 4))
-        through = builder.bitcast(builder.load(pointer(builder, marks, BITS), align=1, typ=BITS), FLAGS)
-        store_at(builder, place, builder.select(through, load_from(builder, value), ZERO))
+        source, mask, target = (_address(context, builder, signature, arguments, k) for k in (0, 2, 4))
+        through = builder.bitcast(builder.load(pointer(builder, mask, BITS), align=1, typ=BITS), FLAGS)
+        store_vector(builder, target, builder.select(through, load_vector(builder, source), ZERO))
         return context.get_dummy_value()
 
     return types.void(values, types.intp, bits, types.intp, out, types.intp), generate
@@ -412,33 +449,33 @@ def _keep_vector(typing_context, values, at, bits, bit, out, to):
 
 @no_type_check
 def _clamping(store_value):
-    """Return a function of kernels that writes the vector at `values` plus the one at `shift`, clamped, and the bits of
-    what was let through."""
+    """Return an intrinsic that adds a vector of the bias to one of values, clamps the sum, writes it with
+    `store_value`, and writes the mask, a bit each."""
 
     @intrinsic
     @no_type_check
-    def write(typing_context, values, at, shift, shift_at, low, high, out, to, bits, bit):
+    def write(typing_context, values, at, bias, bias_at, low, high, out, to, bits, bit_at):
         def generate(context, builder, signature, arguments):
-            value, added, place, marks = (_place(context, builder, signature, arguments, k) for k in (0, 2, 6, 8))
-            total = builder.fadd(load_from(builder, value), load_from(builder, added))
-            low, high = (spread(builder, arguments[k]) for k in (4, 5))
+            value, bias, target, mask = (_address(context, builder, signature, arguments, k) for k in (0, 2, 6, 8))
+            total = builder.fadd(load_vector(builder, value), load_vector(builder, bias))
+            low, high = (broadcast(builder, arguments[k]) for k in (4, 5))
             clamped, through = clamp_vector(builder, total, low, high)
-            store_value(builder, place, clamped)
-            store_at(builder, marks, builder.bitcast(builder.trunc(through, FLAGS), BITS))
+            store_value(builder, target, clamped)
+            store_vector(builder, mask, builder.bitcast(builder.trunc(through, FLAGS), BITS))
             return context.get_dummy_value()
 
-        whole, number = types.intp, types.float32
-        return types.void(values, whole, shift, whole, number, number, out, whole, bits, whole), generate
+        intp, number = types.intp, types.float32
+        return types.void(values, intp, bias, intp, number, number, out, intp, bits, intp), generate
 
     return write
 
 
-_clamp_near, _clamp_far = _clamping(store_at), _clamping(store_past_caches_if_aligned)
+_clamp_store, _clamp_store_nontemporal = _clamping(store_vector), _clamping(store_nontemporal_if_aligned)
 
 
 @no_type_check
-def _place(context, builder, signature, arguments, k):
-    """Return the address of a place of an array, or of the bits of a vector, given which arguments these are."""
+def _address(context, builder, signature, arguments, k):
+    """Return the address of element `arguments[k + 1]` of the array `arguments[k]`; in a mask elements are vectors."""
     array, at = arguments[k], arguments[k + 1]
     if signature.args[k].dtype == types.uint8:
         at = builder.mul(at, index(LANES // 8))
@@ -446,93 +483,97 @@ def _place(context, builder, signature, arguments, k):
 
 
 @no_type_check
-def _sliding(back):
-    """Return a function of kernels that sets `row` to a row of what a window, or its adjoint, sees in a line buffer.
+def _row_convolution(transposed):
+    """Return an intrinsic that sets `row` to a row of the depthwise convolution, or of its transpose, of a plane of the
+    ring buffer.
 
-    The row of taps `tap` is on `line`, each that follows `onward_by` lines further; the adjoint's are a stride apart.
+    The kernel's row `tap` is applied to `line`, and each further one `line_step` lines on. The transpose skips
+    `stride` rows of the kernel each time.
     """
 
     @intrinsic
     @no_type_check
-    def slide(typing_context, window, buffer, plane, lines, line, onward_by, kernel, channel, tap, row):
+    def convolve(typing_context, window, buffer, plane, ring, line, line_step, kernel, channel, tap, row):
         def generate(context, builder, signature, arguments):
-            window, buffer, plane, lines, line, onward_by, kernel, channel, tap, row = arguments
+            window, buffer, plane, ring, line, line_step, kernel, channel, tap, row = arguments
             taps, stride, _, _ = cgutils.unpack_tuple(builder, window)
-            pitch, around, _, blocks, start, _ = cgutils.unpack_tuple(builder, lines)
-            plane = builder.mul(builder.mul(plane, builder.add(around, index(1))), pitch)
+            line_floats, ring_mask, _, blocks, start, _ = cgutils.unpack_tuple(builder, ring)
+            plane = builder.mul(builder.mul(plane, builder.add(ring_mask, index(1))), line_floats)
             begin = builder.add(plane, builder.mul(start, index(LANES)))
             places = (
                 (1, buffer, begin),
-                (6, kernel, _tap_at(builder, taps, channel, tap)),
+                (6, kernel, _tap_offset(builder, taps, channel, tap)),
                 (9, row, index(0)),
             )
             buffer, kernel, row = (address_of(context, builder, signature.args[k], *place) for k, *place in places)
             count = builder.sub(taps, tap)
-            if back:
+            if transposed:
                 count = builder.sdiv(builder.add(count, builder.sub(stride, index(1))), stride)
-            given = [buffer, pitch, around, line, onward_by, count, kernel, row, blocks]
-            for sides, apart in WINDOWS:
-                of_taps, of_stride = (
-                    builder.icmp_signed("==", found, index(wanted))
-                    for found, wanted in ((taps, sides), (stride, apart))
+            operands = [buffer, line_floats, ring_mask, line, line_step, count, kernel, row, blocks]
+            for window_taps, window_stride in WINDOWS:
+                has_taps, has_stride = (
+                    builder.icmp_signed("==", value, index(wanted))
+                    for value, wanted in ((taps, window_taps), (stride, window_stride))
                 )
-                with builder.if_then(builder.and_(of_taps, of_stride)):
-                    builder.call(_row_of(builder.module, sides, apart, back), given)
+                with builder.if_then(builder.and_(has_taps, has_stride)):
+                    builder.call(_row_function(builder.module, window_taps, window_stride, transposed), operands)
             return context.get_dummy_value()
 
-        whole = types.intp
-        return types.void(window, buffer, whole, lines, whole, whole, kernel, whole, whole, row), generate
+        intp = types.intp
+        return types.void(window, buffer, intp, ring, intp, intp, kernel, intp, intp, row), generate
 
-    return slide
+    return convolve
 
 
-_slide, _slide_back = _sliding(back=False), _sliding(back=True)
+_convolve_row, _convolve_row_transposed = _row_convolution(transposed=False), _row_convolution(transposed=True)
 
 
 @no_type_check
-def _tap_at(builder, taps, channel, tap):
-    """Return where a vector's row of taps begins: kernels are [channels / FEWEST, taps, taps, FEWEST]."""
-    few = index(FEWEST)
-    group, within = builder.sdiv(channel, few), builder.srem(channel, few)
+def _tap_offset(builder, taps, channel, tap):
+    """Return where row `tap` of the kernel of a vector of channels begins in the weights."""
+    lanes = index(MAX_LANES)
+    group, within = builder.sdiv(channel, lanes), builder.srem(channel, lanes)
     row = builder.mul(builder.add(builder.mul(group, taps), tap), taps)
-    return builder.add(builder.mul(row, few), within)
+    return builder.add(builder.mul(row, lanes), within)
 
 
 @no_type_check
-def _row_of(module, taps, stride, back):
-    """Return the function behind `_slide` or `_slide_back` for a window."""
-    name, floats = f"slide_{taps}_{stride}_{back}", FLOAT.as_pointer()
+def _row_function(module, taps, stride, transposed):
+    """Return the function behind `_convolve_row` or `_convolve_row_transposed` for a window."""
+    name, floats = f"convolve_row_{taps}_{stride}_{transposed}", FLOAT.as_pointer()
     kinds = [floats, *[INDEX] * 5, floats, floats, INDEX]
     function, is_new = function_in(module, name, kinds)
     if not is_new:
         return function
     builder = IRBuilder(function.append_basic_block())
-    buffer, pitch, around, line, onward_by, count, kernel, row, blocks = function.args
-    seen = _seen(taps, stride, back)
-    further, apart = (BLOCK // stride * LANES, stride) if back else (BLOCK * stride * LANES, 1)
+    buffer, line_floats, ring_mask, line, line_step, count, kernel, row, blocks = function.args
+    terms = _terms(taps, stride, transposed)
+    block_floats, tap_step = (BLOCK // stride * LANES, stride) if transposed else (BLOCK * stride * LANES, 1)
     sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(BLOCK)]
     with cgutils.for_range(builder, blocks) as loop:
         for total in sums:
             builder.store(ZERO, total)
-        first = offset(builder, buffer, builder.mul(loop.index, index(further)))
+        first = offset(builder, buffer, builder.mul(loop.index, index(block_floats)))
         with cgutils.for_range(builder, count) as tap:
-            at = builder.and_(builder.add(line, builder.mul(tap.index, onward_by)), around)
-            place = offset(builder, first, builder.mul(at, pitch))
-            first_tap = offset(builder, kernel, builder.mul(tap.index, index(apart * taps * FEWEST)))
-            factors = [load_from(builder, onward(builder, first_tap, m * FEWEST // LANES)) for m in range(taps)]
-            values = {k: load_from(builder, onward(builder, place, k)) for _, _, k in seen}
-            for t, m, k in seen:
-                builder.store(fused(builder, factors[m], values[k], builder.load(sums[t])), sums[t])
+            at = builder.and_(builder.add(line, builder.mul(tap.index, line_step)), ring_mask)
+            place = offset(builder, first, builder.mul(at, line_floats))
+            first_tap = offset(builder, kernel, builder.mul(tap.index, index(tap_step * taps * MAX_LANES)))
+            factors = [
+                load_vector(builder, vector_offset(builder, first_tap, m * MAX_LANES // LANES)) for m in range(taps)
+            ]
+            values = {k: load_vector(builder, vector_offset(builder, place, k)) for _, _, k in terms}
+            for t, m, k in terms:
+                builder.store(fma(builder, factors[m], values[k], builder.load(sums[t])), sums[t])
         to = offset(builder, row, builder.mul(loop.index, index(BLOCK * LANES)))
         for t, total in enumerate(sums):
-            store_at(builder, onward(builder, to, t), builder.load(total))
+            store_vector(builder, vector_offset(builder, to, t), builder.load(total))
     builder.ret_void()
     return function
 
 
-def _seen(taps: int, stride: int, back: bool) -> list[tuple[int, int, int]]:
-    """Return which result of a block adds which tap times which place."""
+def _terms(taps: int, stride: int, transposed: bool) -> list[tuple[int, int, int]]:
+    """Return the products of a block as (result, tap, pixel): result += kernel[tap] * line[pixel]."""
     pairs = product(range(BLOCK), range(taps))
-    if not back:
+    if not transposed:
         return [(t, m, t * stride + m) for t, m in pairs]
     return [(t, m, (t - m) // stride + (taps - 1) // stride) for t, m in pairs if (t - m) % stride == 0]

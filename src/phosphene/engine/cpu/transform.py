@@ -1,7 +1,8 @@
-"""Linear maps of vectors by a constant matrix, which is how Winograd's tiles are transformed.
+"""Products of constant matrices and columns of vectors: the transforms of Winograd's tiles.
 
-Each is a function of its own that kernels call by its address, so that one kernel serves all sizes and strides of
-convolutions, and compiling another takes little. It maps columns, of which each lies `next` numbers behind the last:
+Each matrix has a function of its own, which kernels call by its address. So one kernel serves all kernel sizes and
+strides of convolutions, and another size takes little compiling. `step` is from one element of a column to the next,
+and `next` from one column to the next, in floats:
 
     for k in range(count):
         target[at + k * next + i * step] = sum over j of matrix[i, j] * source[at + k * next + j * step]
@@ -29,28 +30,29 @@ from phosphene.engine.cpu.vectors import (
     address_of,
     constant,
     fields_of,
-    fused,
+    fma,
     index,
-    is_any,
-    load_from,
-    load_number,
+    is_not_null,
+    load_scalar,
+    load_vector,
     masked_vector,
     offset,
     pointer,
-    steps,
-    store_at,
+    store_vector,
+    strided,
 )
 
-NUMBERS = 10
-"""What a transform is told: address, step and next of source, mask and target, and how many columns.
+OPERANDS = 10
+"""A transform's operands: address, step and next of source, mask and target, and the number of columns.
 
-They lie in memory, and it gets their address. As arguments they would be too many for the registers; Numba's entry then
-copies them by a wide read of what was just written one by one, for which the processor has to wait.
+They are passed in memory, by address. As arguments they would not fit in registers, and the entry function that Numba
+generates would copy them from the stack by wide loads of what was just stored one by one: the processor stalls there,
+since it cannot forward such stores.
 """
 
 
 class Columns(NamedTuple):
-    """Columns of vectors in a flat array."""
+    """Columns of vectors in a flat array: the first begins `at`; `step` and `next` are in elements (see above)."""
 
     array: Floats | Bools
     at: int
@@ -59,36 +61,39 @@ class Columns(NamedTuple):
 
 
 def filtering_of(key: str) -> Filtering:
-    """Return a filtering by its name, as `3 1 forth`: taps, stride and direction. Kernels are kept by it."""
+    """Return a filtering by its name, such as `3 1 forward`: taps, stride and direction.
+
+    Compiled transforms are cached under this name.
+    """
     taps, stride, direction = key.split()
-    return (adjoint if direction == "back" else filtering)(int(taps), int(stride))
+    return (adjoint if direction == "adjoint" else filtering)(int(taps), int(stride))
 
 
 @cache
 def transform_address(key: str, part: str) -> int:
-    """Return the address of the function that multiplies by a matrix, `analysis` or `synthesis`, of a filtering."""
+    """Return the address of the function that multiplies by a filtering's `analysis` or `synthesis` matrix."""
     signature = types.void(types.intp, VERSION)
-    made = compiled(partial(numba.cfunc, signature), _transform(key, part))
-    _kept_alive.append(made)
-    return int(made.address)
+    function = compiled(partial(numba.cfunc, signature), _transform(key, part))
+    _alive.append(function)
+    return int(function.address)
 
 
-_kept_alive: list[Any] = []
+_alive: list[Any] = []
 
 
 def _transform(key: str, part: str) -> Callable[..., None]:
     name = f"{key} {part}"
 
     @no_type_check
-    def transform(numbers, version):
-        multiply_columns(name, numbers)
+    def transform(operands, version):
+        multiply_columns(name, operands)
 
-    made: Callable[..., None] = transform
-    return made
+    function: Callable[..., None] = transform
+    return function
 
 
 def matrix_of(name: str) -> Matrix:
-    """Return a matrix by its name, as `3 1 forth analysis`."""
+    """Return a matrix by its name, such as `3 1 forward analysis`."""
     key, _, part = name.rpartition(" ")
     matrix: Matrix = getattr(filtering_of(key), part)
     return matrix
@@ -96,31 +101,34 @@ def matrix_of(name: str) -> Matrix:
 
 @intrinsic(prefer_literal=True)
 @no_type_check
-def multiply_columns(typing_context, name, numbers):
-    """Multiply columns by the matrix of a constant name. There may be a mask, outside of which numbers are zero."""
+def multiply_columns(typing_context, name, source_floats):
+    """Multiply columns by the matrix named `name`, a constant, given the address of the operands.
+
+    If there is a mask, source elements where it is false count as zero.
+    """
     matrix = matrix_of(name.literal_value)
 
     def generate(context, builder, signature, arguments):
-        told = steps(builder, pointer(builder, arguments[1], INDEX), index(1), NUMBERS, INDEX)
-        told = [load_number(builder, place, INDEX) for place in told]
-        source, source_step, source_next, mask, mask_step, mask_next, target, target_step, target_next, count = told
-        numbers, into = pointer(builder, source, FLOAT), pointer(builder, target, FLOAT)
-        marks, rows = pointer(builder, mask, BYTE), range(matrix.shape[1])
+        operands = strided(builder, pointer(builder, arguments[1], INDEX), index(1), OPERANDS, INDEX)
+        operands = [load_scalar(builder, place, INDEX) for place in operands]
+        source, source_step, source_next, mask, mask_step, mask_next, target, target_step, target_next, count = operands
+        source_floats, target_floats = pointer(builder, source, FLOAT), pointer(builder, target, FLOAT)
+        mask_bytes, rows = pointer(builder, mask, BYTE), range(matrix.shape[1])
 
         def write(is_masked):
             with cgutils.for_range(builder, count) as loop:
-                first = offset(builder, numbers, builder.mul(loop.index, source_next))
-                column = [load_from(builder, place) for place in steps(builder, first, source_step, len(rows))]
+                first = offset(builder, source_floats, builder.mul(loop.index, source_next))
+                column = [load_vector(builder, place) for place in strided(builder, first, source_step, len(rows))]
                 if is_masked:
-                    first = offset(builder, marks, builder.mul(loop.index, mask_next), BYTE)
-                    through = [offset(builder, first, builder.mul(mask_step, index(k)), BYTE) for k in rows]
-                    column = [masked_vector(builder, *pair) for pair in zip(column, through, strict=True)]
-                out = offset(builder, into, builder.mul(loop.index, target_next))
-                found = multiplied(builder, matrix, column)
-                for place, value in zip(steps(builder, out, target_step, len(found)), found, strict=True):
-                    store_at(builder, place, value)
+                    first = offset(builder, mask_bytes, builder.mul(loop.index, mask_next), BYTE)
+                    mask_column = [offset(builder, first, builder.mul(mask_step, index(k)), BYTE) for k in rows]
+                    column = [masked_vector(builder, *pair) for pair in zip(column, mask_column, strict=True)]
+                out = offset(builder, target_floats, builder.mul(loop.index, target_next))
+                products = multiplied(builder, matrix, column)
+                for place, value in zip(strided(builder, out, target_step, len(products)), products, strict=True):
+                    store_vector(builder, place, value)
 
-        with builder.if_else(is_any(builder, marks)) as (masked, plain):
+        with builder.if_else(is_not_null(builder, mask_bytes)) as (masked, plain):
             with masked:
                 write(is_masked=True)
             with plain:
@@ -133,7 +141,7 @@ def multiply_columns(typing_context, name, numbers):
 @intrinsic
 @no_type_check
 def transform(typing_context, address, source, mask, target, count):
-    """Call the transform at an address, on `count` columns."""
+    """Call the transform at an address on `count` columns. `source`, `mask` and `target` are `Columns`."""
 
     def generate(context, builder, signature, arguments):
         address, *columns, count = arguments
@@ -142,40 +150,40 @@ def transform(typing_context, address, source, mask, target, count):
             values, kinds = fields_of(builder, kind, value)
             place = address_of(context, builder, kinds.array, values.array, values.at)
             numbers += [builder.ptrtoint(place, INDEX), values.step, values.next]
-        told = cgutils.alloca_once(builder, INDEX, NUMBERS)
-        places = steps(builder, told, index(1), NUMBERS, INDEX)
+        operands = cgutils.alloca_once(builder, INDEX, OPERANDS)
+        places = strided(builder, operands, index(1), OPERANDS, INDEX)
         for place, number in zip(places, [*numbers, count], strict=True):
             builder.store(number, place)
-        call_address(builder, address, [builder.ptrtoint(told, INDEX), index(0)])
+        call_address(builder, address, [builder.ptrtoint(operands, INDEX), index(0)])
         return context.get_dummy_value()
 
     return types.void(types.intp, source, mask, target, types.intp), generate
 
 
 def multiplied(builder: IRBuilder, matrix: Matrix, vectors: list[Value]) -> list[Value]:
-    """Return the product of a matrix and a column of vectors.
+    """Return the product of a matrix and a column of vectors, in few operations.
 
-    The points of a filter lie on both sides of 0, so even and odd powers are butterflies. Where two columns agree up to
-    sign in each row, a + b and a - b are computed once and reused:
+    The points p and -p come in pairs, so their even and odd powers form butterflies. Where two columns of the matrix
+    agree up to sign in each row, a + b and a - b are computed once; likewise for two rows:
 
         [1  1]   [a]    a + b                    [1  2]   [a]    a + 2b
         [1 -1] x [b] =  a - b      and by rows   [1 -2] x [b] =  a - 2b, of the halves a and 2b
     """
     matrix, vectors = matrix.copy(), list(vectors)
     for i, j in combinations(range(len(vectors)), 2):
-        left, right = matrix[:, i], matrix[:, j]
-        if left.any() and right.any() and (abs(left) == abs(right)).all():
-            same = left == right
-            one, other = vectors[i], vectors[j]
-            vectors[i], vectors[j] = builder.fadd(one, other), builder.fsub(one, other)
-            matrix[:, i], matrix[:, j] = np.where(same, left, 0), np.where(same, 0, left)
-    found: dict[int, Value] = {}
+        column, other = matrix[:, i], matrix[:, j]
+        if column.any() and other.any() and (abs(column) == abs(other)).all():
+            is_same = column == other
+            a, b = vectors[i], vectors[j]
+            vectors[i], vectors[j] = builder.fadd(a, b), builder.fsub(a, b)
+            matrix[:, i], matrix[:, j] = np.where(is_same, column, 0), np.where(is_same, 0, column)
+    rows: dict[int, Value] = {}
     for i, j in combinations(range(len(matrix)), 2):
         even, odd = (matrix[i] + matrix[j]) / 2, (matrix[i] - matrix[j]) / 2
-        if i not in found and j not in found and even.any() and odd.any() and not (even * odd).any():
-            one, other = _combined(builder, even, vectors), _combined(builder, odd, vectors)
-            found[i], found[j] = builder.fadd(one, other), builder.fsub(one, other)
-    return [found[i] if i in found else _combined(builder, row, vectors) for i, row in enumerate(matrix)]
+        if i not in rows and j not in rows and even.any() and odd.any() and not (even * odd).any():
+            a, b = _combined(builder, even, vectors), _combined(builder, odd, vectors)
+            rows[i], rows[j] = builder.fadd(a, b), builder.fsub(a, b)
+    return [rows[i] if i in rows else _combined(builder, row, vectors) for i, row in enumerate(matrix)]
 
 
 def _combined(builder: IRBuilder, coefficients: Matrix, vectors: list[Value]) -> Value:
@@ -193,5 +201,5 @@ def _combined(builder: IRBuilder, coefficients: Matrix, vectors: list[Value]) ->
         elif coefficient == -1:
             total = builder.fsub(total, value)
         else:
-            total = fused(builder, constant(coefficient), value, total)
+            total = fma(builder, constant(coefficient), value, total)
     return total

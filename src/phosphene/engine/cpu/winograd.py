@@ -1,13 +1,13 @@
 """Convolutions by Winograd's minimal filtering, on the CPU in float32.
 
-The image is cut into tiles that overlap, tiles and weights are transformed, multiplied over the channels at each point
-of the transform, and the products transformed back: for a kernel of 3x3 and 4x4 outputs at once, 36 multiplications in
-place of 144.
+The image is cut into overlapping tiles. Tiles and weights are transformed; at each point of the transform they are
+multiplied and summed over the channels, which is a GEMM; and the products are transformed back. F(4x4, 3x3) takes 36
+multiplications in place of 144.
 
     tile of inputs ->  analysis by columns, then rows  ->  GEMM at each point  ->  synthesis by columns, then rows
                                                                                            -> epilogue -> outputs
 
-A thread takes a few tiles at a time through all of this, so that what lies between stays in its cache.
+A thread takes a block of tiles through all of this, so that the intermediate values stay in its cache.
 """
 
 from dataclasses import dataclass
@@ -30,8 +30,10 @@ from phosphene.engine.tuning import Tuning
 
 
 class Source(NamedTuple):
-    """An image's pixels, each a `pitch` behind the one before, and which of their numbers count: all, if `mask` is
-    empty."""
+    """The pixels of a batch of images, `pitch` floats apart.
+
+    They are read as zero where `mask` is false; an empty mask is true everywhere.
+    """
 
     pixels: Floats
     pitch: int
@@ -41,7 +43,7 @@ class Source(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """How rows, or columns, are filtered: the addresses of both transforms, and the sides of a tile."""
+    """The filtering along one axis: the addresses of its transforms, and the side of a tile at each stage."""
 
     analysis: int
     synthesis: int
@@ -49,13 +51,15 @@ class Axis(NamedTuple):
     points: int
     outputs: int
     step: int
+    """Inputs from one tile to the next."""
 
 
 class Filter(NamedTuple):
-    """What the kernel is given."""
+    """The kernel's arguments."""
 
     source: Source
     lead: Pair
+    """Rows and columns in front of the image at which the first tile begins."""
     down: Axis
     across: Axis
     weights: Floats
@@ -63,19 +67,22 @@ class Filter(NamedTuple):
     result: tuple[int, int, int, int]
     """Images, rows, columns, filters."""
     crop: Pair
+    """Leading rows and columns of the tiles' outputs that are not part of the result."""
     grid: Pair
-    together: int
-    room: int
-    """Numbers that a tile takes in front of its transforms, between them, or behind them."""
+    """Rows and columns of tiles."""
+    block_tiles: int
+    """Tiles that a thread takes at a time at most."""
+    tile_floats: int
+    """Floats of a tile, for one vector of channels, at the stage where they are most."""
     scratch: Scratch
 
 
 @dataclass(frozen=True)
 class TransformedWeights:
-    """A kernel's weights at each point of the transform, packed for the products."""
+    """A kernel's weights at each point of the transform, packed for `gemm`."""
 
     keys: tuple[str, str]
-    """The filterings of rows and columns."""
+    """The names of the filterings along rows and columns."""
     channels: int
     filters: int
     packed: Tensor
@@ -101,50 +108,51 @@ class TransformedWeights:
         """Convolve `x` [batch, channels, rows, columns], float32 on the CPU, add `bias` and `addend`, and clamp.
 
         The result has `size` rows and columns. The first tile begins `lead` rows and columns in front of `x`, and the
-        first `crop` of what comes out are not part of the result. `mask`, of `x`, sets to zero where it is false.
-        Returns the result and, where there is a clamp, a mask of what it let through.
+        first `crop` rows and columns of the outputs are dropped. Where `mask`, of the shape of `x`, is false, `x` is
+        read as zero. Returns the result and, if there is a clamp, its mask. Raises `RuntimeError` if the result is
+        empty.
         """
         if min(size) < 1:
             raise RuntimeError(f"an image of {tuple(x.shape[2:])} px is smaller than the kernel that reads it")
         values, pitch = pixels(x)
         out = new_channels_last(x, self.filters, size)
-        through = torch.empty_like(out, dtype=torch.bool) if limits != UNCLAMPED else NO_MASK
+        out_mask = torch.empty_like(out, dtype=torch.bool) if limits != UNCLAMPED else NO_MASK
         grid, (down, across) = self.grid(size, crop), map(_axis, self.keys)
-        together = self._together(len(x) * prod(grid), tuning)
-        room = LANES * prod(max(side.inputs, side.points, side.outputs) for side in (down, across))
+        block_tiles = self._block_tiles(len(x) * prod(grid), tuning)
+        tile_floats = LANES * prod(max(side.inputs, side.points, side.outputs) for side in (down, across))
         padded = self.filters + -self.filters % LANES
         run(
             _filter_tiles,
             Filter(
                 Source(values, pitch, NO_MASK if mask is None else channels_last(mask), (*x.shape,)),
                 lead, down, across, self.packed,
-                Epilogue(bias, NO_TENSOR if addend is None else channels_last(addend), *limits, out, through),
-                (len(x), *size, self.filters), crop, grid, together, room,
-                2 * room + self.points * together * (self.channels + padded),
+                Epilogue(bias, NO_TENSOR if addend is None else channels_last(addend), *limits, out, out_mask),
+                (len(x), *size, self.filters), crop, grid, block_tiles, tile_floats,
+                2 * tile_floats + self.points * block_tiles * (self.channels + padded),
             ),
         )  # fmt: skip
-        return out, through if limits != UNCLAMPED else None
+        return out, out_mask if limits != UNCLAMPED else None
 
     @cached_property
     def points(self) -> int:
-        """How many numbers a tile has of each channel, and multiplications of each channel and filter."""
+        """Points of a tile: multiplications for each tile, channel and filter."""
         return prod(len(filtering_of(key).analysis) for key in self.keys)
 
     def grid(self, size: Pair, crop: Pair) -> Pair:
-        """How many rows and columns of tiles give a result of `size`."""
+        """Return how many rows and columns of tiles a result of `size` takes."""
         outputs = (len(filtering_of(key).synthesis) for key in self.keys)
         down, across = (-(-(side + out) // own) for side, out, own in zip(size, crop, outputs, strict=True))
         return down, across
 
-    def _together(self, tiles: int, tuning: Tuning) -> int:
-        """How many tiles a thread takes at once at most, a multiple of ROWS."""
+    def _block_tiles(self, tiles: int, tuning: Tuning) -> int:
+        """Return how many tiles a thread takes at a time at most: a multiple of ROWS."""
         fit = tuning.transformed // (self.points * ROWS * (self.channels + self.filters))
         least = tuning.large_weights_blocks if len(self.packed) >= tuning.large_weights else 1
         return ROWS * max(1, min(max(fit, least), -(-tiles // ROWS)))
 
 
 def transformed(weight: Tensor, stride: Pair, back: bool) -> TransformedWeights:
-    """Transform a kernel [filters, channels, rows, columns], or its adjoint, to go back."""
+    """Transform a kernel [filters, channels, rows, columns], or with `back` its adjoint, for the backward pass."""
     filters, channels, *taps = weight.shape
     axes = list(zip(taps, stride, strict=True))
     transform = torch.kron(*(torch.from_numpy((adjoint if back else filtering)(*axis).kernel) for axis in axes))
@@ -155,15 +163,15 @@ def transformed(weight: Tensor, stride: Pair, back: bool) -> TransformedWeights:
 
 
 def _key(taps: int, stride: int, back: bool) -> str:
-    """Name a filtering. With stride 1 a way back is a way forth, with other weights."""
-    return f"{taps} {stride} {'back' if back and stride > 1 else 'forth'}"
+    """Name a filtering. With stride 1, the adjoint is a filtering too, with other weights."""
+    return f"{taps} {stride} {'adjoint' if back and stride > 1 else 'forward'}"
 
 
 def _axis(key: str) -> Axis:
-    found: Filtering = filtering_of(key)
-    (points, inputs), outputs = found.analysis.shape, len(found.synthesis)
+    matrices: Filtering = filtering_of(key)
+    (points, inputs), outputs = matrices.analysis.shape, len(matrices.synthesis)
     analysis, synthesis = (transform_address(key, part) for part in ("analysis", "synthesis"))
-    return Axis(analysis, synthesis, inputs, points, outputs, found.step)
+    return Axis(analysis, synthesis, inputs, points, outputs, matrices.step)
 
 
 @kernel(Filter)
@@ -173,23 +181,23 @@ def _filter_tiles(thread, threads, block):
     channels, filters = a.source.shape[1], a.result[3]
     padded, points = -(-filters // LANES) * LANES, a.down.points * a.across.points
     tiles = a.result[0] * a.grid[0] * a.grid[1]
-    units = -(-tiles // HALF_ROWS)
+    row_blocks = -(-tiles // HALF_ROWS)
     own = a.scratch[thread]
-    tile, half, kept = own[: a.room], own[a.room : 2 * a.room], own[2 * a.room :]
-    seen, products = kept[: points * a.together * channels], kept[points * a.together * channels :]
-    parts = -(-units * HALF_ROWS // (a.together * threads)) * threads
+    tile, half, work = own[: a.tile_floats], own[a.tile_floats : 2 * a.tile_floats], own[2 * a.tile_floats :]
+    inputs, products = work[: points * a.block_tiles * channels], work[points * a.block_tiles * channels :]
+    parts = -(-row_blocks * HALF_ROWS // (a.block_tiles * threads)) * threads
     part = next_part(thread, threads, block, parts)
     while part >= 0:
-        start, stop = share(part, parts, units)
+        start, stop = share(part, parts, row_blocks)
         first, count = start * HALF_ROWS, (stop - start) * HALF_ROWS
         for t in range(count):
-            _analyse(a, min(first + t, tiles - 1), t, tile, half, seen)
+            _analyse(a, min(first + t, tiles - 1), t, tile, half, inputs)
         for point in range(points):
             for column in range(0, padded, PANEL):
                 gemm(
-                    count // HALF_ROWS, Rows(seen, point * a.together * channels, channels),
+                    count // HALF_ROWS, Rows(inputs, point * a.block_tiles * channels, channels),
                     Rows(a.weights, (point * padded + column) * channels, 0), channels,
-                    Rows(products, point * a.together * padded + column, padded), min(2, (padded - column) // LANES),
+                    Rows(products, point * a.block_tiles * padded + column, padded), min(2, (padded - column) // LANES),
                 )  # fmt: skip
         for t in range(min(count, tiles - first)):
             _synthesise(a, first + t, t, products, padded, half, tile)
@@ -200,38 +208,39 @@ def _filter_tiles(thread, threads, block):
 @numba.njit(inline="always")
 @no_type_check
 def _corner(a, number, down, across):
-    """Return a tile's image, and where it begins, tiles being so many rows and columns apart."""
+    """Return the image of tile `number`, and the row and column where it begins; tiles are `down` rows and `across`
+    columns apart."""
     image, i, j = number // (a.grid[0] * a.grid[1]), number // a.grid[1] % a.grid[0], number % a.grid[1]
     return image, i * down, j * across
 
 
 @numba.njit(inline="always")
 @no_type_check
-def _analyse(a, number, t, tile, half, seen):
-    """Transform a tile into place `t` of `seen` [points, tiles together, channels], a vector of channels at a time."""
+def _analyse(a, number, t, tile, half, inputs):
+    """Transform tile `number` into `inputs[:, t]` [points, block_tiles, channels], a vector of channels at a time."""
     image, top, left = _corner(a, number, a.down.step, a.across.step)
     top, left = top - a.lead[0], left - a.lead[1]
     (_, channels, height, width), pitch = a.source.shape, a.source.pitch
     inside = top >= 0 and left >= 0 and top + a.down.inputs <= height and left + a.across.inputs <= width
-    corner, line, apart = (image * height + top) * width + left, a.across.inputs * LANES, a.together * channels
+    corner, row, step = (image * height + top) * width + left, a.across.inputs * LANES, a.block_tiles * channels
     unmasked = a.source.mask[:0]
     for group in range(0, channels, LANES):
         c = min(group, channels - LANES)
-        source, mask = Columns(tile, 0, line, LANES), Columns(unmasked, 0, 0, 0)
+        source, mask = Columns(tile, 0, row, LANES), Columns(unmasked, 0, 0, 0)
         if inside:
             source = Columns(a.source.pixels, corner * pitch + c, width * pitch, pitch)
             mask = Columns(a.source.mask, corner * channels + c, width * channels, channels)
         else:
             _copy_inside(a.source, image, top, left, c, a.down.inputs, a.across.inputs, tile)
-        transform(a.down.analysis, source, mask, Columns(half, 0, line, LANES), a.across.inputs)
-        into = Columns(seen, t * channels + c, apart, a.across.points * apart)
-        transform(a.across.analysis, Columns(half, 0, LANES, line), Columns(unmasked, 0, 0, 0), into, a.down.points)
+        transform(a.down.analysis, source, mask, Columns(half, 0, row, LANES), a.across.inputs)
+        target = Columns(inputs, t * channels + c, step, a.across.points * step)
+        transform(a.across.analysis, Columns(half, 0, LANES, row), Columns(unmasked, 0, 0, 0), target, a.down.points)
 
 
 @numba.njit(inline="always")
 @no_type_check
 def _copy_inside(source, image, top, left, c, rows, columns, tile):
-    """Copy a tile that reaches over the edge, with zeros there."""
+    """Copy a tile that reaches over the edge of the image, with zeros outside."""
     _, channels, height, width = source.shape
     tile[:] = 0
     for i in range(max(0, -top), min(rows, height - top)):
@@ -244,26 +253,26 @@ def _copy_inside(source, image, top, left, c, rows, columns, tile):
 @numba.njit(inline="always")
 @no_type_check
 def _synthesise(a, number, t, products, padded, half, tile):
-    """Transform place `t` of products [points, tiles together, panels] back, and put it where its outputs belong.
+    """Transform tile `t` of `products` [points, block_tiles, padded filters] back, and store its outputs.
 
-    Results of less than a vector are gradients, which have no epilogue.
+    With fewer filters than LANES the result is a gradient, which has no epilogue.
     """
     image, top, left = _corner(a, number, a.down.outputs, a.across.outputs)
     top, left = top - a.crop[0], left - a.crop[1]
     _, height, width, filters = a.result
-    unmasked, apart, line = a.source.mask[:0], a.together * padded, a.across.points * LANES
+    unmasked, step, row = a.source.mask[:0], a.block_tiles * padded, a.across.points * LANES
     for group in range(0, filters, LANES):
         c = max(0, min(group, filters - LANES))
-        source = Columns(products, t * padded + c, a.across.points * apart, apart)
-        transform(a.down.synthesis, source, Columns(unmasked, 0, 0, 0), Columns(half, 0, line, LANES), a.across.points)
-        into = Columns(tile, 0, LANES, a.across.outputs * LANES)
-        transform(a.across.synthesis, Columns(half, 0, LANES, line), Columns(unmasked, 0, 0, 0), into, a.down.outputs)
+        source = Columns(products, t * padded + c, a.across.points * step, step)
+        transform(a.down.synthesis, source, Columns(unmasked, 0, 0, 0), Columns(half, 0, row, LANES), a.across.points)
+        target = Columns(tile, 0, LANES, a.across.outputs * LANES)
+        transform(a.across.synthesis, Columns(half, 0, LANES, row), Columns(unmasked, 0, 0, 0), target, a.down.outputs)
         for i in range(max(0, -top), min(a.down.outputs, height - top)):
             at = ((image * height + top + i) * width + left) * filters + c
             for j in range(max(0, -left), min(a.across.outputs, width - left)):
-                found = (i * a.across.outputs + j) * LANES
+                place = (i * a.across.outputs + j) * LANES
                 if filters < LANES:
                     for k in range(filters):
-                        a.epilogue.out[at + j * filters + k] = tile[found + k]
+                        a.epilogue.out[at + j * filters + k] = tile[place + k]
                 else:
-                    store_result(load(tile, found), a.epilogue, c, at + j * filters)
+                    store_result(load(tile, place), a.epilogue, c, at + j * filters)
