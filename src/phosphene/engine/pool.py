@@ -1,5 +1,5 @@
-"""Pools of which only the gradient is wanted. None keeps its input: a maximum pool keeps where its maxima were, and an
-average pool the mask of a clamp behind it."""
+"""Pools that do not save their input: a max pool saves where its maxima lie, and an average pool the mask of the clamp
+behind it."""
 
 from collections.abc import Callable
 from functools import cache
@@ -17,12 +17,12 @@ from phosphene.engine.layout import empty_of_shape
 from phosphene.engine.reference import Window
 from phosphene.engine.tuning import Policy, needs_pytorch
 
-MOST_SPOTS = 256
-"""Places of a window that can be numbered in a byte."""
+MOST_TAPS = 256
+"""Taps of a window that a byte can index."""
 
 
 class FrozenMaxPool(nn.Module):
-    """A maximum pool."""
+    """A max pool."""
 
     def __init__(self, pool: nn.MaxPool2d, policy: Policy) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class FrozenMaxPool(nn.Module):
         self.window, self.ceil_mode, self.policy = Window(*map(_pair, sides)), pool.ceil_mode, policy
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool `[batch, channels, rows, columns]`."""
+        """Pool `x` [batch, channels, rows, columns]."""
         y: Tensor = _MaxPool.apply(x, self)
         return y
 
@@ -38,7 +38,7 @@ class FrozenMaxPool(nn.Module):
 class FrozenMeanPool(nn.Module):
     """An average pool, the `bias` [channels] that is added behind it, and the clamp behind both.
 
-    Our own kernel may compute it where each place has a window and divides by the same.
+    Our own kernel computes it only if the stride is 1 and each output is divided by the size of the window.
     """
 
     bias: Tensor | None
@@ -54,7 +54,7 @@ class FrozenMeanPool(nn.Module):
         self.register_buffer("bias", bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool `[batch, channels, rows, columns]`."""
+        """Pool `x` [batch, channels, rows, columns]."""
         y: Tensor = _MeanPool.apply(x, self)
         return y
 
@@ -64,7 +64,7 @@ class FrozenMeanPool(nn.Module):
         return (self.low, self.high) != UNCLAMPED
 
     def compiles(self, x: Tensor) -> bool:
-        """Whether our own kernel computes it for `x`, or for a gradient."""
+        """Whether our own kernel takes `x`, an input or a gradient."""
         return self.compiled and x.ndim == 4 and not needs_pytorch(x)
 
 
@@ -72,29 +72,29 @@ class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, pool: FrozenMaxPool) -> Tensor:
         ctx.pool, ctx.shape = pool, x.shape
-        if pool.policy.compiles(x) and prod(pool.window.size) <= MOST_SPOTS:
+        if pool.policy.compiles(x) and prod(pool.window.size) <= MOST_TAPS:
             from phosphene.engine.cpu import loops
 
-            shape = _pooled(F.max_pool2d, x.shape, (*pool.window, pool.ceil_mode))
-            y, spots = loops.max_pool(x, pool.window, shape)
+            shape = _pooled_shape(F.max_pool2d, x.shape, (*pool.window, pool.ceil_mode))
+            y, argmax = loops.max_pool(x, pool.window, shape)
         else:
-            y, spots = reference.max_pool(x, pool.window, pool.ceil_mode)
-        ctx.save_for_backward(spots)
+            y, argmax = reference.max_pool(x, pool.window, pool.ceil_mode)
+        ctx.save_for_backward(argmax)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (spots,), pool = ctx.saved_tensors, ctx.pool
-        if spots.dtype != torch.uint8:
-            return reference.max_pool_backward(grad, spots, ctx.shape, pool.window, pool.ceil_mode), None
+        (argmax,), pool = ctx.saved_tensors, ctx.pool
+        if argmax.dtype != torch.uint8:
+            return reference.max_pool_backward(grad, argmax, ctx.shape, pool.window, pool.ceil_mode), None
         from phosphene.engine.cpu import loops
 
-        return loops.max_pool_backward(grad, spots, ctx.shape, pool.window), None
+        return loops.max_pool_backward(grad, argmax, ctx.shape, pool.window), None
 
 
 @cache
-def _pooled(pool: Callable[..., Tensor], shape: torch.Size, settings: Any) -> torch.Size:
-    """Return the shape of what a pool makes of one of `shape`."""
+def _pooled_shape(pool: Callable[..., Tensor], shape: torch.Size, settings: Any) -> torch.Size:
+    """Return the shape of a pool's output for an input of `shape`."""
     return pool(torch.empty(shape, device="meta"), *settings).shape
 
 
@@ -105,7 +105,7 @@ class _MeanPool(torch.autograd.Function):
         if pool.compiles(x):
             from phosphene.engine.cpu import loops
 
-            y = empty_of_shape(x, _pooled(F.avg_pool2d, x.shape, pool.settings))
+            y = empty_of_shape(x, _pooled_shape(F.avg_pool2d, x.shape, pool.settings))
             mask = torch.empty_like(y, dtype=torch.bool) if pool.clamps else None
             loops.mean_pool(x, None, pool.size, pool.padding, pool.bias, pool.low, pool.high, y, mask)
         else:
@@ -123,8 +123,8 @@ class _MeanPool(torch.autograd.Function):
         if pool.compiles(grad):
             from phosphene.engine.cpu import loops
 
-            rest = tuple(taps - 1 - pad for taps, pad in zip(pool.size, pool.padding, strict=True))
-            loops.mean_pool(grad, mask, pool.size, rest, None, *UNCLAMPED, x, None)
+            padding = tuple(taps - 1 - pad for taps, pad in zip(pool.size, pool.padding, strict=True))
+            loops.mean_pool(grad, mask, pool.size, padding, None, *UNCLAMPED, x, None)
             return x, None
         grad = grad if mask is None else masked(Grad(grad, owned=False), mask, pool.policy)
         return torch.ops.aten.avg_pool2d_backward(grad, x, *pool.settings), None

@@ -1,6 +1,6 @@
-"""Loops over tensors that PyTorch would take many passes for, compiled by Numba, on the CPU in float32.
+"""Clamps, masks and pools on the CPU in float32, each in one pass over memory where PyTorch would take several.
 
-`phosphene.engine.reference` has the same in PyTorch.
+`phosphene.engine.reference` computes the same in PyTorch.
 """
 
 from typing import NamedTuple, no_type_check
@@ -16,7 +16,7 @@ from phosphene.engine.reference import Window
 
 
 class Clamp(NamedTuple):
-    """A tensor to be clamped in place, and its mask."""
+    """Arguments of `clamp_`: a tensor to be clamped in place, and its mask."""
 
     values: Floats
     mask: Bools
@@ -25,7 +25,7 @@ class Clamp(NamedTuple):
 
 
 class ClampSum(NamedTuple):
-    """Two tensors, their clamped sum, and its mask."""
+    """Arguments of `clamp_sum`: two tensors, their clamped sum, and its mask."""
 
     x: Floats
     addend: Floats
@@ -36,57 +36,62 @@ class ClampSum(NamedTuple):
 
 
 class Mask(NamedTuple):
-    """A tensor to be masked in place, and its mask."""
+    """Arguments of `mask_inplace`: a tensor to be masked in place, and its mask."""
 
     values: Floats
     mask: Bools
 
 
 class MaskedCopy(NamedTuple):
-    """A tensor, its mask, and where the result is put."""
+    """Arguments of `masked_copy`: a tensor, its mask, and the result."""
 
     values: Floats
     mask: Bools
-    into: Floats
+    out: Floats
 
 
 class MaxPool(NamedTuple):
-    """An input or its gradient, the windows, the maxima or their gradient, and where in its window each lies."""
+    """Arguments of `max_pool` and its backward: the input, the windows, and the output; or the gradients of both.
+
+    `argmax` is the tap of its window at which each maximum lies, in row-major order.
+    """
 
     x: Images
     window: Window
     y: Images
-    spots: Bytes
+    argmax: Bytes
 
 
 class MeanPool(NamedTuple):
-    """What `mean_pool` is given."""
+    """Arguments of `mean_pool`."""
 
     y: Floats
     shape: tuple[int, int, int, int]
+    """Of y: batch, channels, rows, columns."""
     x: Floats
     pitch: int
+    """Floats from one pixel of x to the next."""
     height: int
     width: int
-    through: Bools
+    mask: Bools
     size: Pair
     padding: Pair
     bias: Floats
     low: float
     high: float
-    mask: Bools
+    out_mask: Bools
     scratch: Scratch
 
 
 def clamp_(values: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
-    """Clamp a dense tensor in place; return it, and a mask of what was let through."""
+    """Clamp a dense tensor in place; return it, and a mask: true where low < value < high."""
     mask = torch.empty_like(values, dtype=torch.bool)
     run(_clamp, Clamp(values, mask, low, high))
     return values, mask
 
 
 def clamp_sum(x: Tensor, addend: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
-    """Return the clamped sum of two dense tensors that lie alike, and a mask of what was let through."""
+    """Return the clamped sum of two dense tensors of the same layout, and a mask: true where low < sum < high."""
     total, mask = torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
     run(_clamp_sum, ClampSum(x, addend, total, mask, low, high))
     return total, mask
@@ -99,61 +104,62 @@ def mask_inplace(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_copy(values: Tensor, mask: Tensor) -> Tensor:
-    """Return `values` where `mask` is true, or else zeros."""
-    into = torch.empty_like(values)
-    run(_masked_copy, MaskedCopy(values, mask, into))
-    return into
+    """Return a copy of `values` with zeros where `mask` is false."""
+    out = torch.empty_like(values)
+    run(_masked_copy, MaskedCopy(values, mask, out))
+    return out
 
 
 def max_pool(x: Tensor, window: Window, shape: torch.Size) -> tuple[Tensor, Tensor]:
-    """Return the maxima, of `shape`, of windows of `x` [batch, channels, rows, columns], and where in its window each
-    lies, as a byte: the first of several, and the last NaN before all.
+    """Return the maxima, of `shape`, of windows of `x` [batch, channels, rows, columns], and the tap of each in uint8.
+
+    Of equal maxima the first is taken. NaN wins over any number, and the last NaN over others.
     """
     y = empty_of_shape(x, shape)
-    spots = torch.empty_like(y, dtype=torch.uint8)
-    run(_max_pool, MaxPool(as_nhwc(x), window, as_nhwc(y), as_nhwc(spots)))
-    return y, spots
+    argmax = torch.empty_like(y, dtype=torch.uint8)
+    run(_max_pool, MaxPool(as_nhwc(x), window, as_nhwc(y), as_nhwc(argmax)))
+    return y, argmax
 
 
-def max_pool_backward(grad: Tensor, spots: Tensor, shape: torch.Size, window: Window) -> Tensor:
+def max_pool_backward(grad: Tensor, argmax: Tensor, shape: torch.Size, window: Window) -> Tensor:
     """Return the gradient of `max_pool` with respect to an input of `shape`."""
     x = empty_of_shape(grad, shape)
-    run(_max_pool_backward, MaxPool(as_nhwc(x), window, as_nhwc(grad), as_nhwc(spots)))
+    run(_max_pool_backward, MaxPool(as_nhwc(x), window, as_nhwc(grad), as_nhwc(argmax)))
     return x
 
 
 def mean_pool(
-    x: Tensor, through: Tensor | None, size: Pair, padding: Pair, bias: Tensor | None, low: float, high: float,
-    y: Tensor, mask: Tensor | None,
+    x: Tensor, mask: Tensor | None, size: Pair, padding: Pair, bias: Tensor | None, low: float, high: float,
+    y: Tensor, out_mask: Tensor | None,
 ) -> None:  # fmt: skip
-    """Set `y` to the means of windows of `size`, one at each pixel, of what the mask `through` lets through of `x`,
-    which zeros surround, plus `bias` [channels]; clamped if there is a `mask`, which notes what was let through.
+    """Set `y` to the means of windows of `x`, of `size` and stride 1, plus `bias`.
 
-    All else is [batch, channels, rows, columns]; `through`, `y` and `mask` have channels last. The adjoint of such
-    means is such means, with the rest of a window as padding.
+    Outside of `x`, and where `mask` is false, zeros are averaged. If there is an `out_mask`, `y` is clamped, and the
+    clamp's mask is written to it. `bias` is [channels], all other tensors [batch, channels, rows, columns]; `mask`, `y`
+    and `out_mask` have channels last. The adjoint of this pool is such a pool too, with padding `size - 1 - padding`.
     """
     values, pitch = pixels(x)
-    seen, noted = (NO_MASK if part is None else part for part in (through, mask))
-    added, (_, channels, height, width) = NO_TENSOR if bias is None else bias, x.shape
+    x_mask, y_mask = (NO_MASK if tensor is None else tensor for tensor in (mask, out_mask))
+    y_bias, (_, channels, height, width) = NO_TENSOR if bias is None else bias, x.shape
     shape = (*y.shape,)
     run(
         _mean_pool,
         MeanPool(
-            y, shape, values, pitch, height, width, seen, size, padding, added, low, high, noted, channels * width,
+            y, shape, values, pitch, height, width, x_mask, size, padding, y_bias, low, high, y_mask, channels * width,
         ),
     )  # fmt: skip
 
 
 def load_all() -> None:
-    """Compile the kernels of this module, or load what was kept of them."""
-    x, spots = torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1, dtype=torch.uint8)
-    mask, window = spots.bool(), Window((1, 1), (1, 1), (0, 0), (1, 1))
+    """Compile the kernels of this module, or load them from the cache."""
+    x, argmax = torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1, dtype=torch.uint8)
+    mask, window = argmax.bool(), Window((1, 1), (1, 1), (0, 0), (1, 1))
     clamp_(x, 0.0, 1.0)
     clamp_sum(x, x, 0.0, 1.0)
     mask_inplace(x, mask)
     masked_copy(x, mask)
     max_pool(x, window, x.shape)
-    max_pool_backward(x, spots, x.shape, window)
+    max_pool_backward(x, argmax, x.shape, window)
     mean_pool(x, mask, (1, 1), (0, 0), torch.zeros(1), 0.0, 1.0, x.clone(), mask)
 
 
@@ -167,11 +173,11 @@ def _clamp(thread, threads, block):
 
 @numba.njit(inline="always")
 @no_type_check
-def _clamp_part(values, through, low, high):
+def _clamp_part(values, mask, low, high):
     for i in range(values.size):
         value = values[i]
         values[i] = min(max(value, low), high)
-        through[i] = (value > low) & (value < high)
+        mask[i] = (value > low) & (value < high)
 
 
 @kernel(ClampSum)
@@ -179,12 +185,12 @@ def _clamp_part(values, through, low, high):
 def _clamp_sum(thread, threads, block):
     a = unpack(block, ClampSum)
     first, last = share(thread, threads, a.total.size)
-    one, two, values, through = a.x[first:last], a.addend[first:last], a.total[first:last], a.mask[first:last]
+    x, addend, total, mask = a.x[first:last], a.addend[first:last], a.total[first:last], a.mask[first:last]
     low, high = a.low, a.high
-    for i in range(values.size):
-        value = one[i] + two[i]
-        values[i] = min(max(value, low), high)
-        through[i] = (value > low) & (value < high)
+    for i in range(total.size):
+        value = x[i] + addend[i]
+        total[i] = min(max(value, low), high)
+        mask[i] = (value > low) & (value < high)
 
 
 @kernel(Mask)
@@ -192,19 +198,19 @@ def _clamp_sum(thread, threads, block):
 def _mask(thread, threads, block):
     a = unpack(block, Mask)
     first, last = share(thread, threads, a.values.size)
-    values, through = a.values[first:last], a.mask[first:last]
+    values, mask = a.values[first:last], a.mask[first:last]
     for i in range(values.size):
-        values[i] *= through[i]
+        values[i] *= mask[i]
 
 
 @kernel(MaskedCopy)
 @no_type_check
 def _masked_copy(thread, threads, block):
     a = unpack(block, MaskedCopy)
-    first, last = share(thread, threads, a.into.size)
-    values, through, into = a.values[first:last], a.mask[first:last], a.into[first:last]
+    first, last = share(thread, threads, a.out.size)
+    values, mask, out = a.values[first:last], a.mask[first:last], a.out[first:last]
     for i in range(values.size):
-        into[i] = values[i] * through[i]
+        out[i] = values[i] * mask[i]
 
 
 @kernel(MaxPool)
@@ -218,9 +224,9 @@ def _max_pool(thread, threads, block):
     for line in range(first_line, last_line):
         image, i = line // rows, line % rows
         for j in range(columns):
-            most, at = a.y[image, i, j], a.spots[image, i, j]
-            most[:] = -np.inf
-            first = True
+            maxima, taps = a.y[image, i, j], a.argmax[image, i, j]
+            maxima[:] = -np.inf
+            is_first = True
             for k in range(size[0]):
                 row = i * stride[0] - padding[0] + k * dilation[0]
                 if row < 0 or row >= height:
@@ -229,14 +235,14 @@ def _max_pool(thread, threads, block):
                     column = j * stride[1] - padding[1] + m * dilation[1]
                     if column < 0 or column >= width:
                         continue
-                    values, spot = x[image, row, column], np.uint8(k * size[1] + m)
-                    if first:
-                        at[:] = spot
-                        first = False
+                    values, tap = x[image, row, column], np.uint8(k * size[1] + m)
+                    if is_first:
+                        taps[:] = tap
+                        is_first = False
                     for c in range(channels):
-                        more = (values[c] > most[c]) | (values[c] != values[c])
-                        most[c] = values[c] if more else most[c]
-                        at[c] = spot if more else at[c]
+                        is_larger = (values[c] > maxima[c]) | (values[c] != values[c])
+                        maxima[c] = values[c] if is_larger else maxima[c]
+                        taps[c] = tap if is_larger else taps[c]
 
 
 @kernel(MaxPool)
@@ -260,10 +266,10 @@ def _max_pool_backward(thread, threads, block):
                     column = j * stride[1] - padding[1] + m * dilation[1]
                     if column < 0 or column >= width:
                         continue
-                    values, at, spot = a.y[image, i, j], a.spots[image, i, j], np.uint8(k * size[1] + m)
-                    into = x[image, row, column]
+                    dy, taps, tap = a.y[image, i, j], a.argmax[image, i, j], np.uint8(k * size[1] + m)
+                    dx = x[image, row, column]
                     for c in range(channels):
-                        into[c] += values[c] if at[c] == spot else np.float32(0)
+                        dx[c] += dy[c] if taps[c] == tap else np.float32(0)
 
 
 @kernel(MeanPool)
@@ -271,36 +277,39 @@ def _max_pool_backward(thread, threads, block):
 def _mean_pool(thread, threads, block):
     a = unpack(block, MeanPool)
     images, channels, rows, columns = a.shape
-    seen, share_of_each = a.scratch[thread], np.float32(1 / (a.size[0] * a.size[1]))
+    row_sums, weight = a.scratch[thread], np.float32(1 / (a.size[0] * a.size[1]))
     first_line, last_line = share(thread, threads, images * rows)
     for line in range(first_line, last_line):
         image, top = line // rows, line % rows - a.padding[0]
-        seen[:] = 0
+        row_sums[:] = 0
         for row in range(max(top, 0), min(top + a.size[0], a.height)):
-            _add_row(a.x, a.pitch, a.through, (image * a.height + row) * a.width, a.width, channels, seen)
+            _add_row(a.x, a.pitch, a.mask, (image * a.height + row) * a.width, a.width, channels, row_sums)
         begin, end = line * columns * channels, (line + 1) * columns * channels
         result = a.y[begin:end]
-        _add_neighbours(seen, a.width, columns, channels, a.size[1], a.padding[1], result)
+        _add_columns(row_sums, a.width, columns, channels, a.size[1], a.padding[1], result)
         for k in range(result.size):
-            result[k] *= share_of_each
+            result[k] *= weight
         if a.bias.size:
-            _add_to_each(a.bias, columns, result)
-        if a.mask.size:
-            _clamp_part(result, a.mask[begin:end], a.low, a.high)
+            _add_bias(a.bias, columns, result)
+        if a.out_mask.size:
+            _clamp_part(result, a.out_mask[begin:end], a.low, a.high)
 
 
 @numba.njit(inline="always")
 @no_type_check
-def _add_row(x, pitch, passed, first, width, channels, total):
-    """Add the pixels of a row, from the one with the number `first` on, that `passed` lets through."""
-    together = width if pitch == channels else 1
-    for place in range(0, width, together):
-        values, at = x[(first + place) * pitch :], (first + place) * channels
-        sums = total[place * channels : (place + together) * channels]
-        if passed.size:
-            through = passed[at:]
+def _add_row(x, pitch, mask, first_pixel, width, channels, total):
+    """Add `width` pixels of `x`, from pixel `first_pixel` on, to `total`, with zeros where `mask` is false.
+
+    If the pixels lie next to each other in memory, they are added in one run, else one by one.
+    """
+    run_pixels = width if pitch == channels else 1
+    for pixel in range(0, width, run_pixels):
+        values, at = x[(first_pixel + pixel) * pitch :], (first_pixel + pixel) * channels
+        sums = total[pixel * channels : (pixel + run_pixels) * channels]
+        if mask.size:
+            row_mask = mask[at:]
             for k in range(sums.size):
-                sums[k] += values[k] * through[k]
+                sums[k] += values[k] * row_mask[k]
         else:
             for k in range(sums.size):
                 sums[k] += values[k]
@@ -308,21 +317,21 @@ def _add_row(x, pitch, passed, first, width, channels, total):
 
 @numba.njit(inline="always")
 @no_type_check
-def _add_neighbours(seen, width, columns, channels, size, padding, total):
-    """Set each pixel of a row to the sum of `size` of those that are seen, from `padding` in front of it on."""
+def _add_columns(row_sums, width, columns, channels, size, padding, total):
+    """Set each pixel j of `total` to the sum of the pixels j - padding .. j - padding + size - 1 of `row_sums`."""
     total[:] = 0
     for m in range(-padding, size - padding):
         first, last = max(-m, 0) * channels, max(min(width - m, columns), 0) * channels
-        values, sums = seen[first + m * channels :], total[first:last]
+        values, sums = row_sums[first + m * channels :], total[first:last]
         for k in range(sums.size):
             sums[k] += values[k]
 
 
 @numba.njit(inline="always")
 @no_type_check
-def _add_to_each(shift, pixels, total):
-    """Add the same to each of so many pixels."""
-    for place in range(pixels):
-        sums = total[place * shift.size : (place + 1) * shift.size]
-        for c in range(shift.size):
-            sums[c] += shift[c]
+def _add_bias(bias, pixels, total):
+    """Add `bias` [channels] to each pixel."""
+    for pixel in range(pixels):
+        sums = total[pixel * bias.size : (pixel + 1) * bias.size]
+        for c in range(bias.size):
+            sums[c] += bias[c]
