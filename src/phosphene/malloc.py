@@ -19,7 +19,7 @@ TUNABLES = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"
 """Of glibc, for its environment: no free scraps are put aside."""
 
 BEGUN = "PHOSPHENE_BEGUN"
-"""A variable that is set in the new process, should the system remove the other."""
+"""Loop guard: set in the re-executed process, in case the OS strips GLIBC_TUNABLES."""
 
 STARVED = ("can't allocate memory", "could not create a primitive", "std::bad_alloc", "can't start new thread",
            "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # fmt: skip

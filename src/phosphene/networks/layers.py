@@ -119,8 +119,8 @@ def _seen(network: Network, features: Features, size: Size, given: int = 3) -> M
 
 
 def _shortened(side: int, fields: list[tuple[int, int]]) -> int:
-    """A side as long as layers of these strides and receptive fields see, that differs from `side` by a multiple of the
-    strides; or `side`, if that is less."""
+    """Return the shortest side that covers the largest receptive field and equals `side` modulo all strides, in px; or
+    `side`, if that is shorter. `fields` are (stride, size) of each layer."""
     seen = max(field for _, field in fields)
     return min(side, seen + (side - seen) % lcm(*(stride for stride, _ in fields)))
 

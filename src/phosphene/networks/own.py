@@ -31,10 +31,10 @@ CHANNELS = (3, 1, 4)
 """Channels that a network is tried with, where nobody says how many it has."""
 
 BOOKS = vars(nn.Module()).keys() - {"_parameters", "_buffers"} | {"_compiled_call_impl"}
-"""Attributes in which PyTorch keeps books of a module."""
+"""Bookkeeping attributes of `nn.Module`."""
 
 PLAIN = bool | int | float | complex | str | bytes | range | torch.dtype | torch.device | torch.memory_format | None
-"""What is told from others of its type by how it is spelt."""
+"""Types whose `repr` identifies the value."""
 
 
 def own_card(module: nn.Module, name: str, mean: Channels | None = None, std: Channels | None = None) -> ModelCard:

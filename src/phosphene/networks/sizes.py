@@ -14,7 +14,7 @@ from phosphene.types import Size
 T = TypeVar("T")
 
 MULTIPLES = (14, 16, 28, 32, 64, 224)
-"""What sides are often wanted to be multiples of, in px: patches, patches of patches, and windows of them."""
+"""Multiples that networks commonly require of a side, in px: patch, merged-patch and window sizes."""
 
 SQUARES = (224, 256, 384, 240, 288, 448, 512)
 """Sides of squares that are often wanted, in px."""

@@ -48,13 +48,14 @@ HELD_IMAGES, STEP_IMAGES = 6, 12
 the step on the pixels, which come after it."""
 
 MOST, MOST_PIXEL = 10**9, 2000
-"""Bytes that a step of our own networks takes at most without a guide: at all, and for a pixel and layer raised."""
+"""Upper bound in bytes for a step of our own networks without a guide: MOST + MOST_PIXEL x pixels x layers."""
 
 LEAST_TILE = 64
 """The smallest tile, in px, that is tried."""
 
 RESERVE = 2**26
-"""Bytes that are held, unused and so without memory of their own, for what it takes to go on when memory runs out."""
+"""Bytes of address space that are released at the first out-of-memory error, so that recovery can allocate. They are
+never written, so they take no memory."""
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -163,7 +164,7 @@ def halving_gradient(build: Callable[[int], G], first: G, tile: int) -> G:
 def _in_new_threads(gradient: G) -> G:
     """Return `gradient`, computed in a new thread each time, which an interruption does not wait for.
 
-    Once oneDNN had no memory for the code of a convolution in a thread, it fails there ever after.
+    After oneDNN once fails to allocate code for a convolution in a thread, it fails there for good.
     """
 
     def in_a_fresh_thread(image: Any, shift: Shift) -> tuple[float, Any]:
