@@ -361,6 +361,26 @@ def test_a_trace_does_not_cost_what_is_written_beside(tmp_path, monkeypatch, cap
     assert f"--trace would be written over '{trace}'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("output", [["-o", ""], ["--output", ""], ["--output="]])
+@pytest.mark.parametrize("command", ["dream", "compare", "animate", "zoom"])
+def test_an_empty_output_is_not_the_folder_that_we_are_in(tmp_path, monkeypatch, capsys, command, output):
+    monkeypatch.chdir(tmp_path)
+    assert run([command, "sample:coffee", *output]) == 2
+    assert "'' is no name of a file and no value" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_was_removed_while_we_are_in_it_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    here = tmp_path / "here"
+    for command in ("dream sample:coffee -o a.png", "compare sample:coffee -o s", "zoom sample:coffee -o a.gif"):
+        here.mkdir()
+        os.chdir(here)
+        here.rmdir()
+        assert run([*command.split(), *QUICK[2:]]) == 2
+        assert capsys.readouterr().err == "phosphene: the folder that you are in was removed: go to another one\n"
+
+
 def test_an_empty_name_is_not_taken_for_none(dreamed, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run(["replay", str(dreamed[0] / "dream.png"), "--input", "", "-o", "a.png"]) == 2

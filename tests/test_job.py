@@ -1,9 +1,11 @@
 """Whole dreams through the job, with the real default network at small sizes."""
 
+import math
 import pickle
 import threading
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -15,6 +17,7 @@ from phosphene.job import differences, prepare, run
 from phosphene.recipe.provenance import from_toml
 from phosphene.recipe.settings import PRESETS, Recipe
 from phosphene.setup.session import describe_device, kept_network
+from phosphene.setup.source import read
 from phosphene.studies.study import MODES
 
 QUICK = Recipe(layers=("blocks.2.1",), octaves=2, steps=2, size=96)
@@ -117,6 +120,19 @@ def test_a_saved_picture_replays_to_the_same_pixels(tmp_path):
     assert torch.equal(run(job).image, first.image)
 
 
+def test_a_replay_of_an_array_asks_for_it_again(coffee, tmp_path):
+    path = phosphene.dream(coffee, layers="blocks.1.1", octaves=1, steps=1, size=64).save(tmp_path / "a.png")
+    with pytest.raises(UsageError, match="was made of an array, which it does not carry: give the photograph again"):
+        phosphene.replay(path)
+    assert phosphene.replay(path, coffee).image.shape == (3, 43, 64)
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta", "hpu", ""])
+def test_a_device_that_does_not_compute_is_one_sentence(device):
+    with pytest.raises(SettingsError, match=r"there is no device .* here; auto, cpu, cuda and mps are known"):
+        prepare("noise:8x8", QUICK, device)
+
+
 def test_a_replay_says_what_differs(coffee):
     job = prepare(coffee, QUICK)
     other = job.made.model_copy(update={"source_sha256": "00", "versions": {}})
@@ -133,10 +149,45 @@ def test_arrays_tensors_and_files_are_the_same_photograph(coffee):
     assert torch.allclose(dreams[0], dreams[2], atol=1e-4)
 
 
-@pytest.mark.parametrize("bad", [np.zeros((3, 4, 5)), torch.zeros(4, 4), torch.zeros(3, 4, 4, dtype=torch.int32)])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((3, 4, 5)),
+        np.zeros((0, 4, 3)),
+        np.full((4, 4, 3), "1"),
+        torch.zeros(4, 4),
+        torch.zeros(3, 0, 4),
+        torch.zeros(3, 4, 4, dtype=torch.int32),
+        torch.zeros(3, 4, 4, device="meta"),
+        torch.zeros(3, 4, 4).to_sparse(),
+    ],
+)
 def test_what_is_not_an_image_is_told_so(bad):
     with pytest.raises(UsageError, match="is not an image"):
         prepare(bad, QUICK)
+
+
+@pytest.mark.parametrize("number", [255.0, -1.0, math.nan, math.inf])
+def test_numbers_of_another_range_are_told_and_those_of_ringing_are_clamped(number):
+    pixels = np.full((32, 32, 3), 0.5, np.float32)
+    pixels[0, 0] = number
+    for bad in (pixels, torch.from_numpy(pixels).permute(2, 0, 1)):
+        with pytest.raises(UsageError, match=r"an image has numbers from .* to .*; they are 0 to 1"):
+            read(bad, torch.Generator())
+    if math.isfinite(number):
+        with pytest.raises(UsageError, match="they are 0 to 1, or of uint8 or uint16"):
+            read(np.full((32, 32, 3), int(number)), torch.Generator())
+    pixels[0, 0], pixels[0, 1] = -0.1, 1.1
+    found = read(pixels, torch.Generator()).image
+    assert (found.min(), found.max()) == (0, 1)
+
+
+@pytest.mark.parametrize("mode", ["P", "LA", "CMYK", "YCbCr", "HSV"])
+def test_an_image_of_pillows_is_dreamed_in_its_colours_whatever_its_mode(mode):
+    red = PIL.Image.new("RGB", (8, 8), (255, 0, 0))
+    found = read(red.convert(mode), torch.Generator()).image
+    wanted = 76 / 255 if mode == "LA" else torch.tensor([1.0, 0.0, 0.0])[:, None, None]
+    assert (found - wanted).abs().max() < 0.02
 
 
 def test_noise_has_the_size_that_is_asked_for_and_comes_from_the_seed():

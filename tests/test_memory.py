@@ -41,13 +41,13 @@ def bound():
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("2GB", 2 * 10**9), ("1.5g", 1_500_000_000), ("800 MB", 8 * 10**8), ("123", 123)]
+    ("text", "expected"), [("2GB", 2 * 10**9), ("1.5g", 1_500_000_000), ("800 MB", 8 * 10**8), ("123", 123), (123, 123)]
 )
 def test_amounts_of_memory(text, expected):
     assert parse_bytes(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "much", "-1GB", "2XB", "0", "0GB"])
+@pytest.mark.parametrize("text", ["", "much", "-1GB", "2XB", "0", "0GB", 0, -1])
 def test_what_is_not_an_amount(text):
     with pytest.raises(SettingsError, match=r"one is spelt 2GB, 1\.5G or 800M"):
         parse_bytes(text)

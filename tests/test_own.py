@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import math
 import subprocess
 import sys
 import threading
@@ -150,6 +151,53 @@ def test_channels_are_found_by_trying(channels):
 def test_a_network_with_thirteen_channels_is_one_sentence():
     with pytest.raises(UsageError, match=r"takes no image of 3 or 1 or 4 channels.*goes into a module"):
         introduce(Tiny(13))
+
+
+@pytest.mark.parametrize(
+    ("module", "sentence"),
+    [
+        (nn.Conv2d(3, 3, 3, device="meta"), "a network on the meta device has no weights"),
+        (nn.Sequential(nn.LazyConv2d(3, 3)), "a network with lazy layers has no weights"),
+        (nn.Identity(), "own/Identity.* has no layer to raise"),
+    ],
+)
+def test_a_network_that_will_not_do_is_one_sentence(module, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        phosphene.dream("noise:40x40", model=module, octaves=1, steps=1)
+
+
+class Answers(nn.Module):
+    """One convolution, in an answer of some kind."""
+
+    def __init__(self, of):
+        super().__init__()
+        self.first, self.of = nn.Conv2d(3, 4, 3), of
+
+    def forward(self, images):
+        return self.of(self.first(images))
+
+
+@pytest.mark.parametrize("of", [lambda a: {"a": a, "b": [a]}, lambda a: a.sum(), lambda a: None])
+def test_a_layer_is_found_whatever_the_network_answers(of):
+    assert phosphene.dream("noise:40x40", model=Answers(of), octaves=1, steps=1).recipe.layers == ("first",)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_a_network_of_torchscript_is_one_sentence():
+    with pytest.raises(UsageError, match=r"ScriptModule cannot be copied .* give a module that copy.deepcopy takes"):
+        introduce(torch.jit.script(nn.Conv2d(3, 3, 3)))
+
+
+@pytest.mark.parametrize("mean", [[math.nan] * 3, [math.inf, 0, 0]])
+def test_a_mean_that_is_no_number_for_each_channel_is_one_sentence(tiny, mean):
+    with pytest.raises(SettingsError, match="is no mean or std"):
+        introduce(tiny, mean, (1, 1, 1))
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, -1)])
+def test_a_size_that_is_none_is_one_sentence(tiny, size):
+    with pytest.raises(SettingsError, match="it is a height and a width"):
+        phosphene.layers(tiny, size=size)
 
 
 def test_half_precision_hooks_weight_norm_and_bound_inputs(photo):
@@ -462,6 +510,8 @@ def test_objectives_that_will_not_do_are_one_sentence(tiny):
         dream(phosphene.term(lambda a: torch.ones(1), name="blind"))
     with pytest.raises(UsageError, match=r"constant, an objective of your own, .* that depends on no activation"):
         dream(phosphene.term(lambda a: a["second"].detach().mean(), name="constant"))
+    with pytest.raises(UsageError, match=r"anew, an objective of your own, .* that depends on no activation"):
+        dream(phosphene.term(lambda a: torch.tensor(a["second"].mean().item(), requires_grad=True), name="anew"))
     with pytest.raises(UsageError, match="broken, an objective of your own, failed: ZeroDivisionError"):
         dream(phosphene.term(lambda a: 1 / 0, name="broken"))
     with pytest.raises(UnknownNameError, match=r"no layer of own/Tiny.* called 'secnd'; did you mean second"):

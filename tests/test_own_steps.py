@@ -11,7 +11,7 @@ import phosphene
 from phosphene.disk import raster, strips
 from phosphene.dreaming.objective import Energy, Scoring
 from phosphene.dreaming.resample import blur
-from phosphene.errors import SettingsError, UnknownNameError, UsageError
+from phosphene.errors import NonFiniteGradientError, SettingsError, UnknownNameError, UsageError
 from phosphene.job import MemoryDream, MemoryJob, in_memory, prepare, run
 from phosphene.recipe import own
 from phosphene.recipe.own import Schedule
@@ -137,12 +137,16 @@ def test_without_a_margin_it_is_one_sentence_where_gradients_are_never_whole(tmp
 
 def test_norms_that_will_not_do_are_one_sentence():
     for function, said in [
-        (lambda g: g[0], r"own:mine, a norm of your own, gave \[64, 96\] for a gradient \[3, 64, 96\]"),
+        (lambda g: g[0], r"own:mine, a norm of your own, gave \[64, 96\], torch.float32 for a gradient \[3, 64, 96\]"),
         (lambda g: None, "own:mine, a norm of your own, gave NoneType for a gradient"),
         (lambda g: 1 / 0, "own:mine, a norm of your own, failed: ZeroDivisionError"),
+        (lambda g: g.to(torch.complex64), "own:mine, a norm of your own, gave .* torch.complex64 for a gradient"),
+        (lambda g: g.to("meta"), "own:mine, a norm of your own, gave"),
     ]:
         with pytest.raises(UsageError, match=said):
             dream(norm=phosphene.norm(function, "mine"), octaves=1)
+    with pytest.raises(NonFiniteGradientError, match="own:mine, a norm of your own, gave numbers that are not finite"):
+        dream(norm=phosphene.norm(lambda g: g * torch.nan, "mine"), octaves=1, steps=1)
     with pytest.raises(SettingsError, match="'<lambda>' does not name a norm"):
         dream(norm=lambda g: g)
     with pytest.raises(SettingsError, match="margin = -1 will not do"):
@@ -151,7 +155,14 @@ def test_norms_that_will_not_do_are_one_sentence():
         dream(norm="laplacain")
 
 
-@pytest.mark.parametrize("kind", [left, left(64, 96), torch.tensor(left(64, 96)).float(), left(64, 96) * np.uint8(255)])
+def test_a_norm_may_compute_in_more_bits():
+    exact = dream(norm=phosphene.norm(lambda g: g.double().sign(), "exact"), octaves=1)
+    assert torch.equal(exact.image, dream(norm=phosphene.norm(lambda g: g.sign(), "plain"), octaves=1).image)
+
+
+@pytest.mark.parametrize(
+    "kind", [left, left(64, 96), torch.tensor(left(64, 96)).float(), left(64, 96) * np.uint8(255), 1 * left(64, 96)]
+)
 def test_a_mask_is_where_it_dreams(kind):
     found = dream(mask=kind)
     changed = (found.image - found.photograph).abs().amax(0)
@@ -180,14 +191,17 @@ def test_an_array_as_a_mask_has_a_checksum_and_is_stretched():
 
 
 def test_masks_that_will_not_do_are_one_sentence():
-    with pytest.raises(
-        UsageError, match=r"is of shape \[3, 4, 5\] and type float64; one is of numbers, \[height, width\]"
-    ):
-        dream(mask=np.zeros((3, 4, 5)))
+    for bad in (np.zeros((3, 4, 5)), np.zeros((0, 4)), np.ones((4, 4), complex)):
+        with pytest.raises(UsageError, match=r"is of shape \[.*\] and type .*; one is of numbers, \[height, width\]"):
+            dream(mask=bad)
     with pytest.raises(UsageError, match=r"own:wide gave a mask \[64, 97\] for a picture \[64, 96\]"):
         dream(mask=phosphene.mask(lambda height, width: np.zeros((height, width + 1)), "wide"))
-    with pytest.raises(UsageError, match="has numbers that are not finite"):
-        dream(mask=np.full((2, 2), np.nan))
+    for bad in (np.full((2, 2), np.nan), np.full((2, 2), 255), -np.ones((2, 2))):
+        with pytest.raises(UsageError, match=r"a mask of your own, has numbers from .* to .*; they are 0 to 1"):
+            dream(mask=bad)
+    for bad in (torch.ones(2, 2, device="meta"), torch.ones(2, 2).to_sparse(), [[1.0, 2.0], [3.0]]):
+        with pytest.raises(UsageError, match="has no numbers that can be taken"):
+            dream(mask=bad)
     with pytest.raises(UsageError, match="own:broken, a mask of your own, failed: ZeroDivisionError"):
         dream(mask=phosphene.mask(lambda height, width: 1 / 0, "broken"))
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -54,6 +56,11 @@ def test_old_names_of_settings_are_read():
     words = ["dream", "--no-winograd", "--winograd", "--winograd=false", "--no-fast", "--winograds", "winograd", "-o"]
     now = ["dream", "--no-fast", "--fast", "--fast=false", "--no-fast", "--winograds", "winograd", "-o"]
     assert [current(word) for word in words] == now
+
+
+def test_files_may_be_paths():
+    given = {"mask": "a.png", "guide": "b.png", "weights": "c.pth"}
+    assert choose({name: Path(value) for name, value in given.items()}) == choose(given)
 
 
 def test_every_setting_is_described():

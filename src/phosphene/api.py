@@ -149,9 +149,10 @@ def replay(
         raise UsageError("mean and std are of a network of your own: give it as model")
     if model is not None:
         recipe = recipe.but(model=introduce(model, mean, std))
-    source = made.source if image is None else image
     return run(
-        prepare(source, recipe, device, memory, cluster, output=output, bits=bits, overwrite=overwrite), on_step, stop
+        prepare(made.again(image), recipe, device, memory, cluster, output=output, bits=bits, overwrite=overwrite),
+        on_step,
+        stop,
     )
 
 
@@ -164,6 +165,8 @@ def layers(
     size: tuple[int, int] = (256, 256),
 ) -> Mapping[str, Layer]:
     """Return what there is to raise in a model: its layers by name, for an image of `size` (height, width) in px."""
+    if not (isinstance(size, Sequence) and len(size) == 2 and all(isinstance(s, int) and s > 0 for s in size)):
+        raise SettingsError(f"size = {size!r} will not do: it is a height and a width, in px")
     return describe(untrained_network(introduce(model, mean, std)), size)
 
 

@@ -1,5 +1,6 @@
 """The command line: parse, show, cancel. Nothing that a script could not do through `phosphene.job`."""
 
+import os
 import sys
 
 import cyclopts
@@ -8,7 +9,7 @@ from pydantic import ValidationError
 
 from phosphene.cli import comparing, dreaming, film, models, resume
 from phosphene.cli.progress import INTERRUPTED
-from phosphene.errors import PhospheneError
+from phosphene.errors import PhospheneError, UsageError
 from phosphene.malloc import keep_freed
 from phosphene.places import check_name
 from phosphene.recipe.settings import describe_problems
@@ -47,6 +48,8 @@ def run(arguments: list[str]) -> int:
     try:
         if "-" in arguments:  # which the parser would take for an option without a name
             check_name("-")
+        if {"", "--output="} & {*arguments}:  # which would stand for the folder that we are in
+            raise UsageError("'' is no name of a file and no value: give one, or leave it out")
         return int(app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0)
     except PhospheneError as error:
         return _fail(str(error), error.exit_code)
@@ -59,6 +62,18 @@ def run(arguments: list[str]) -> int:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         return 1
+    except FileNotFoundError:
+        if _is_somewhere():
+            raise
+        return _fail("the folder that you are in was removed: go to another one", UsageError.exit_code)
+
+
+def _is_somewhere() -> bool:
+    """Whether the folder that we are in is still there."""
+    try:
+        return bool(os.getcwd())
+    except FileNotFoundError:
+        return False
 
 
 def _missing(error: cyclopts.MissingArgumentError) -> str:

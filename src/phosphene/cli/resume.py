@@ -93,7 +93,7 @@ def replay(
 
     chosen, made = from_toml(text)
     chosen = chosen if model is None else chosen.but(model=model)
-    source = made.source if input is None else input
+    source = made.again(input)
     listeners = replace(
         listeners_of(told, options.output, picture, source, *files_of(chosen)), on_start=partial(differences, made)
     )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from phosphene.dreaming.exact_sums import SEGMENT, SegmentSums, sums, sums_of_absolutes, sums_of_squares, total
 from phosphene.dreaming.resample import Band, laplacian_bands, merge_bands
-from phosphene.errors import UsageError
+from phosphene.errors import NonFiniteGradientError, UsageError
 from phosphene.recipe.own import OwnNorm, blamed_on
 from phosphene.types import Image
 
@@ -68,10 +68,12 @@ def _division(name: str, norm: OwnNorm) -> Division:
     def direction(gradient: Image) -> list[Band]:
         with blamed_on(f"{name}, a norm of your own"):
             found = norm.function(gradient)
-        if not isinstance(found, Tensor) or found.shape != gradient.shape:
-            shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise UsageError(f"{name}, a norm of your own, gave {shape} for a gradient {list(gradient.shape)}")
-        return [found]
+        if not isinstance(found, Tensor) or found.shape != gradient.shape or found.is_complex() or found.is_meta:
+            what = f"{list(found.shape)}, {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
+            raise UsageError(f"{name}, a norm of your own, gave {what} for a gradient {list(gradient.shape)}")
+        if not found.isfinite().all():
+            raise NonFiniteGradientError(f"{name}, a norm of your own, gave numbers that are not finite")
+        return [found.to(gradient)]
 
     return Division(direction, _only, lambda part, columns: [], lambda means: 1.0, norm.margin or 0)
 

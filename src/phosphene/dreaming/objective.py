@@ -167,7 +167,7 @@ class Own(Score):
         with blamed_on(f"{self.layer}, an objective of your own"):
             found = self.function({name: activations[node] for name, node in self.nodes.items()})
         number = _number(found, self.layer)
-        if not number.requires_grad and any(activations[node].requires_grad for node in self.layers):
+        if found.grad_fn is None and any(activations[node].requires_grad for node in self.layers):
             raise UsageError(f"{self.layer}, an objective of your own, gave a number that depends on no activation")
         return number, number
 

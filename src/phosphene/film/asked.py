@@ -1,6 +1,7 @@
 """What a person asks for, as it was said: of a film, or of a zoom. Each carries it, and is made again from it."""
 
 import tomllib
+from os import PathLike, fspath
 from typing import Any
 
 import tomli_w
@@ -25,8 +26,8 @@ class Asked(Settings):
     @field_validator("given")
     @classmethod
     def _leave_out_nothings(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """None is what nobody has given, and TOML cannot spell it."""
-        return {name: value for name, value in given.items() if value is not None}
+        """None is what nobody has given, and TOML cannot spell it, nor a path."""
+        return {n: fspath(v) if isinstance(v, PathLike) else v for n, v in given.items() if v is not None}
 
 
 class AskedFilm(Asked):

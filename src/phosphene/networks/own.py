@@ -101,8 +101,17 @@ def unwrapped(network: Any) -> nn.Module:
             f"a {type(network).__name__} is not a network; one is a name, or a torch.nn.Module that takes images "
             f"[batch, channels, height, width]"
         )
-    inner = vars(network).get("_modules", {}).get("_orig_mod")
-    return network if inner is None else unwrapped(inner)
+    inner = dict(network.named_children()).get("_orig_mod")
+    if inner is not None:
+        return unwrapped(inner)
+    for tensor in _tensors(network):
+        if nn.parameter.is_lazy(tensor):
+            raise UsageError(
+                "a network with lazy layers has no weights before its first run; run it once, and give it then"
+            )
+        if tensor.is_meta:
+            raise UsageError("a network on the meta device has no weights: load them, and give it then")
+    return network
 
 
 class Bound(nn.Module):
@@ -184,13 +193,13 @@ def is_traced_rightly(network: nn.Module, traced: nn.Module, graph: fx.Graph, ex
         with torch.no_grad():
             calls = (fx.GraphModule(traced, graph), network)
             ours, theirs = (tree_leaves(call(example.clone())) for call in calls)
-    except Exception:  # whatever it raises: it is not what the network does
+        return len(ours) == len(theirs) and all(
+            torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
+            for a, b in zip(ours, theirs, strict=True)
+            if isinstance(a, Tensor) and isinstance(b, Tensor) and a.is_floating_point()
+        )
+    except Exception:  # whatever it raises: it is not what the network does, or nobody can tell
         return False
-    return len(ours) == len(theirs) and all(
-        torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
-        for a, b in zip(ours, theirs, strict=True)
-        if isinstance(a, Tensor) and isinstance(b, Tensor) and a.is_floating_point()
-    )
 
 
 def example_of(card: ModelCard, network: nn.Module) -> Tensor:
@@ -279,10 +288,6 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
 
 
 def _detached(tensor: Tensor) -> Tensor:
-    if nn.parameter.is_lazy(tensor):
-        raise UsageError(
-            "a network with lazy layers has no weights before its first run; run it once, and give it then"
-        )
     with undisturbed():
         copied = tensor.detach().clone()
         return nn.Parameter(copied, requires_grad=False) if isinstance(tensor, nn.Parameter) else copied

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 from importlib import import_module
+from math import isfinite
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from phosphene.errors import UnknownNameError, UsageError
+from phosphene.errors import SettingsError, UnknownNameError, UsageError
 from phosphene.networks import keras
 from phosphene.networks.card import HALF, TORCHVISION_LICENCE, ModelCard
 from phosphene.networks.cards import CARDS, known_cards
@@ -75,7 +76,13 @@ def _keep(card: ModelCard) -> None:
 
 
 def _channels(numbers: Sequence[float] | None) -> tuple[float, ...] | None:
-    return None if numbers is None else tuple(map(float, numbers))
+    try:
+        found = None if numbers is None else tuple(map(float, numbers))
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{numbers!r} is no mean or std: it has a number for each channel") from error
+    if not all(map(isfinite, found or ())):
+        raise SettingsError(f"{list(found or ())} is no mean or std: its numbers are finite")
+    return found
 
 
 def _imported(spelled: str) -> ModelCard:

@@ -107,8 +107,8 @@ def _norm(
 def mask(given: Any, name: str | None = None) -> str:
     """A mask of one's own: an array or tensor [height, width], or a function that gives one for (height, width).
 
-    It says, 0..1, how strongly to dream where. An array of another size than the dream's is stretched to it; of whole
-    numbers, the type's largest is 1.
+    It says, 0..1, how strongly to dream where. An array of another size than the dream's is stretched to it; of uint8
+    and uint16 the type's largest is 1.
 
     Returns its name, which a recipe keeps and `mask=` takes: `own:` and the function's own, or a checksum. It is held
     for as long as the process lives, or until another mask is given its name.
@@ -119,9 +119,7 @@ def mask(given: Any, name: str | None = None) -> str:
 def _mask(given: Any, name: str | None = None, passed: bool = False) -> str:
     if callable(given):
         return MASKS.hold(name or _name_of(given), given, passed)
-    import numpy as np
-
-    array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+    array = as_array(given)
     sort = f"{array.dtype}{array.shape}".encode() + array.tobytes()
     return MASKS.hold(name or f"mask-{sha256(sort).hexdigest()[:8]}", array, passed)
 
@@ -132,6 +130,17 @@ def bound_norm(name: str) -> OwnNorm | None:
     Another one may take the name later, so a dream holds the norm that it was prepared with.
     """
     return NORMS.find(name) if is_own(name) else None
+
+
+def as_array(given: Any) -> Any:
+    """Return the numbers of an array, a tensor or lists, as NumPy has them; `UsageError` where it has none."""
+    import numpy as np
+
+    try:
+        return np.asarray(given.detach().cpu() if hasattr(given, "cpu") else given)
+    except Exception as error:  # of NumPy, of PyTorch, or of whoever makes an array of it
+        reason = str(error).split("\n")[0][:200]
+        raise UsageError(f"a {type(given).__name__} has no numbers that can be taken ({reason})") from error
 
 
 def own_mask(name: str) -> Any:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from phosphene.errors import ImageError
+from phosphene.errors import ImageError, UsageError
 from phosphene.recipe.settings import Recipe, Settings, describe_problems
 from phosphene.types import Size
 
@@ -23,6 +23,12 @@ class Made(Settings):
     device: Annotated[str, Field(description="Where it was computed.")]
     versions: Annotated[dict[str, str], Field(description="Of Phosphene and the libraries that matter.")]
     unfinished: Annotated[str | None, Field(description="Where the dream was stopped, if it was.")] = None
+
+    def again(self, given: Any) -> Any:
+        """Return what to dream to make the picture again: what is given, or else what it was made from."""
+        if given is None and self.source == "array":
+            raise UsageError("this picture was made of an array, which it does not carry: give the photograph again")
+        return self.source if given is None else given
 
 
 def to_toml(recipe: Recipe, made: Made) -> str:

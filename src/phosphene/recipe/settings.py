@@ -6,6 +6,7 @@ them at once, flat, so that a setting has one name on the command line, in Pytho
 
 import re
 from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, field_validator, model_validator
@@ -213,7 +214,10 @@ class Recipe(Picture, Tiles, Ascent, Octaves, Target, Eye):
     @classmethod
     def _name_nearest(cls, given: Any) -> Any:
         if isinstance(given, dict):
-            given = {RENAMED.get(name, name): value for name, value in given.items()}
+            given = {
+                RENAMED.get(name, name): fspath(value) if isinstance(value, PathLike) else value
+                for name, value in given.items()
+            }
             for name in given:
                 if name not in cls.model_fields:
                     raise UnknownNameError("setting", str(name), cls.model_fields)

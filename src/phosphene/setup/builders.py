@@ -45,11 +45,13 @@ def with_default_layer(recipe: Recipe, network: Network) -> Recipe:
     if recipe.objective.terms:
         return recipe
     facts = describe(network, PROBE)
+    if not facts:
+        raise UsageError(f"{network.card.name} has no layer to raise")
     if network.is_hooked:  # whose arithmetic is not known: two thirds of the layers that have places
         placed = [name for name, layer in facts.items() if prod(layer.shape[2:]) > 1] or list(facts)
         return recipe.but(layers=(placed[max(0, round(2 * len(placed) / 3) - 1)],))
-    total = facts[network.logits].multiplications
-    ends = [facts[name] for name in narrow_nodes(network) if name in facts]
+    total = facts.get(network.logits, list(facts.values())[-1]).multiplications
+    ends = [facts[name] for name in narrow_nodes(network) if name in facts] or list(facts.values())
     deep = min(ends, key=lambda layer: (abs(layer.multiplications - 2 / 3 * total), layer.name))
     return recipe.but(layers=(deep.name,))
 

@@ -60,11 +60,11 @@ never written, so they take no memory."""
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
-def parse_bytes(text: str) -> int:
+def parse_bytes(amount: str | int) -> int:
     """Read an amount of memory as people spell it: 2GB, 1.5G, 800M, 2000000000."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", str(amount).strip().upper())
     if found is None or float(found[1]) == 0:
-        raise SettingsError(f"{text!r} is not an amount of memory; one is spelt 2GB, 1.5G or 800M")
+        raise SettingsError(f"{amount!r} is not an amount of memory; one is spelt 2GB, 1.5G or 800M")
     return int(float(found[1]) * UNITS[found[2]])
 
 

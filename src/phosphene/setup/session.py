@@ -2,6 +2,7 @@
 
 import os
 import platform
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
 
@@ -94,10 +95,11 @@ def choose_device(device: str) -> torch.device:
     """Return the device by name; `auto` is CUDA if there is one, then Apple's MPS, then the CPU."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        raise SettingsError(f"there is no device {device!r} here; auto, cpu, cuda and mps are known") from error
+    with suppress(RuntimeError, AssertionError, TypeError, ImportError):
+        found = torch.empty(0, device=device).device
+        if found.type != "meta":  # where nothing is computed
+            return found
+    raise SettingsError(f"there is no device {device!r} here; auto, cpu, cuda and mps are known")
 
 
 def describe_device(device: torch.device) -> str:

@@ -6,18 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import torch
 
 from phosphene import imagefile
 from phosphene.dreaming.resample import resize
 from phosphene.errors import UsageError
 from phosphene.imagefile import Photo
-from phosphene.recipe.own import is_own, own_mask
+from phosphene.recipe.own import as_array, is_own, own_mask
 from phosphene.setup.memory import PIXEL
 from phosphene.types import Image, Plane, Size
 
 Source = Any
 """A path, `sample:NAME`, `noise:HEIGHTxWIDTH`, a `Photo`, an `Image`, or anything that NumPy takes for a picture."""
+
+BEYOND = 0.5
+"""How far beyond 0..1 numbers may be: resizing rings by less, and -1..1 or 0..255 is more."""
+
+NUMBERS = "biuf"
+"""Kinds of NumPy's types whose numbers may be colours: bool, int, uint and float."""
+
+PLAIN = ("1", "L", "RGB", "RGBA", "I", "I;16", "I;16B", "F")
+"""Modes of Pillow's images whose numbers are colours."""
 
 
 def read(source: Source, rng: torch.Generator) -> Photo:
@@ -28,13 +38,13 @@ def read(source: Source, rng: torch.Generator) -> Photo:
         return Photo(_noise(source, rng), None, source, "", ())
     if isinstance(source, str | Path):
         return imagefile.read(source)
-    pixels = source if isinstance(source, torch.Tensor) else _from_array(np.asarray(source))
-    if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.is_floating_point():
+    pixels = source if isinstance(source, torch.Tensor) else _from_array(as_array(_as_colours(source)))
+    if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.is_floating_point() or not _has_numbers(pixels):
         raise UsageError(
-            f"a tensor of shape {tuple(pixels.shape)} and type {pixels.dtype} is not an image; "
-            f"one is float, [3, height, width], 0 to 1"
+            f"a tensor of shape {tuple(pixels.shape)} and type {pixels.dtype}, {pixels.layout} on {pixels.device}, is "
+            f"not an image; one is dense, float, [3, height, width], 0 to 1"
         )
-    pixels = pixels.detach().cpu().float().clamp(0, 1)
+    pixels = _clamped(pixels.detach().cpu().float(), "an image")
     return Photo(pixels, None, "array", hashlib.sha256(pixels.numpy().tobytes()).hexdigest(), ())
 
 
@@ -71,21 +81,32 @@ def _asked(function: Callable[[int, int], Any], name: str, size: Size) -> Any:
 
 
 def _as_plane(given: Any, name: str) -> Plane:
-    pixels = np.asarray(given.detach().cpu() if isinstance(given, torch.Tensor) else given)
-    if pixels.ndim != 2 or pixels.dtype.kind not in "biuf":
+    pixels = as_array(given)
+    if pixels.ndim != 2 or 0 in pixels.shape or pixels.dtype.kind not in NUMBERS:
         raise UsageError(
             f"{name}, a mask of your own, is of shape {list(pixels.shape)} and type {pixels.dtype}; one is of numbers, "
             f"[height, width], 0 to 1"
         )
-    plane = torch.from_numpy(np.ascontiguousarray(pixels / np.float32(_limit(pixels)), np.float32))
-    if not plane.isfinite().all():
-        raise UsageError(f"{name}, a mask of your own, has numbers that are not finite; they are 0 to 1")
-    return plane
+    return _clamped(_floats(pixels), f"{name}, a mask of your own,")
 
 
-def _limit(pixels: np.ndarray) -> int:
-    """The number that stands for 1."""
-    return np.iinfo(pixels.dtype).max if np.issubdtype(pixels.dtype, np.integer) else 1
+def _floats(pixels: np.ndarray) -> torch.Tensor:
+    """Have numbers as floats. Of uint8 and uint16 the largest is 1; other whole numbers may be of any range."""
+    largest = {"u1": 255, "u2": 65535}.get(pixels.dtype.str[1:], 1)
+    return torch.from_numpy(np.ascontiguousarray(pixels / np.float32(largest), np.float32))
+
+
+def _has_numbers(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has a number at each place: not on paper, not sparse, not empty."""
+    return bool(tensor.numel()) and not tensor.is_meta and tensor.layout == torch.strided
+
+
+def _clamped(pixels: torch.Tensor, what: str) -> torch.Tensor:
+    """Clamp numbers to 0..1, which resizing may have led a little beyond; `UsageError` where another range is meant."""
+    low, high = map(float, pixels.aminmax())
+    if not (low >= -BEYOND and high <= 1 + BEYOND):  # as where there is a NaN
+        raise UsageError(f"{what} has numbers from {low:g} to {high:g}; they are 0 to 1, or of uint8 or uint16")
+    return pixels.clamp(0, 1)
 
 
 def _noise(source: str, rng: torch.Generator) -> Image:
@@ -98,10 +119,18 @@ def _noise(source: str, rng: torch.Generator) -> Image:
     return (0.5 + 0.1 * torch.randn(3, height, width, generator=rng)).clamp(0, 1)
 
 
+def _as_colours(source: Any) -> Any:
+    """Have an image of Pillow's, whose numbers may stand for something else, in RGB."""
+    stands_for_others = isinstance(source, PIL.Image.Image) and source.mode not in PLAIN
+    return source.convert("RGB") if stands_for_others else source
+
+
 def _from_array(pixels: np.ndarray) -> torch.Tensor:
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-    if pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
+    if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or 0 in pixels.shape:
         several = "; several photographs are for dream_each" if pixels.ndim == 1 and len(pixels) else ""
         raise UsageError(f"an array of shape {pixels.shape} is not an image; one is [height, width, 3]{several}")
-    return torch.from_numpy(np.ascontiguousarray(pixels[:, :, :3]) / np.float32(_limit(pixels))).permute(2, 0, 1)
+    if pixels.dtype.kind not in NUMBERS:
+        raise UsageError(f"an array of {pixels.dtype} is not an image; one is float, 0 to 1, or uint8 or uint16")
+    return _floats(pixels[:, :, :3]).permute(2, 0, 1)
