@@ -183,7 +183,7 @@ assert values.tolist() == [0, 1, 0.5, 1] and mask.tolist() == [False, False, Tru
     path = copied / "engine/cpu/kernel.py"
     source = path.read_text()
     changed = source.replace("return tensor.data_ptr(), tensor.numel()", "return tensor.numel(), tensor.data_ptr()")
-    changed = changed.replace("    address, *shape = numbers\n", "    *shape, address = numbers\n")
-    assert changed.count("*shape, address = numbers") == changed.count("return tensor.numel(), tensor.data_ptr()") == 1
+    changed = changed.replace("    address, *shape = words\n", "    *shape, address = words\n")
+    assert changed.count("*shape, address = words") == changed.count("return tensor.numel(), tensor.data_ptr()") == 1
     path.write_text(changed)
     subprocess.run(command, env=settings, check=True)

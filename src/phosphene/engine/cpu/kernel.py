@@ -1,6 +1,6 @@
-"""Kernels: functions that Numba compiles, and that all threads run at once, each on parts of the work.
+"""Kernels: functions that Numba compiles, and that all threads run at once, each on a part of the work.
 
-    class Scale(NamedTuple):                # what a kernel is given, declared once, for Python and for Numba
+    class Scale(NamedTuple):                # the kernel's arguments, declared once, for Python and for Numba
         values: Floats
         factor: float
 
@@ -12,15 +12,15 @@
 
     run(scale, Scale(tensor, 2.0))
 
-A kernel is compiled as it is, without a loop over threads around it, for which Numba would optimise and generate it
-twice. It gets all that it works on from here, by address, and allocates nothing: an error in it would be printed, and
-the result be wrong. Its arguments lie in a block of 64-bit slots:
+A kernel is compiled as a serial function. With Numba's parallel loop around it, Numba would optimise it and generate
+its code twice. Its inputs, outputs and scratch are passed by address, and it must not allocate or raise: Numba would
+print the error and go on, with a wrong result. Its arguments lie in a block of 64-bit slots:
 
-    block -> [ &taken | slot of argument 1 | slot of argument 2 | ... ]       an array's slots: address, shape
-    taken -> [ parts taken of thread 0's share | of thread 1's | ... ]        see `next_part`
+    block    -> [ &counters | slots of argument 1 | slots of argument 2 | ... ]      an array's slots: address, shape
+    counters -> [ parts that were taken of thread 0's share | of thread 1's | ... ]  see `next_part`
 
-No kernel is compiled with `fastmath`: how it is then contracted depends on whether it was compiled in this process or
-came from Numba's cache, and a recipe must give the same bytes in both.
+No kernel is compiled with `fastmath`. With it, products and sums are contracted differently in a kernel that comes from
+Numba's cache than in one that was just compiled, and a recipe must give the same bytes each time.
 """
 
 import ctypes
@@ -47,14 +47,15 @@ from torch._subclasses.fake_tensor import FakeTensor
 logger = logging.getLogger(__name__)
 
 PATIENCE = 2.0
-"""Seconds that a kernel may take to be compiled or read until the user is told what it is."""
+"""Seconds that compiling or loading a kernel may take before the user is told of it."""
 
 POOL_LOCK = threading.Lock()
-"""Held while a kernel runs: not each of Numba's thread pools may be used from two threads at once."""
+"""Held while a kernel runs, since some of Numba's thread pools must not be used from two threads at once."""
 
 
 class Array(NamedTuple):
-    """An array that a kernel is given. One of one dimension may have any shape, and channels last."""
+    """An array argument. If it has one dimension, it takes the elements of a dense tensor of any shape, in the order of
+    memory: contiguous or channels last."""
 
     dtype: str
     dimensions: int
@@ -65,27 +66,31 @@ Bools = Annotated[Tensor, Array("bool", 1)]
 Images = Annotated[Tensor, Array("float32", 4)]
 Bytes = Annotated[Tensor, Array("uint8", 4)]
 Scratch = Annotated[Tensor | int, Array("float32", 2)]
-"""What each thread keeps on the way: Python says how many numbers, and the kernel gets a row of as many a thread."""
+"""Per-thread scratch. Python passes its length in floats; the kernel gets an array [threads, length]."""
 
 
 def _version() -> str:
-    """Hash all files of the engine: any of them may be compiled into a kernel."""
+    """Return a hash of all files of the engine, any of which may be compiled into a kernel."""
     sources = (file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py")))
     return sha256(b"".join(sources)).hexdigest()[:16]
 
 
 VERSION = types.RawPointer(f"block_{_version()}")
-"""A pointer whose type names the version of the engine.
+"""A pointer whose type is named after the version of the engine.
 
-Numba keeps a compiled function until its own file changes, or its signature; so this is part of each.
+Numba caches a compiled function until its own file or its signature changes. So this type is in every signature, to
+recompile a kernel when another file of the engine changes.
 """
 
 ENTRY = types.void(types.intp, types.intp, VERSION)
-"""What a kernel is called with: the number of its thread, how many there are, and the block of its arguments."""
+"""A kernel's signature: the index of the thread, the number of threads, and the block of arguments."""
 
 
 def _start_threads() -> int:
-    """Let Numba start its threads, and return their number. Where the two share OpenMP, it sets PyTorch's too."""
+    """Start Numba's threads, and return how many there are.
+
+    Where Numba and PyTorch share OpenMP, this changes the number of PyTorch's threads too, so it is set back.
+    """
     threads = torch.get_num_threads()
     started: int = numba.get_num_threads()
     torch.set_num_threads(threads)
@@ -96,19 +101,19 @@ MOST_THREADS = _start_threads()
 
 
 class Slots(NamedTuple):
-    """How an argument lies in a block."""
+    """How an argument is laid out in a block."""
 
     type: types.Type
     format: str
-    """As `struct` writes it."""
+    """The slots' format for `struct`: a character each."""
     encode: Callable[[Any], Iterable[Any]]
-    """What is written of an argument."""
+    """Returns the argument's values for `struct.pack`."""
     parts: tuple["Slots", ...] = ()
-    """Of an argument that has some."""
+    """The slots of a tuple's items."""
 
 
 class Kernel:
-    """A function `(thread, threads, block)` that is compiled when it is first run."""
+    """A function `(thread, threads, block)`, compiled when it is first run."""
 
     def __init__(self, function: Callable[..., None], arguments: type) -> None:
         self.function, self.slots = function, _slots_of(arguments)
@@ -117,28 +122,28 @@ class Kernel:
 
     @cached_property
     def compiled(self) -> Any:
-        """It in the processor's language, or as it was kept by an earlier process."""
+        """The compiled function, possibly from the on-disk cache."""
         return compiled(partial(numba.cfunc, ENTRY, error_model="numpy"), self.function)
 
     def run(self, threads: int, arguments: Any) -> None:
-        """Run it on as many threads."""
-        taken = (ctypes.c_int64 * threads)()
-        self.layout.pack_into(self.block, 0, ctypes.addressof(taken), *self.slots.encode(arguments))
+        """Run it on `threads` threads, and wait for them."""
+        counters = (ctypes.c_int64 * threads)()
+        self.layout.pack_into(self.block, 0, ctypes.addressof(counters), *self.slots.encode(arguments))
         numba.set_num_threads(threads)
         _launcher()(self.compiled.address, ctypes.addressof(self.block), threads)
 
 
 def kernel(arguments: type) -> Callable[[Callable[..., None]], Kernel]:
-    """Make a kernel of a function. `arguments` is a `NamedTuple` of what it is given, and `unpack` hands it out."""
+    """Make a kernel of a function. `arguments` is a `NamedTuple` class, which `unpack` returns an instance of."""
     return partial(Kernel, arguments=arguments)
 
 
 def run(kernel: Kernel, arguments: Any, threads: int | None = None) -> None:
-    """Run a kernel on PyTorch's threads, or on as many as are given.
+    """Run a kernel on `threads` threads, by default as many as PyTorch uses.
 
-    Nothing is run if the first argument is a fake tensor, which only has a shape.
+    If the first argument is a fake tensor, which has a shape but no data, nothing is run.
     """
-    if isinstance(_first(arguments), FakeTensor):
+    if isinstance(_first_leaf(arguments), FakeTensor):
         return
     threads = min(torch.get_num_threads(), MOST_THREADS) if threads is None else threads
     numbers = getattr(arguments, "scratch", None)
@@ -149,14 +154,14 @@ def run(kernel: Kernel, arguments: Any, threads: int | None = None) -> None:
         kernel.run(threads, arguments)
 
 
-def _first(arguments: Any) -> Any:
-    return _first(arguments[0]) if isinstance(arguments, tuple) else arguments
+def _first_leaf(arguments: Any) -> Any:
+    return _first_leaf(arguments[0]) if isinstance(arguments, tuple) else arguments
 
 
 @intrinsic
 @no_type_check
 def unpack(typing_context, block, arguments):
-    """Return what a kernel is given, as the `NamedTuple` that it was made with."""
+    """Return a kernel's arguments, an instance of the `NamedTuple` class that it was declared with."""
     slots = _slots_of(arguments.instance_class)
 
     def generate(context, builder, signature, values):
@@ -169,44 +174,47 @@ def unpack(typing_context, block, arguments):
 
 
 @no_type_check
-def _decoded(context, builder, slots, numbers):
-    """Make an argument of the 64 bits in each of its slots."""
+def _decoded(context, builder, slots, words):
+    """Return an argument, given the 64 bits of each of its slots."""
     if slots.parts:
         ends = list(accumulate(len(part.format) for part in slots.parts))
-        pieces = [numbers[end - len(part.format) : end] for part, end in zip(slots.parts, ends, strict=True)]
-        made = [_decoded(context, builder, part, piece) for part, piece in zip(slots.parts, pieces, strict=True)]
-        return context.make_tuple(builder, slots.type, made)
+        parts_words = [words[end - len(part.format) : end] for part, end in zip(slots.parts, ends, strict=True)]
+        items = [
+            _decoded(context, builder, part, part_words)
+            for part, part_words in zip(slots.parts, parts_words, strict=True)
+        ]
+        return context.make_tuple(builder, slots.type, items)
     if slots.type == types.float32:
-        return builder.fptrunc(builder.bitcast(numbers[0], ir.DoubleType()), ir.FloatType())
+        return builder.fptrunc(builder.bitcast(words[0], ir.DoubleType()), ir.FloatType())
     if slots.type == types.intp:
-        return numbers[0]
-    made = context.make_array(slots.type)(context, builder)
-    address, *shape = numbers
+        return words[0]
+    value = context.make_array(slots.type)(context, builder)
+    address, *shape = words
     size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(slots.type.dtype)))
-    steps = list(accumulate(reversed(shape[1:]), builder.mul, initial=size))[::-1]
-    data = builder.inttoptr(address, made.data.type)
-    populate_array(made, data=data, shape=shape, strides=steps, itemsize=size, meminfo=None)
-    return made._getvalue()
+    strides = list(accumulate(reversed(shape[1:]), builder.mul, initial=size))[::-1]
+    data = builder.inttoptr(address, value.data.type)
+    populate_array(value, data=data, shape=shape, strides=strides, itemsize=size, meminfo=None)
+    return value._getvalue()
 
 
 @cache
 def _slots_of(kind: Any) -> Slots:
-    """Return how an argument lies in a block, given its type hint."""
+    """Return how an argument is laid out in a block, given its type hint."""
     if kind is int:
-        return Slots(types.intp, "q", _alone)
+        return Slots(types.intp, "q", _scalar)
     if kind is float:
-        return Slots(types.float32, "d", _alone)
+        return Slots(types.float32, "d", _scalar)
     if get_origin(kind) is Annotated:
         array = get_args(kind)[1]
         dtype = types.boolean if array.dtype == "bool" else getattr(types, array.dtype)
-        made = types.Array(dtype, array.dimensions, "C")
-        encode = partial(_flat if array.dimensions == 1 else _shaped, getattr(torch, array.dtype))
-        return Slots(made, "q" * (1 + array.dimensions), encode)
+        numba_type = types.Array(dtype, array.dimensions, "C")
+        encode = partial(_flat_array if array.dimensions == 1 else _shaped_array, getattr(torch, array.dtype))
+        return Slots(numba_type, "q" * (1 + array.dimensions), encode)
     is_named = hasattr(kind, "_fields")
     hints = get_type_hints(kind, include_extras=True).values() if is_named else get_args(kind)
     parts = tuple(map(_slots_of, hints))
-    made = types.BaseTuple.from_types([part.type for part in parts], kind if is_named else None)
-    return Slots(made, "".join(part.format for part in parts), partial(_encoded, parts), parts)
+    numba_type = types.BaseTuple.from_types([part.type for part in parts], kind if is_named else None)
+    return Slots(numba_type, "".join(part.format for part in parts), partial(_encoded, parts), parts)
 
 
 def _encoded(parts: tuple[Slots, ...], values: Iterable[Any]) -> Iterator[Any]:
@@ -214,45 +222,47 @@ def _encoded(parts: tuple[Slots, ...], values: Iterable[Any]) -> Iterator[Any]:
         yield from part.encode(value)
 
 
-def _alone(number: float) -> tuple[float]:
+def _scalar(number: float) -> tuple[float]:
     return (number,)
 
 
-def _flat(dtype: torch.dtype, tensor: Tensor) -> tuple[int, int]:
-    """Return the address of a tensor, and how many numbers it has."""
-    lies = tensor.is_contiguous() or tensor.is_contiguous(memory_format=torch.channels_last)
-    if not lies or tensor.dtype is not dtype or not tensor.is_cpu:
-        raise _misread(dtype, tensor)
+def _flat_array(dtype: torch.dtype, tensor: Tensor) -> tuple[int, int]:
+    """Return the address of a tensor, and how many elements it has."""
+    is_dense = tensor.is_contiguous() or tensor.is_contiguous(memory_format=torch.channels_last)
+    if not is_dense or tensor.dtype is not dtype or not tensor.is_cpu:
+        raise _layout_error(dtype, tensor)
     return tensor.data_ptr(), tensor.numel()
 
 
-def _shaped(dtype: torch.dtype, tensor: Tensor) -> tuple[int, ...]:
+def _shaped_array(dtype: torch.dtype, tensor: Tensor) -> tuple[int, ...]:
     """Return the address of a tensor, and its shape."""
     if not tensor.is_contiguous() or tensor.dtype is not dtype or not tensor.is_cpu:
-        raise _misread(dtype, tensor)
+        raise _layout_error(dtype, tensor)
     return tensor.data_ptr(), *tensor.shape
 
 
-def _misread(dtype: torch.dtype, tensor: Tensor) -> ValueError:
+def _layout_error(dtype: torch.dtype, tensor: Tensor) -> ValueError:
     return ValueError(f"{tensor.dtype} on {tensor.device} is read as {dtype}, contiguous, on the CPU")
 
 
 @numba.njit(inline="always")
 @no_type_check
 def share(thread, threads, count):
-    """Return the first of `count` things that a thread works on, and the one behind its last."""
+    """Return the range [first, stop) of `count` items that a thread works on."""
     return thread * count // threads, (thread + 1) * count // threads
 
 
 @numba.njit
 @no_type_check
 def next_part(thread, threads, block, parts):
-    """Return which of `parts` things a thread works on next: one of its own share, then one of another's; -1 if all
-    are taken. Which thread does a part is not known beforehand, for another program may hold one up."""
+    """Return which of `parts` parts a thread works on next, or -1 if all are taken.
+
+    It takes the parts of its own share first, and then steals from other threads, which another program may hold up.
+    """
     for k in range(threads):
         owner = (thread + k) % threads
         first, stop = share(owner, threads, parts)
-        part = first + _taken(block, owner)
+        part = first + _take(block, owner)
         if part < stop:
             return part
     return -1
@@ -260,8 +270,8 @@ def next_part(thread, threads, block, parts):
 
 @intrinsic
 @no_type_check
-def _taken(typing_context, block, owner):
-    """Return how many parts of an owner's share were taken before, and take one."""
+def _take(typing_context, block, owner):
+    """Increment the counter of an owner's share, and return what it was: an atomic fetch-and-add."""
 
     def generate(context, builder, signature, values):
         numbers = builder.bitcast(values[0], ir.IntType(64).as_pointer())
@@ -275,7 +285,7 @@ def _taken(typing_context, block, owner):
 @intrinsic
 @no_type_check
 def _call(typing_context, address, thread, threads, block):
-    """Call the kernel at an address."""
+    """Call a kernel by its address."""
 
     def generate(context, builder, signature, values):
         call_address(builder, values[0], values[1:])
@@ -285,7 +295,7 @@ def _call(typing_context, address, thread, threads, block):
 
 
 def call_address(builder: ir.IRBuilder, address: ir.Value, numbers: Sequence[ir.Value]) -> None:
-    """Call a function that takes whole numbers, or addresses, and returns nothing."""
+    """Call a function at an address, which takes 64-bit integers or addresses and returns nothing."""
     kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * len(numbers))
     builder.call(builder.inttoptr(address, kind.as_pointer()), numbers)
 
@@ -298,33 +308,33 @@ def _call_in_all_threads(address, block, threads):
 
 @cache
 def _launcher() -> Any:
-    """Return the function that calls a kernel in all threads."""
+    """Return the compiled function that calls a kernel in all threads."""
     signature = types.void(*[types.intp] * 3)
     return compiled(partial(numba.njit, signature, parallel=True, nogil=True), _call_in_all_threads)
 
 
 def compiled(compile_with: Callable[..., Any], function: Callable[..., None]) -> Any:
-    """Compile a function, or take it from where an earlier process kept it, if there is a folder to keep it in.
+    """Compile a function, or load it from the on-disk cache, if there is a folder that can be written.
 
-    The user is told what is waited for, if it takes long.
+    If it takes more than PATIENCE, the user is told what the program waits for.
     """
-    with _telling():
+    with _notice_if_slow():
         try:
             return compile_with(cache=True)(function)
-        except RuntimeError:  # as Numba raises where neither the package's folder nor the user's can be written
+        except RuntimeError:  # Numba can write its cache neither in the package's folder nor in the user's
             return compile_with()(function)
 
 
 @contextmanager
-def _telling() -> Iterator[None]:
-    telling = threading.Timer(PATIENCE, _tell_of_compiling)
-    telling.start()
+def _notice_if_slow() -> Iterator[None]:
+    timer = threading.Timer(PATIENCE, _notice)
+    timer.start()
     try:
         yield
     finally:
-        telling.cancel()
+        timer.cancel()
 
 
 @cache
-def _tell_of_compiling() -> None:
-    logger.warning("compiling for this processor, which is kept for the next time: up to a minute")
+def _notice() -> None:
+    logger.warning("compiling kernels for this processor (up to a minute); the result is cached")
