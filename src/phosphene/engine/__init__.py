@@ -1,8 +1,8 @@
-"""A frozen network, computed quickly: the engine's one door.
+"""A frozen network, computed fast: the engine's public interface.
 
 A network that is never trained is a chain of linear maps and clamps, and only the gradient of its image is wanted. So
-batch norms are folded away, nothing is kept for the weights' gradients, and on the CPU, in float32, kernels of our own
-compute most of it. README.md beside this file says how. The engine knows no model, no recipe and no photograph.
+batch norms are folded into convolutions, nothing is saved for gradients of weights, and on the CPU, in float32, kernels
+of our own compute most of it. README.md beside this file says how. The engine knows no model, recipe or photograph.
 """
 
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ __all__ = ["Frozen", "Tuning", "freeze", "prepare", "versions"]
 
 
 class Frozen(nn.Module):
-    """A network whose weights are never trained: images [batch, channels, height, width] to named activations.
+    """A network with frozen weights: images [batch, channels, height, width] to named activations.
 
-    It runs on fake tensors too, where nothing is computed and all memory of a step but the kernels' scratch is
-    allocated as it would be: forecasts of memory rest on that.
+    It runs on fake tensors too. Then nothing is computed, but every tensor of a step, except the kernels' scratch, is
+    allocated as in a real one, so that memory can be estimated.
     """
 
     def __init__(self, body: fx.GraphModule) -> None:
@@ -33,32 +33,32 @@ class Frozen(nn.Module):
 
     @property
     def grid(self) -> int:
-        """How many units of a layer are computed together, on a side.
+        """The alignment of crops, in units of a layer.
 
-        Where a crop begins at a multiple of this in each layer, what is computed of it has the whole image's bits.
+        If a crop of the image begins at a multiple of it in every layer, it is computed to the same bits as within the
+        whole image.
         """
         return lcm(*(part.algorithm.grid for part in self.modules() if isinstance(part, FrozenConv)))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its weights, with those that algorithms have laid out for themselves."""
+        """Bytes of the weights, with the copies that algorithms have packed or transformed."""
         weights = sum(buffer.nbytes for buffer in (*self.parameters(), *self.buffers()))
         return weights + sum(part.algorithm.nbytes for part in self.modules() if isinstance(part, FrozenConv))
 
     def forward(self, images: Tensor) -> Mapping[str, Tensor]:
-        """Return what the graph names, each once, as it comes: of any shape."""
-        # Called itself, a traced module prints a traceback for each size that it refuses.
-        named: Mapping[str, Tensor] = self.body.forward(images)
-        return {name: _shown(value) for name, value in named.items()}
+        """Return the activations that the graph names, of whatever shape they have."""
+        # Not `self.body(images)`, since that prints a traceback for each size that the network refuses.
+        activations: Mapping[str, Tensor] = self.body.forward(images)
+        return {name: _with_grad_layout(value) for name, value in activations.items()}
 
 
 def freeze(network: fx.GraphModule, *, fast: bool, stride: int = 1, tuning: Tuning = Tuning()) -> Frozen:
-    """Make a traced network, whose output is a dictionary of nodes, one that is never trained.
+    """Freeze a traced network whose output is a dictionary of nodes, and return it. It is changed in place.
 
-    It is changed in place. What it is given is an image, or a unit for each `stride`-th pixel of one, across and down.
-    `fast` allows convolutions with fewer multiplications (Winograd's), which round otherwise.
-    Outputs and gradients stay the same up to rounding. Raises `RuntimeError` when run, as PyTorch does, for images that
-    are smaller than a kernel.
+    Its input is an image, or an activation with a unit for every `stride`-th pixel of one in each direction. `fast`
+    allows convolutions with fewer multiplications (Winograd's), whose rounding differs. Outputs and gradients stay the
+    same up to rounding. Running it raises `RuntimeError`, as PyTorch does, for images smaller than a kernel.
     """
     frozen = Frozen(rewrite_graph(network, fast, tuning, stride)).eval().requires_grad_(False)
     for tensor in (*frozen.parameters(), *frozen.buffers()):
@@ -68,9 +68,9 @@ def freeze(network: fx.GraphModule, *, fast: bool, stride: int = 1, tuning: Tuni
 
 
 def prepare(size: Size, device: torch.device) -> None:
-    """Load what images of `size` on a device need, if they are so large that memory may be short later.
+    """Load the compiler and the kernels now, if images of `size` are so large that memory may be short later.
 
-    A process that runs out of memory while the compiler is loaded may end there.
+    A process that runs out of memory while it loads the compiler may crash.
     """
     if device.type == "cpu" and size[0] * size[1] >= Tuning.large_tensor / 4:
         from phosphene.engine.cpu import loops
@@ -79,19 +79,19 @@ def prepare(size: Size, device: torch.device) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the libraries that a result's bits depend on."""
+    """Return the versions of the libraries on which a result's bits depend."""
     return {name: version(name) for name in ("torch", "numba")}
 
 
-def _shown(value: Tensor) -> Tensor:
-    """Return a view of an activation, whose gradient is given the network's layout; else each layer would copy it."""
-    shown = value.view_as(value)
-    if shown.requires_grad:
-        shown.register_hook(_laid_out)
-    return shown
+def _with_grad_layout(value: Tensor) -> Tensor:
+    """Return a view of an activation whose gradient is converted to channels last once, or each layer would copy it."""
+    view = value.view_as(value)
+    if view.requires_grad:
+        view.register_hook(_in_layout)
+    return view
 
 
-def _laid_out(gradient: Tensor | None) -> Tensor | None:
-    if gradient is None:  # of an activation that no score looks at
+def _in_layout(gradient: Tensor | None) -> Tensor | None:
+    if gradient is None:  # no score reads this activation
         return None
     return gradient.contiguous(memory_format=torch.channels_last if gradient.ndim == 4 else torch.contiguous_format)

@@ -1,4 +1,4 @@
-"""Clamps (ReLU, ReLU6) of which only the gradient is wanted: a mask of what they let through is all that is kept."""
+"""Clamps (ReLU, ReLU6) that save only a mask for the backward pass: true where low < x < high, one byte an element."""
 
 from math import inf
 from typing import Any, NamedTuple
@@ -14,21 +14,21 @@ UNCLAMPED = (-inf, inf)
 
 
 class Grad(NamedTuple):
-    """A gradient, and whether nobody else holds it, so that it may be overwritten."""
+    """A gradient, and whether nothing else holds its tensor, so that it may be overwritten."""
 
     tensor: Tensor
     owned: bool
 
 
 class FrozenClamp(nn.Module):
-    """A clamp to `low`..`high`, of a tensor or of the sum of two."""
+    """A clamp of a tensor, or of the sum of two, to `low`..`high`."""
 
     def __init__(self, low: float, high: float, policy: Policy) -> None:
         super().__init__()
         self.low, self.high, self.policy = low, high, policy
 
     def forward(self, x: Tensor, addend: Tensor | None = None) -> Tensor:
-        """Clamp `x`, or `x + addend`, of any shape; one of the two may be a number."""
+        """Clamp `x`, or `x + addend`, of any shapes that broadcast; one of the two may be a number."""
         are_alike = isinstance(x, Tensor) and isinstance(addend, Tensor) and x.shape == addend.shape
         if addend is not None and not are_alike:
             x, addend = x + addend, None
@@ -50,12 +50,12 @@ class _Clamped(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
         (mask,) = ctx.saved_tensors
-        found = masked(Grad(grad, owned=False), mask, ctx.policy)
-        return found, found if ctx.is_sum else None, None
+        grad_x = masked(Grad(grad, owned=False), mask, ctx.policy)
+        return grad_x, grad_x if ctx.is_sum else None, None
 
 
 def clamp_(y: Tensor, low: float, high: float, policy: Policy) -> tuple[Tensor, Tensor]:
-    """Clamp `y` in place. Returns it and a mask of what was let through, one byte an element."""
+    """Clamp `y` in place; return it, and the mask."""
     if not policy.compiles(y):
         return reference.clamp_(y, low, high)
     from phosphene.engine.cpu import loops
@@ -64,7 +64,7 @@ def clamp_(y: Tensor, low: float, high: float, policy: Policy) -> tuple[Tensor, 
 
 
 def clamped_sum(x: Tensor, addend: Tensor, low: float, high: float, policy: Policy) -> tuple[Tensor, Tensor]:
-    """Clamp the sum of two tensors, and return it and the mask."""
+    """Return the clamped sum of two tensors of one shape, and the mask."""
     if not (policy.compiles(x) and policy.compiles(addend)):
         return clamp_(x + addend, low, high, policy)
     from phosphene.engine.cpu import loops
@@ -73,7 +73,7 @@ def clamped_sum(x: Tensor, addend: Tensor, low: float, high: float, policy: Poli
 
 
 def masked(grad: Grad, mask: Tensor, policy: Policy) -> Tensor:
-    """Return a gradient with zeros where `mask` is false; it is overwritten if it may be."""
+    """Return a gradient with zeros where `mask` is false. It is overwritten if it is owned."""
     if not policy.compiles(grad.tensor):
         return reference.masked(grad.tensor, mask)
     from phosphene.engine.cpu import loops

@@ -1,8 +1,8 @@
 """Convolutions with frozen weights, for networks of which only the gradient of the image is wanted.
 
-A frozen convolution is a linear map, and its gradient is the adjoint map: nothing but the shape of its input is needed
-on the way back. The clamp that follows it (ReLU, ReLU6) is taken along, and all that is kept of it is a mask, one byte
-an output.
+A frozen convolution is a linear map, and its gradient is the adjoint map, so the backward pass needs only the shape of
+its input. The clamp that follows (ReLU, ReLU6) is fused with it, and all that is saved is the clamp's mask, one byte an
+output.
 """
 
 from math import inf
@@ -19,35 +19,34 @@ from phosphene.engine.tuning import Policy, needs_pytorch
 
 
 class FrozenConv(Convolution):
-    """A convolution whose weights are never trained, and the clamp that follows it, or that follows its sum with
-    another tensor, if it is pointwise.
+    """A convolution with frozen weights, and the clamp behind it. If it is 1x1, a tensor may be added before the clamp.
 
-    `returns_input`: the input is returned too, for others to read, so that their gradient is added while this one's is
-    computed. `owns_grad` and `owns_side_grad`: the gradients that come back for the output, and for the input from its
-    other readers, are fresh tensors that nobody else holds, and may be overwritten (`rewrite.find_owned_grads`).
+    `returns_input`: it returns its input too, for the input's other readers, so that their gradient arrives here and is
+    added while this one's is computed. `owns_grad`, `owns_side_grad`: the gradient of the output, and that of the other
+    readers, are tensors that nothing else holds, so they may be overwritten (`rewrite.find_owned_grads`).
     """
 
     def __init__(self, conv: nn.Conv2d, low: float = -inf, high: float = inf, policy: Policy = Policy()) -> None:
         super().__init__(conv, low, high, policy)
         self.returns_input = self.owns_grad = self.owns_side_grad = False
         self.direct = Direct(self)
-        fitting = (kind for kind in ALGORITHMS if kind.fits(self))
-        self.algorithm: Algorithm = next(fitting)(self) if self.weight.is_cpu else self.direct
+        algorithms = (algorithm for algorithm in ALGORITHMS if algorithm.fits(self))
+        self.algorithm: Algorithm = next(algorithms)(self) if self.weight.is_cpu else self.direct
 
     def forward(self, x: Tensor, addend: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Convolve `[batch, channels, rows, columns]`, add `addend`, and clamp."""
-        if addend is None or not self.is_pointwise or self._gives(x, addend.shape):
-            found: Tensor | tuple[Tensor, Tensor] = _Frozen.apply(x, addend, self)
-            return found
-        y = F.conv2d(x, self.weight, self.bias, self.stride)  # one of the two is broadcast
+        """Convolve `x` [batch, channels, rows, columns], add `addend`, and clamp."""
+        if addend is None or not self.is_pointwise or self._result_has_shape(x, addend.shape):
+            result: Tensor | tuple[Tensor, Tensor] = _Frozen.apply(x, addend, self)
+            return result
+        y = F.conv2d(x, self.weight, self.bias, self.stride)  # the sum broadcasts one of the two
         y = FrozenClamp(self.low, self.high, self.policy)(y, addend)
         return (y, x) if self.returns_input else y
 
-    def _gives(self, x: Tensor, shape: torch.Size) -> bool:
+    def _result_has_shape(self, x: Tensor, shape: torch.Size) -> bool:
         return shape == (len(x), len(self.weight), *every(x, self.stride).shape[2:])
 
     def algorithm_for(self, x: Tensor) -> Algorithm:
-        """The fastest algorithm for `x`."""
+        """Return the algorithm for `x`: PyTorch's on a GPU or in another precision, else the network's own choice."""
         return self.direct if needs_pytorch(x) else self.algorithm
 
 

@@ -1,4 +1,4 @@
-"""How tensors lie in memory: channels last, which is NHWC, though their shape is [batch, channels, rows, columns]."""
+"""The layout of tensors in memory: channels last (NHWC), though their shape is [batch, channels, rows, columns]."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 Pair = tuple[int, int]
-"""Of rows and columns."""
+"""Two integers, for rows and columns."""
 
 NO_TENSOR, NO_MASK = (torch.empty(0, dtype=dtype, device="cpu") for dtype in (torch.float32, torch.bool))
-"""What a kernel is given in place of a tensor or a mask that there is none of."""
+"""Empty tensors that a kernel takes in place of an optional tensor or mask."""
 
 
 def pair(sides: Iterable[int | str]) -> Pair:
-    """Return two whole numbers, of rows and columns."""
+    """Return two integers, for rows and columns."""
     rows, columns = map(int, sides)
     return rows, columns
 
@@ -24,22 +24,22 @@ def as_nhwc(x: Tensor) -> Tensor:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Return `x` [batch, channels, rows, columns] with channels last in memory; it is copied if they are not."""
+    """Return `x` [batch, channels, rows, columns] with channels last in memory, copied only if they are not."""
     return x.contiguous(memory_format=torch.channels_last)
 
 
 def new_channels_last(x: Tensor, channels: int, size: Sequence[int]) -> Tensor:
-    """Return a new tensor of the batch and the type of `x`, with channels last in memory."""
+    """Return an uninitialised channels-last tensor [batch of x, channels, *size], of the type of `x`."""
     rows, columns = size
     strides = (rows * columns * channels, 1, columns * channels, channels)
     return x.new_empty_strided((x.shape[0], channels, rows, columns), strides)
 
 
 def pixels(x: Tensor) -> tuple[Tensor, int]:
-    """Return a tensor whose numbers are the pixels of `x` [batch, channels, rows, columns] one behind the other, and
-    their pitch: how far one lies from the next.
+    """Return the pixels of `x` [batch, channels, rows, columns] in row-major order, and their pitch: floats from one to
+    the next.
 
-    Channels of a larger tensor are not copied if they lie in that order.
+    A slice of the channels of a larger channels-last tensor is not copied.
     """
     batch, channels, rows, columns = x.shape
     if x.is_contiguous(memory_format=torch.channels_last):
@@ -52,12 +52,12 @@ def pixels(x: Tensor) -> tuple[Tensor, int]:
 
 
 def every(x: Tensor, stride: Pair) -> Tensor:
-    """Return every stride-th place."""
+    """Return every stride-th row and column."""
     return x if stride == (1, 1) else x[:, :, :: stride[0], :: stride[1]]
 
 
 def spread(y: Tensor, shape: torch.Size, stride: Pair) -> Tensor:
-    """Return the adjoint of `every`: zeros but for every stride-th place."""
+    """Return the adjoint of `every`: a tensor of `shape`, zero except at every stride-th row and column."""
     if stride == (1, 1):
         return y
     x = empty_of_shape(y, shape).zero_()
@@ -66,7 +66,9 @@ def spread(y: Tensor, shape: torch.Size, stride: Pair) -> Tensor:
 
 
 def empty_of_shape(like: Tensor, shape: torch.Size) -> Tensor:
-    """Return an unset tensor, channels last, of the type of another; also where PyTorch wants an input of `shape` to
-    know its layout, and does not read it."""
+    """Return an uninitialised tensor of `shape`, channels last, of the type of `like`.
+
+    ATen's backward operations take one as `input`, and read only its shape and layout.
+    """
     layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)

@@ -1,4 +1,4 @@
-"""What was measured to be fastest, and where a frozen network may use kernels of our own."""
+"""Tuning constants, as measured, and where a frozen network may use kernels of our own."""
 
 import os
 from dataclasses import dataclass
@@ -10,40 +10,40 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Tuning:
-    """Constants of speed. None of them changes a bit of a result."""
+    """Constants that affect only speed, not a bit of a result."""
 
     large_tensor: float = 2**20
-    """Elements of a tensor from which kernels are worth loading the compiler for, which takes half a second."""
+    """Elements of a tensor from which it is worth loading the compiler, which takes half a second."""
     transformed: int = 130_000
-    """Numbers of transformed tiles, before and behind the product, that a thread's cache holds."""
+    """Floats of transformed tiles, inputs and products together, that fit in a thread's cache."""
     large_weights: int = 4_000_000
-    """Numbers of transformed weights which come from memory each time, since no cache holds them."""
+    """Floats of transformed weights from which no cache holds them, so that they are read from memory each time."""
     large_weights_blocks: int = 4
-    """Blocks of tiles that are then multiplied together at least, so that they come less often."""
+    """Blocks of tiles that are then multiplied at a time at least, so that the weights are read less often."""
     pixel_blocks: int = 8
-    """Blocks of pixels that a thread multiplies together; they stay in its cache while all of the weights pass."""
+    """Blocks of pixels that a thread multiplies at a time. They stay in its cache while it goes through the weights."""
     skip_zeros_below: float = 0.7
-    """Share of numbers that are not zero below which it is faster to pass over the zeros; a clamp leaves half."""
+    """Share of nonzero elements below which skipping the zeros is faster. After a ReLU it is about a half."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What a frozen network may use; it is decided when the network is frozen, from its layers and the recipe alone.
+    """Which kernels a frozen network may use. It is decided when the network is frozen, from its layers and the recipe.
 
-    A recipe has to give the same bytes each time, so nothing is measured on the spot, nor does it matter what the
+    A recipe has to give the same bytes each time, so it depends neither on measurements at run time nor on what the
     process did before.
     """
 
     compiled: bool = True
-    """Whether the network has layers that are worth loading the compiler for."""
+    """Whether the network has layers for which it is worth loading the compiler."""
     tuning: Tuning = Tuning()
     fast: bool = True
-    """Whether large images may be computed by kernels that round otherwise, in any network."""
+    """Whether kernels whose rounding differs may compute large images, in any network."""
     stride: int = 1
-    """Pixels of the image from one place of what the network is given to the next."""
+    """The stride of the network's input with respect to the image, in px."""
 
     def compiles(self, x: Tensor) -> bool:
-        """Whether kernels clamp or pool `x`: if it is large, or if they are there and leave its layout as it is."""
+        """Whether our kernels clamp or pool `x`: if it is large, or channels last and they are loaded anyway."""
         if x.ndim != 4 or needs_pytorch(x):
             return False
         return x.numel() >= self.tuning.large_tensor or (self.compiled and x.stride(1) == 1)
@@ -54,12 +54,12 @@ PYTORCH_ONLY = Policy(compiled=False, tuning=Tuning(large_tensor=inf), fast=Fals
 
 
 def policy_of(fast: bool, has_filtered: bool, tuning: Tuning, stride: int) -> Policy:
-    """Return the policy of a network. With `PHOSPHENE_ENGINE=reference` in the environment PyTorch computes it all."""
+    """Return a network's policy. With `PHOSPHENE_ENGINE=reference` in the environment, PyTorch computes everything."""
     if os.environ.get("PHOSPHENE_ENGINE") == "reference":
         return PYTORCH_ONLY
     return Policy(fast and has_filtered, tuning, fast, stride)
 
 
 def needs_pytorch(x: Tensor) -> bool:
-    """Whether none of our own kernels can be used: on a GPU, or in another precision."""
+    """Whether none of our kernels can take `x`: it is on a GPU, or not in float32."""
     return x.dtype != torch.float32 or x.device.type != "cpu"
