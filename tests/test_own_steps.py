@@ -202,6 +202,8 @@ def test_masks_that_will_not_do_are_one_sentence():
     for bad in (torch.ones(2, 2, device="meta"), torch.ones(2, 2).to_sparse(), [[1.0, 2.0], [3.0]]):
         with pytest.raises(UsageError, match="has no numbers that can be taken"):
             dream(mask=bad)
+    with pytest.raises(UsageError, match="has only 0 and 1 of 255: give it as bool or float"):
+        dream(mask=np.eye(4, dtype=np.uint8))
     with pytest.raises(UsageError, match="own:broken, a mask of your own, failed: ZeroDivisionError"):
         dream(mask=phosphene.mask(lambda height, width: 1 / 0, "broken"))
 

@@ -87,6 +87,10 @@ def _as_plane(given: Any, name: str) -> Plane:
             f"{name}, a mask of your own, is of shape {list(pixels.shape)} and type {pixels.dtype}; one is of numbers, "
             f"[height, width], 0 to 1"
         )
+    if pixels.dtype in (np.uint8, np.uint16) and pixels.max() == 1:
+        raise UsageError(
+            f"{name}, a mask of your own, has only 0 and 1 of {np.iinfo(pixels.dtype).max}: give it as bool or float"
+        )
     return _clamped(_floats(pixels), f"{name}, a mask of your own,")
 
 
