@@ -1,13 +1,15 @@
 """Cells into a folder: what is done stays, what is broken is made again, and a failure stays with its cell."""
 
+import errno
 import json
 import os
 
 import pytest
 
-from phosphene.errors import OutputExistsError
-from phosphene.imagefile import Photo
+from phosphene.errors import OutputExistsError, StoreError
+from phosphene.imagefile import Photo, write_atomically
 from phosphene.recipe.settings import Recipe
+from phosphene.studies.run import folder as folders
 from phosphene.studies.run.cell import Ended, dream_cell
 from phosphene.studies.run.folder import Folder, check_folder, run_cells
 from phosphene.studies.run.workers import one_by_one, side_by_side
@@ -79,6 +81,25 @@ def test_a_failing_cell_is_told_and_the_rest_is_finished(study, coffee, tmp_path
     assert [name for name, result in results.items() if result.failure] == ["bad"]
     assert json.loads((tmp_path / "dreams" / "bad.json").read_text())["failure"] == results["bad"].failure
     assert run(study, coffee, Folder(tmp_path))[0] == ["bad"]
+
+
+def test_a_disk_that_is_full_in_the_middle_is_one_sentence_and_it_goes_on(study, coffee, tmp_path, monkeypatch):
+    def full(path, data):
+        if path.name == "seed1.png":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_atomically(path, data)
+
+    monkeypatch.setattr(folders, "write_atomically", full)
+    with pytest.raises(StoreError, match=r"could not be written \(No space left on device\): what is done is kept"):
+        run(study, coffee, Folder(tmp_path))
+    monkeypatch.undo()
+    assert run(study, coffee, Folder(tmp_path))[0] == ["seed1", "seed2"]
+
+
+def test_a_file_where_a_folder_is_to_be_is_one_sentence(study, coffee, tmp_path):
+    (tmp_path / "dreams").touch()
+    with pytest.raises(StoreError, match=r"dreams' could not be written \(File exists\)"):
+        run(study, coffee, Folder(tmp_path))
 
 
 def test_the_time_left_goes_to_nothing(study, coffee, tmp_path):

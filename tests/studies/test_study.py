@@ -17,6 +17,7 @@ import torch
 
 from phosphene import cli, imagefile
 from phosphene.dreaming.resample import resize
+from phosphene.networks import weights
 from phosphene.studies.measure import table
 from phosphene.studies.measure.measures import ssim
 from phosphene.studies.page.plots import log_ticks, nice_ticks
@@ -114,17 +115,50 @@ def test_a_sweep_from_the_command_line(tmp_path, capsys, tiny_flags):
 
 
 def test_a_failed_cell_is_told_and_shown(tmp_path, capsys, tiny_flags):
-    missing = str(tmp_path / "missing.pth")
-    vary = ["--vary", f"weights=pretrained,{missing}"]
-    given = ["sweep", "sample:coffee", *vary, *tiny_flags, "--layer", "blocks.1.1", "-o", str(tmp_path / "s")]
+    vary = ["--vary", "layer=blocks.1.1,blocks.1.1:1e300"]
+    given = ["sweep", "sample:coffee", *vary, *tiny_flags, "-o", str(tmp_path / "s")]
     assert cli.run([*given, "--workers", "1"]) == 1
-    assert "there is no weights file" in capsys.readouterr().err
+    assert "the gradient of blocks.1.1.add is not finite" in capsys.readouterr().err
     page = (tmp_path / "s" / "report.html").read_text()
     assert "1 of 2 cells failed" in page
     assert "<strong>Failed</strong>" in page
     rows = list(csv.DictReader(io.StringIO((tmp_path / "s" / "measures.csv").read_text())))
     assert [bool(row["failure"]) for row in rows] == [False, True]
     assert rows[1]["ssim"] == ""
+
+
+@pytest.mark.parametrize(
+    "vary",
+    ["mask=mask.png,missing.png", "mask=broken.png", "guide=mask.png,missing.png", "weights=pretrained,missing.pth",
+     "weights=broken.pth", "model=efficientnet_lite0,alexnet"],
+)  # fmt: skip
+def test_a_file_that_cannot_be_had_ends_it_before_the_first_step(tmp_path, monkeypatch, capsys, tiny_flags, vary):
+    def offline(card):
+        raise OSError("offline")
+
+    monkeypatch.setattr(weights, "_download", offline)
+    monkeypatch.chdir(tmp_path)
+    imagefile.write("mask.png", torch.ones(3, 8, 8))
+    for broken in ("broken.png", "broken.pth"):
+        (tmp_path / broken).write_bytes(b"broken")
+    for command in (["sweep", "sample:coffee", "--vary", vary], ["compare", "sample:coffee", "--mask", "missing.png"]):
+        assert cli.run([*command, "--workers", "1", *tiny_flags, "-o", "study"]) == 1
+        told = capsys.readouterr().err
+        assert told.startswith("phosphene: ")
+        assert told.count("\n") == 1
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.slow
+def test_a_script_that_sweeps_runs_once(tmp_path, networks):
+    script = tmp_path / "script.py"
+    settings = f"vary={{'steps': [1]}}, model={networks[1]!r}, weights='untrained', size=64, octaves=1"
+    script.write_text(
+        f"print('once')\nimport phosphene\nstudy = phosphene.sweep('sample:coffee', 'study', {settings})\n"
+        f"print(list(study.costs))\n"
+    )
+    answer = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert answer.stdout == f"once\n['{networks[1]}']\n"
 
 
 def test_a_wrong_value_ends_before_the_first_step(tmp_path, capsys):

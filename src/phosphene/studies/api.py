@@ -8,12 +8,17 @@ from typing import Any
 
 import torch
 
+from phosphene import imagefile
 from phosphene.api import spelt
 from phosphene.dreaming.pyramid import fitted_size
 from phosphene.errors import SettingsError, UsageError
 from phosphene.imagefile import Photo, write_atomically
+from phosphene.networks import registry
+from phosphene.networks import weights as weight_files
 from phosphene.networks.registry import introduce
 from phosphene.places import check_name
+from phosphene.recipe.own import is_own
+from phosphene.setup import session
 from phosphene.setup.session import choose_device
 from phosphene.setup.source import Source, read
 from phosphene.studies.measure import table
@@ -23,7 +28,7 @@ from phosphene.studies.page import report, sheet
 from phosphene.studies.plans import comparison as comparing
 from phosphene.studies.plans import sweep as sweeping
 from phosphene.studies.run.cell import Result, check_recipe
-from phosphene.studies.run.folder import Folder, Progress, Workers, check_folder, run_cells
+from phosphene.studies.run.folder import Folder, Progress, Workers, check_folder, run_cells, writing
 from phosphene.studies.run.workers import is_private, on_cluster, one_by_one, side_by_side
 from phosphene.studies.study import CHANGE, DEPTHS, MODELS, MODES, SEEDS, SIZE, Absent, Study
 from phosphene.types import Image
@@ -85,13 +90,12 @@ class Finished:
 
     def write(self) -> None:
         """Write the page, the contact sheet, and the tables into the study's folder."""
-        path = self.folder.path
-        write_atomically(path / "measures.csv", table.to_csv(self.rows, table.COLUMNS))
-        write_atomically(path / "times.csv", table.times(self.results))
-        write_atomically(
-            path / "contact-sheet.png", sheet.contact_sheet(self.study, self.photo, self.folder, self.results)
-        )
-        self.report(self.page)
+        path, shown = self.folder.path, sheet.contact_sheet(self.study, self.photo, self.folder, self.results)
+        with writing(path):
+            write_atomically(path / "measures.csv", table.to_csv(self.rows, table.COLUMNS))
+            write_atomically(path / "times.csv", table.times(self.results))
+            write_atomically(path / "contact-sheet.png", shown)
+            self.report(self.page)
 
 
 def compare(
@@ -189,6 +193,7 @@ def run(
     What `on_progress` raises ends it after the present step; what is done stays, and another run goes on from there.
     """
     choose_device(device)
+    _check_files(study)
     _check_sizes(study, photo)
     check_folder(study, folder, overwrite)
     folder.keep_plan(study)
@@ -204,6 +209,20 @@ def read_photo(image: Source) -> Photo:
     if isinstance(image, str) and image.startswith("noise:"):
         raise UsageError("a study dreams one photograph with several seeds, and noise is another picture for each seed")
     return read(image, torch.Generator())
+
+
+def _check_files(study: Study) -> None:
+    """Raise where a mask, a guide or weights cannot be had, which would fail cell by cell."""
+    recipes = [cell.recipe for cell in study.cells]
+    for picture in dict.fromkeys(file for each in recipes for file in (each.mask, each.guide)):
+        if picture is not None and not is_own(picture):
+            imagefile.read(picture)
+    for eye, needs_top in dict.fromkeys((recipe.eye, session.needs_top(recipe)) for recipe in recipes):
+        card = registry.card(eye.model)
+        if eye.weights not in ("pretrained", "untrained"):
+            session.load_network(eye, top=needs_top)
+        elif eye.weights == "pretrained" and card.source != "own":
+            weight_files.fetch(card, needs_top)
 
 
 def _check_sizes(study: Study, photo: Photo) -> None:

@@ -11,7 +11,7 @@ from phosphene.setup.source import Source
 from phosphene.studies import api
 from phosphene.studies.measure import table
 from phosphene.studies.page import survey as page
-from phosphene.studies.run.folder import Progress
+from phosphene.studies.run.folder import Progress, writing
 from phosphene.studies.study import Absent, file_name, folded
 
 TABLE, PAGE = "measures.csv", "report.html"
@@ -52,8 +52,9 @@ class Survey:
 
     def write(self) -> None:
         """Write the page and the table into the survey's folder."""
-        write_atomically(self.folder / TABLE, table.to_csv(self.rows, table.COLUMNS))
-        self.report(self.page)
+        with writing(self.folder):
+            write_atomically(self.folder / TABLE, table.to_csv(self.rows, table.COLUMNS))
+            self.report(self.page)
 
 
 def survey(

@@ -1,10 +1,10 @@
 """What a step of a network costs on this machine, in seconds and memory, at the size of the study's pictures."""
 
-import multiprocessing
-import signal
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from phosphene.errors import PhospheneError
 from phosphene.imagefile import write_atomically
 from phosphene.job import prepare, run
 from phosphene.malloc import keep_freed
@@ -40,6 +39,8 @@ class Cost(Settings):
 def costs(study: Study, folder: Folder, results: Mapping[str, Result], device: str) -> dict[str, Cost]:
     """Measure a step of each model, in a fresh process each, unless the folder has the answer already.
 
+    The process is a command of its own: one of `multiprocessing` would run a caller's script once more.
+
     A model whose pictures did not fit the memory as a whole is left out, and so are what only this process knows and
     what cannot be measured: a finished study is not lost for it.
     """
@@ -52,7 +53,7 @@ def costs(study: Study, folder: Folder, results: Mapping[str, Result], device: s
         ]
         if sizes:
             size, recipe = sizes[0]
-            with suppress(BrokenProcessPool, PhospheneError, RuntimeError, OSError):
+            with suppress(subprocess.SubprocessError, OSError, ValueError, IndexError):
                 found[model] = _known(folder, model, size) or _measured(folder, recipe, size, device)
     return found
 
@@ -70,19 +71,15 @@ def _known(folder: Folder, model: str, size: Size) -> Cost | None:
 
 
 def _measured(folder: Folder, recipe: Recipe, size: Size, device: str) -> Cost:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, _begin) as pool:
-        cost = pool.submit(measure_step, recipe, size, device).result()
+    asked = json.dumps([recipe.model_dump(), size, device])
+    command = [sys.executable, "-P", "-m", "phosphene.studies.measure.cost", asked]
+    paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    answer = subprocess.run(command, env={**os.environ, **paths}, capture_output=True, check=True)
+    cost = Cost.model_validate_json(answer.stdout.splitlines()[-1])
     path = _path(folder, recipe.model)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, cost.model_dump_json(indent=1).encode())
     return cost
-
-
-def _begin() -> None:
-    """Begin as a worker does. Ctrl-C is for the parent: a process that it ends would be waited for for ever."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    keep_freed()
 
 
 def measure_step(recipe: Recipe, size: Size, device: str) -> Cost:
@@ -126,3 +123,9 @@ def _peak_of_usage() -> int | None:
 
 def _path(folder: Folder, model: str) -> Path:
     return folder.path / "costs" / f"{file_name(model)}.json"
+
+
+if __name__ == "__main__":
+    keep_freed()
+    words, (height, width), where = json.loads(sys.argv[1])
+    print(measure_step(Recipe(**words), (height, width), where).model_dump_json())

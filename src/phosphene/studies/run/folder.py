@@ -8,13 +8,14 @@ FOLDER/dreams/NAME.json   what came of the cell (`Result`), written after its pi
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from phosphene import imagefile, places
-from phosphene.errors import OutputExistsError, UsageError
+from phosphene.errors import OutputExistsError, StoreError, UsageError
 from phosphene.imagefile import Photo, write_atomically
 from phosphene.studies.run.cell import Ended, Event, Result, Stepped
 from phosphene.studies.run.workers import Task
@@ -44,6 +45,19 @@ class Progress:
     ended: Result | None = None
 
 
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Within, what cannot be written in a study's folder, as where the disk is full, is a `StoreError`."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename2 or error.filename or folder
+        raise StoreError(
+            f"{str(where)!r} could not be written ({error.strerror or error}): what is done is kept, and the same "
+            f"command goes on from there"
+        ) from error
+
+
 @dataclass(frozen=True)
 class Folder:
     """Where a study's dreams are. They are PNG, since a lossy format would take away some of what is measured."""
@@ -56,7 +70,8 @@ class Folder:
     def keep_plan(self, study: Study) -> None:
         """Write the plan; the folder is made if it is not there."""
         places.make_folder(self.path)
-        write_atomically(self._plan, study.model_dump_json(indent=1).encode())
+        with writing(self.path):
+            write_atomically(self._plan, study.model_dump_json(indent=1).encode())
 
     def plan(self) -> Study:
         """Read the plan. Raises `UsageError` where there is none."""
@@ -94,10 +109,11 @@ class Folder:
     def keep(self, ended: Ended) -> Result:
         """Write what came of a cell: its picture first, so that a result vouches for it."""
         result, name = ended.result, ended.result.cell.name
-        if ended.picture:
-            write_atomically(self.picture(name), ended.picture)
-            result = result.model_copy(update={"picture_sha256": hashlib.sha256(ended.picture).hexdigest()})
-        write_atomically(self._facts(name), result.model_dump_json(indent=1).encode())
+        with writing(self.path):
+            if ended.picture:
+                write_atomically(self.picture(name), ended.picture)
+                result = result.model_copy(update={"picture_sha256": hashlib.sha256(ended.picture).hexdigest()})
+            write_atomically(self._facts(name), result.model_dump_json(indent=1).encode())
         return result
 
     @property
@@ -124,7 +140,8 @@ def run_cells(
     study: Study, photo: Photo, folder: Folder, workers: Workers, device: str, on_progress: Callable[[Progress], None]
 ) -> Mapping[str, Result]:
     """Dream what is not there yet, and return all results by the cells' names."""
-    (folder.path / "dreams").mkdir(parents=True, exist_ok=True)
+    with writing(folder.path):
+        (folder.path / "dreams").mkdir(parents=True, exist_ok=True)
     found = {cell.name: folder.done(cell, study.source_sha256) for cell in study.cells}
     results = {name: result for name, result in found.items() if result is not None}
     left = [cell for cell in study.cells if cell.name not in results]
