@@ -275,6 +275,15 @@ def test_a_flipped_bit_at_every_place(coffee, tmp_path, name):
     resume(folder)
 
 
+def test_a_lost_description_of_a_raster_says_what_to_do(coffee, tmp_path):
+    folder = stopped(coffee, tmp_path / "out.tif", recipe=RECIPE.but(octaves=1))
+    (folder / "photograph" / "raster.json").unlink()
+    with pytest.raises(
+        StoreError, match=r"raster.json was lost, and the dream cannot go on: remove .*, and begin again"
+    ):
+        run(resume(folder))
+
+
 def test_a_raster_is_not_an_older_one_under_its_name(tmp_path):
     """Another process may have the older one open still; a picture that travelled to it says which one is meant."""
     older = raster.create(tmp_path / "picture", (1, 4, 4))

@@ -1,5 +1,6 @@
 """A film in, a film out: its times, its sound, its colours; stopped and gone on; held still and at one strength."""
 
+import errno
 import itertools
 import os
 import shutil
@@ -23,7 +24,7 @@ from phosphene.cli import run as command
 from phosphene.dreaming.strength import rms_change
 from phosphene.errors import BrokenFilmError, ImageError, OutputExistsError, SettingsError, StoreError, UsageError
 from phosphene.film import frames as story
-from phosphene.film import workers
+from phosphene.film import sink, workers
 from phosphene.film.asked import AskedFilm, from_toml
 from phosphene.film.film import prepare
 from phosphene.film.plan import PLAN, begin
@@ -587,6 +588,18 @@ def test_a_masks_name_is_looked_at(film, tmp_path, mask):
         phosphene.animate(film, tmp_path / "out.mp4", mask=mask, **SMALL)
 
 
+@pytest.mark.parametrize("place", ["add", "close"])
+def test_a_disk_that_is_full_is_one_sentence_and_the_film_goes_on(film, tmp_path, monkeypatch, place):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sink.Video, place, full)
+    with pytest.raises(StoreError, match=r"out.mp4' could not be written \(No space left on device\): `phosphene res"):
+        phosphene.animate(film, tmp_path / "out.mp4", **SMALL)
+    monkeypatch.undo()
+    assert phosphene.resume_film(tmp_path / "out.mp4.phosphene") == tmp_path / "out.mp4"
+
+
 def test_frames_that_changed_places_are_found_out(film, tmp_path):
     target, folder, stop = tmp_path / "out.mp4", tmp_path / "out.mp4.phosphene", threading.Event()
     phosphene.animate(film, target, on_frame=lambda now: now.frame.index == 2 and stop.set(), stop=stop, **SMALL)
@@ -596,8 +609,8 @@ def test_frames_that_changed_places_are_found_out(film, tmp_path):
     (tmp_path / "aside.png").rename(other)
     with pytest.raises(StoreError, match=r"00000001\.png is damaged or in a wrong place"):
         phosphene.resume_film(folder)
-    imagefile.write(one, imagefile.read(one).image)  # with no name in it
-    with pytest.raises(StoreError, match=r"00000001\.png is damaged or in a wrong place"):
+    imagefile.write(one, imagefile.read(one).image)
+    with pytest.raises(StoreError, match=r"00000001\.png has no name in it, as those of older versions of Phosphene:"):
         phosphene.resume_film(folder)
     assert not target.exists()
 

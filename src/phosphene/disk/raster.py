@@ -150,6 +150,8 @@ def create(path: Path, shape: tuple[int, int, int], chunk: Size = (STRIP, CHUNK_
 
 def reopen(path: Path) -> Raster:
     """Find the raster that is at `path`."""
+    if path.parent.is_dir() and not (path / HEADER).exists():
+        raise StoreError(f"{path / HEADER} was lost, and the dream cannot go on: remove {path.parent}, and begin again")
     with _as_store_error(path, "read"):
         header = json.loads(bytes(_get(path / HEADER, HEADER)))
     return Raster(path, tuple(header["shape"]), tuple(header["chunk"]), header["mark"])

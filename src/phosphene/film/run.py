@@ -4,11 +4,12 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from phosphene.disk import journal
-from phosphene.errors import BrokenFilmError
+from phosphene.errors import BrokenFilmError, StoreError
 from phosphene.film.carry import Carried
 from phosphene.film.film import Film
 from phosphene.film.frames import Frame, Stopped, dream_frames
@@ -74,7 +75,8 @@ def _dream(run: Run, on_frame: Callable[[FilmProgress], None] | None, stop: thre
     there = film.there(run.folder)
     try:
         for frame in _frames(run, stop):
-            sink.add(frame.image, frame.pts)
+            with _writing(run):
+                sink.add(frame.image, frame.pts)
             count = frame.index
             dreamed = max(0, count - there)
             seconds = time.perf_counter() - began
@@ -84,11 +86,25 @@ def _dream(run: Run, on_frame: Callable[[FilmProgress], None] | None, stop: thre
     except BrokenFilmError as error:
         if not count:
             raise
-        sink.close(run.output)
+        with _writing(run):
+            sink.close(run.output)
         raise BrokenFilmError(f"{error}; what came before is in {run.output}") from error
     if not count:
         raise BrokenFilmError(f"{film.footage.source!r} has no frame in the part that is asked for")
-    sink.close(run.output)
+    with _writing(run):
+        sink.close(run.output)
+
+
+@contextmanager
+def _writing(run: Run) -> Iterator[None]:
+    """Within, what cannot be written, as where the disk is full, is a `StoreError`."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{str(run.output)!r} could not be written ({error.strerror or error}): `phosphene resume {run.folder}` "
+            f"goes on once it can be"
+        ) from error
 
 
 def _frames(run: Run, stop: threading.Event | None) -> Iterator[Frame]:

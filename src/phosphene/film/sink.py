@@ -92,7 +92,8 @@ def get_picture(path: Path) -> Photo:
     with suppress(ImageError):  # it has none
         name = imagefile.read_recipe(path)
     if name != path.name:
-        raise StoreError(f"{path} is damaged or in a wrong place: remove the folder, and begin again")
+        why = "is damaged or in a wrong place" if name else "has no name in it, as those of older versions of Phosphene"
+        raise StoreError(f"{path} {why}: remove the folder, and begin again")
     return photo
 
 
