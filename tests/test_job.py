@@ -256,7 +256,7 @@ def test_the_presets_dream(coffee):
 def test_unknown_layers_channels_and_classes_are_told_before_the_first_step(coffee):
     with pytest.raises(UnknownNameError, match=r"did you mean blocks\.4\.2"):
         prepare(coffee, QUICK.but(layers=("block.4.2",)))
-    with pytest.raises(SettingsError, match="has channels 0 to 111; 112 is not one"):
+    with pytest.raises(SettingsError, match=r"^blocks\.4\.2 of .* has channels 0 to 111; 112 is not one"):
         prepare(coffee, QUICK.but(layers=("blocks.4.2[112]",)))
     with pytest.raises(UnknownNameError, match="did you mean espresso"):
         prepare(coffee, QUICK.but(classes=("expresso",)))

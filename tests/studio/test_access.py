@@ -82,6 +82,22 @@ def test_axe_finds_nothing_and_nothing_is_cut_off(page, photographs, screen, sch
         assert cut_off(page) == [], state
 
 
+def test_what_is_wrong_is_seen_over_the_settings_of_a_phone(page, photographs):
+    page.set_viewport_size(SCREENS["phone"])
+    choose(page, photographs["coffee"])
+    page.click("#show-settings")
+    layer = page.locator("[aria-label=Layers] .term input[type=text]").first
+    layer.fill("blocks.4.2[900]")
+    layer.press("Enter")
+    page.wait_for_selector("#alert:has-text('900 is not one')")
+    assert page.inner_text("#alert span").startswith("blocks.4.2 of"), "a name keeps its spelling"
+    box = page.locator("#alert").bounding_box()
+    at = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
+    assert page.evaluate("at => Boolean(document.elementFromPoint(...at).closest('#alert'))", at)
+    page.click("#close-settings")
+    assert page.locator("main > #alert").is_visible()
+
+
 def tab_to(page, selector):
     for _ in range(60):
         page.keyboard.press("Tab")

@@ -63,6 +63,7 @@ def bind(target: Target, network: Network, guide: Image | None = None) -> Scorin
     names what the network does not have.
     """
     scores: list[Score] = []
+    given: dict[str, str] = {}
     for term in target.objective.terms:
         if isinstance(term, ClassTerm):
             scores.append(_class_score(term, network))
@@ -72,8 +73,9 @@ def bind(target: Target, network: Network, guide: Image | None = None) -> Scorin
             nodes = network.resolve(term.layer)
             features = _guide_features(network, nodes, guide) if guide is not None else {}
             scores.extend(_layer_score(term, node, target, features.get(node)) for node in nodes)
+            given |= {nodes[0]: term.layer} if len(nodes) == 1 else {}
     scoring = Scoring(tuple(scores), target.balanced)
-    _check_channels(scoring, network)
+    _check_channels(scoring, network, given)
     return scoring
 
 
@@ -280,12 +282,14 @@ def _guide_features(
         return {name: a[0].flatten(1) for name, a in network.features(nodes)(guide[None]).items()}
 
 
-def _check_channels(scoring: Scoring, network: Network) -> None:
+def _check_channels(scoring: Scoring, network: Network, given: Mapping[str, str]) -> None:
+    """Raise `SettingsError` for a channel that a layer does not have; `given` is what people called the nodes."""
     if not any(score.channels for score in scoring.scores):
         return
     counts = channels(network, scoring.layers)
     for score in scoring.scores:
         if score.channels and max(score.channels) >= (known := counts[score.layer]):
+            name = given.get(score.layer, score.layer)
             raise SettingsError(
-                f"{score.layer} of {network.card.name} has channels 0 to {known - 1}; {max(score.channels)} is not one"
+                f"{name} of {network.card.name} has channels 0 to {known - 1}; {max(score.channels)} is not one"
             )

@@ -149,13 +149,14 @@ function browse() {
   });
 }
 
+const isNarrow = () => matchMedia("(max-width: 60rem)").matches;
 const upload = trying(async (file) => (await api.keep(file)).name);
 
 const paintMask = trying(async () => {
   if (!state.photograph) throw new Error("Choose a photograph first: the mask is painted on it.");
   stopPreview();
   clearDream();
-  if (matchMedia("(max-width: 60rem)").matches) toggleSettings(false);
+  if (isNarrow()) toggleSettings(false);
   const blob = await paint(state.photograph.size);
   return blob && (await api.keep(new File([blob], "mask.png"))).name;
 });
@@ -266,9 +267,12 @@ function finish(report) {
   return showFinished(report.picture, report.command);
 }
 
+/** Open or close the settings. Where they cover the page, what it says is said in them. */
 function toggleSettings(open) {
   $("settings").hidden = !open;
   $("show-settings").setAttribute("aria-expanded", open);
+  if (open && isNarrow()) $("settings").firstElementChild.append($("alert"));
+  else document.querySelector("main").prepend($("alert"));
 }
 
 // --- the address: what is shown, so that a reload shows it again
