@@ -86,6 +86,8 @@ def test_what_is_wrong_is_seen_over_the_settings_of_a_phone(page, photographs):
     page.set_viewport_size(SCREENS["phone"])
     choose(page, photographs["coffee"])
     page.click("#show-settings")
+    model = "document.querySelector('#set-model')"
+    assert page.evaluate(f"{model}.scrollWidth <= {model}.clientWidth"), "all of its name is seen"
     layer = page.locator("[aria-label=Layers] .term input[type=text]").first
     layer.fill("blocks.4.2[900]")
     layer.press("Enter")
