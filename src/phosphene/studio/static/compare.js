@@ -38,7 +38,7 @@ function listOf(names) {
 }
 
 function picker(page) {
-  const looks = h("fieldset", { className: "looks", id: "compare-looks" }, h("legend", { className: "unseen" }, "Looks to compare"));
+  const looks = h("fieldset", { className: "looks", id: "compare-looks" }, h("legend", {}, "Looks to compare, shown on a sample"), h("div", { className: "strip" }));
   const chips = h("ul", { className: "chips", "aria-label": "To be compared" });
   const terms = { size: page.given.size ?? page.catalogue.compare.size, change: page.catalogue.compare.change.default };
   const go = h("button", { type: "button", className: "primary", onclick: () => begin(page, terms) }, "Compare");

@@ -17,7 +17,7 @@ export async function browseLayers(model, weights, isChosen, toggle) {
   const drawable = card.here || weights === "untrained";
   opened += 1;
   $("browser-about").textContent = drawable
-    ? "From the first to the last: early layers draw strokes, later ones objects. Each picture is a small dream of that layer alone."
+    ? "From the first to the last: early layers draw strokes, later ones objects. Each picture is a small dream of that layer alone, on a sample."
     : `The weights of ${model} are not on this machine, so its layers have no pictures yet. They are fetched when it first dreams.`;
   const tile = (layer) => layerTile(layer, drawable ? { model, weights, layer: layer.name } : null, isChosen, toggle);
   const suggested = layers.filter((layer) => layer.suggested);

@@ -5,12 +5,11 @@ import { h } from "./dom.js";
 
 /** Fill a fieldset with a model's looks. `kind` is radio (one) or checkbox (several). */
 export function showLooks(fieldset, model, { kind = "radio", chosen = [], onchange = () => {} }) {
-  const legend = fieldset.querySelector("legend");
   const choices = model.looks.map((look) => {
     const input = h("input", { type: kind, name: `${fieldset.id}-look`, value: look.name, checked: chosen.includes(look.name), onchange: () => onchange(look.name) });
     return h("label", { className: "look", title: look.layers.join(", ") }, input, thumb(model, look), h("b", {}, look.name));
   });
-  fieldset.replaceChildren(legend, ...choices);
+  fieldset.querySelector(".strip").replaceChildren(...choices);
 }
 
 /** Mark a look as chosen, or none. */
