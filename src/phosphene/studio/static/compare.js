@@ -41,10 +41,12 @@ function picker(page) {
   const looks = h("fieldset", { className: "looks", id: "compare-looks" }, h("legend", {}, "Looks to compare, shown on a sample"), h("div", { className: "strip" }));
   const chips = h("ul", { className: "chips", "aria-label": "To be compared" });
   const terms = { size: page.given.size ?? page.catalogue.compare.size, change: page.catalogue.compare.change.default };
-  const go = h("button", { type: "button", className: "primary", onclick: () => begin(page, terms) }, "Compare");
+  const go = h("button", { type: "button", className: "primary", "aria-describedby": "compare-lacks", onclick: () => begin(page, terms) }, "Compare");
+  const lacks = h("span", { id: "compare-lacks" });
   const redraw = () => {
     chips.replaceChildren(...ways.map((way) => chip(way, () => toggle(way))));
     go.disabled = ways.length < 2;
+    lacks.textContent = ["Choose two looks or layers at least", "Choose one more look or layer"][ways.length] ?? "";
   };
   const toggle = (way) => {
     const there = ways.some((other) => same(way, other));
@@ -63,21 +65,21 @@ function picker(page) {
   redraw();
   return h("div", { className: "pick" },
     h("img", { src: api.viewOfPhotograph(page.photograph.name, 480), alt: "The photograph to dream" }),
-    h("div", { className: "choose" }, h("label", {}, "Model ", model), layers), go, looks, chips, fields(page.catalogue, terms));
+    h("div", { className: "choose" }, h("label", {}, "Model ", model), layers), h("div", { className: "begin" }, lacks, go), looks, chips, fields(page.catalogue, terms));
 }
 
 /** The size and the change that all dreams are to have; help and ranges come from the catalogue. */
 function fields({ compare, settings }, terms) {
   const size = controls.wordOrNumber((value) => (terms.size = value), compare.size);
   const change = controls.number((value) => (terms.change = value), compare.change);
-  const field = (name, { element, set }, value, help) => {
+  const field = (name, label, { element, set }, value, help) => {
     element.id = `compare-${name}`;
     set(value);
     const about = h("span", { className: "help", id: `compare-${name}-help` }, help);
     element.setAttribute("aria-describedby", about.id);
-    return h("div", { className: "field" }, h("label", { for: element.id }, name[0].toUpperCase() + name.slice(1)), about, element);
+    return h("div", { className: "field" }, h("label", { for: element.id }, label), about, element);
   };
-  return h("div", { className: "fields" }, field("change", change, terms.change, compare.change.description), field("size", size, terms.size, settings.size.description));
+  return h("div", { className: "fields" }, field("change", "How strong", change, terms.change, compare.change.description), field("size", "Size", size, terms.size, settings.size.description));
 }
 
 function chip(way, remove) {
