@@ -19,8 +19,8 @@ export function buildZoom(catalogue, begin) {
     $("towards").style.setProperty("--column", column);
   }
   show(Object.fromEntries(schemas.map(([name, schema]) => [name, schema.default])));
-  $("zoom").append(...Object.values(fields).map(({ row }) => row),
-    h("button", { type: "button", className: "primary", id: "go-zoom", onclick: () => begin(zoom) }, "Dream the zoom"));
+  $("zoom").append(...Object.values(fields).map(({ row }) => row));
+  $("go-zoom").onclick = () => begin(zoom);
   $("towards").onclick = ({ clientX, clientY }) => {
     const { left, top, width, height } = $("towards").getBoundingClientRect();
     show({ towards: [(clientY - top) / height, (clientX - left) / width].map((share) => Math.min(1, Math.max(0, share)).toFixed(2)).join() });
@@ -28,8 +28,8 @@ export function buildZoom(catalogue, begin) {
   return show;
 }
 
-/** Open or close the fields, and the picture for a place to be pointed at. */
+/** Open or close the fields, and the picture for a place to be pointed at; meanwhile it is the zoom that is dreamed. */
 export function toggleZoom(open) {
-  $("zoom").hidden = $("towards").hidden = !open;
+  $("zoom").hidden = $("towards").hidden = $("go-zoom").hidden = !open;
   $("show-zoom").setAttribute("aria-expanded", open);
 }
