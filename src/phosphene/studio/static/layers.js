@@ -1,4 +1,5 @@
-// The browser of layers: each with a thumbnail, dreamed when it comes into view and kept for the next time.
+// The browser of layers: each with a thumbnail, dreamed when it comes into view and kept for the next time. Those of the
+// chosen layers are dreamed first.
 
 import * as api from "./api.js";
 import { $, h } from "./dom.js";
@@ -11,6 +12,7 @@ export async function browseLayers(model, weights, isChosen, toggle) {
   $("browser-title").textContent = `Layers of ${model}`;
   $("browser-about").textContent = "Reading the network";
   $("browser-tiles").replaceChildren();
+  $("browser-count").textContent = "";
   $("browser-filter").value = "";
   $("browser").showModal();
   const { layers, model: card } = await api.layers(model).catch((error) => { $("browser").close(); throw error; });
@@ -25,6 +27,13 @@ export async function browseLayers(model, weights, isChosen, toggle) {
   $("browser-tiles").replaceChildren(
     ...(suggested.length ? [h("h3", {}, "Suggested"), ...suggested.map(tile)] : []),
     ...(others.length ? [h("h3", {}, suggested.length ? "All others" : "All"), ...others.map(tile)] : []));
+  if (drawable) count();
+}
+
+/** Say how many of the pictures are there. */
+function count() {
+  const thumbs = [...$("browser-tiles").querySelectorAll(".thumb")];
+  $("browser-count").textContent = `${thumbs.filter((thumb) => thumb.querySelector("img")).length} of ${thumbs.length} pictures`;
 }
 
 function layerTile(layer, asked, isChosen, toggle) {
@@ -35,7 +44,8 @@ function layerTile(layer, asked, isChosen, toggle) {
     tile.setAttribute("aria-pressed", isChosen(layer.name));
   } }, thumb, h("b", {}, layer.name), h("small", {}, `${layer.channels} channels`), h("small", {}, sees));
   tile.dataset.name = layer.name.toLowerCase();
-  if (asked) whenSeen(tile, () => draw(thumb, asked));
+  if (asked && isChosen(layer.name)) draw(thumb, asked);
+  else if (asked) whenSeen(tile, () => draw(thumb, asked));
   return tile;
 }
 
@@ -46,6 +56,7 @@ function draw(thumb, asked) {
     if (opening !== opened || !$("browser").open) return;
     const image = h("img", { src: api.thumbnail(asked), alt: "" });
     await image.decode().then(() => thumb.replaceChildren(image), () => thumb.replaceChildren("no picture"));
+    if (opening === opened) count();
   });
 }
 
