@@ -10,13 +10,25 @@ from phosphene.networks.facts import skeleton
 from phosphene.networks.inspect import other_names
 from phosphene.networks.layers import Layer, describe, narrow_nodes
 from phosphene.recipe.looks import DEFAULT_LOOK, LOOKS
-from phosphene.recipe.settings import Ascent, Recipe
+from phosphene.recipe.settings import Ascent, Recipe, Tiles
 from phosphene.studies.study import SIZE
 from phosphene.studio.comparisons import Comparison
 from phosphene.studio.films import FILMS
 from phosphene.studio.worker import LOADING
 
 LAYER_SIDE = 256
+
+GROUPS = {
+    "Eye": "Network",
+    "Target": "What to maximise",
+    "Octaves": "Sizes",
+    "Ascent": "Steps",
+    "Tiles": "Tiles and memory",
+}
+"""What the page calls the groups of settings, where it is not their own name."""
+
+MORE = {"fast", "terms", "balanced", "norm", "schedules", *Tiles.model_fields}
+"""Settings that the page shows when one asks for more."""
 
 ASKED_OF_A_ZOOM = ("seconds", "rate", "towards", "loop")
 """What the page asks of a zoom; an order may say the rest of `Zoom` too."""
@@ -38,7 +50,12 @@ def catalogue() -> dict[str, Any]:
 
 
 def _group(cls: type) -> dict[str, Any]:
-    return {"name": cls.__name__, "about": (cls.__doc__ or "").strip(), "settings": list(cls.__annotations__)}
+    names = list(cls.__annotations__)
+    return {
+        "name": GROUPS.get(cls.__name__, cls.__name__),
+        "settings": [name for name in names if name not in MORE],
+        "more": [name for name in names if name in MORE],
+    }
 
 
 def _model(name: str) -> dict[str, Any]:

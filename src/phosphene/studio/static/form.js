@@ -9,22 +9,23 @@ import { h, said } from "./dom.js";
  */
 export function buildForm(form, catalogue, change, tools) {
   const fields = {};
-  for (const group of catalogue.groups) {
-    const rows = group.settings.map((name) => {
-      fields[name] = field(name, catalogue.settings[name], (value) => change(name, value), tools, catalogue);
-      return fields[name].row;
-    });
-    if (group.name === "Ascent") {
-      fields.drive = driveField(catalogue.drive, (drive) => change("drive", drive));
-      rows.splice(2, 0, fields.drive.row);
-    }
-    form.append(h("fieldset", {}, h("legend", {}, group.name), h("p", {}, group.about), ...rows));
+  const rowOf = (name) => {
+    fields[name] = field(name, catalogue.settings[name], (value) => change(name, value), tools, catalogue);
+    return fields[name].row;
+  };
+  for (const { name, settings, more } of catalogue.groups) {
+    const folded = more.length ? h("details", {}, h("summary", {}, "More"), ...more.map(rowOf)) : "";
+    form.append(h("fieldset", {}, h("legend", {}, name), ...settings.map(rowOf), folded));
   }
+  fields.drive = driveField(catalogue.drive, (drive) => change("drive", drive));
+  fields.step_size.row.after(fields.drive.row);
   form.addEventListener("submit", (event) => event.preventDefault());
   return (shown) => {
     for (const [name, { row, set }] of Object.entries(fields)) {
       set(name === "drive" ? Number(shown.drive.toPrecision(4)) : shown.recipe[name]);
-      row.classList.toggle("changed", name in shown.given);
+      const changed = name in shown.given;
+      if (changed && !row.classList.contains("changed")) row.closest("details")?.setAttribute("open", "");
+      row.classList.toggle("changed", changed);
     }
   };
 }
