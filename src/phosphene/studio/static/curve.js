@@ -1,5 +1,7 @@
 // The score as a line: one point a step, a fine rule where an octave begins.
 
+import { h } from "./dom.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Draw scores into a figure. */
@@ -17,7 +19,7 @@ export function drawCurve(figure, scores, starts) {
   const up = (score) => 100 - (100 * (score - low)) / (high - low || 1);
   for (const start of starts.slice(1)) svg.append(shape("line", { x1: across(start), x2: across(start), y1: 0, y2: 100 }));
   svg.append(shape("polyline", { points: scores.map((score, step) => `${across(step)},${up(score)}`).join(" ") }));
-  figure.replaceChildren(svg);
+  figure.replaceChildren(h("figcaption", {}, "Score"), svg);
 }
 
 function shape(name, attributes) {
