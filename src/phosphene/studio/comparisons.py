@@ -44,12 +44,7 @@ class Comparison(Settings):
     settings: dict[str, Any] = Field(default_factory=dict)
     change: Annotated[
         float,
-        Field(
-            gt=0,
-            lt=1,
-            description="How much each dream changes the picture, from 0 to 1: all are brought to this "
-            "root-mean-square change.",
-        ),
+        Field(gt=0, lt=1, description="How much every dream changes the picture, 0 to 1 (root-mean-square change)."),
     ] = CHANGE
 
     def study(self, folder: Folder) -> Study:
