@@ -140,6 +140,67 @@ def test_layers_are_picked_from_their_thumbnails(page, studio, photographs):
     assert page.locator("#looks input:checked").count() == 0, "a layer of one's own is no look"
 
 
+def test_channels_are_asked_for_beside_a_chosen_layer(page, photographs):
+    choose(page, photographs["coffee"])
+    page.check("#looks input[value=eyes]", force=True)
+    page.click("#show-settings")
+    page.click("text=Browse layers")
+    page.wait_for_selector(".tile[aria-pressed=true] img")
+    assert int(page.inner_text("#browser-count").split()[0]) >= 1
+    channels = page.locator(".channels input:visible")
+    with page.expect_response("**/api/recipe") as response:
+        channels.fill("3, 40")
+        channels.press("Enter")
+    assert response.value.json()["recipe"]["layers"] == ["blocks.4.2[3,40]"]
+    channels.fill("3, 112")
+    channels.press("Enter")
+    refused = channels.evaluate("input => input.validationMessage")
+    assert refused == "blocks.4.2 has channels 0 to 111; 112 is not one"
+    page.click("#browser-close")
+    assert page.locator("[aria-label=Layers] .term input[type=text]").input_value() == "blocks.4.2[3,40]"
+    page.click("text=Browse layers")
+    assert channels.input_value() == "3,40"
+    with page.expect_response("**/api/recipe") as response:
+        channels.fill("")
+        channels.press("Enter")
+    assert response.value.json()["recipe"]["layers"] == ["blocks.4.2"]
+
+
+def test_technical_settings_are_folded_until_one_is_changed(page, photographs):
+    choose(page, photographs["coffee"])
+    page.click("#show-settings")
+    assert page.locator("#set-tile").is_hidden()
+    page.click("fieldset:has(#set-tile) summary")
+    with page.expect_response("**/api/recipe"):
+        page.fill("#set-tile", "64")
+        page.press("#set-tile", "Enter")
+    page.wait_for_selector(".field.changed #set-tile")
+    page.click("fieldset:has(#set-tile) summary")
+    with page.expect_response("**/api/recipe"):
+        page.fill("#set-seed", "7")
+        page.press("#set-seed", "Enter")
+    assert page.locator("#set-tile").is_hidden(), "what a person folds stays folded"
+    assert page.locator("legend").all_inner_texts()[:3] == ["Looks, shown on a sample", "Network", "What to maximise"]
+
+
+def test_the_chosen_look_is_in_view(page):
+    page.click("#samples button:has(img[alt*=coffee])")
+    page.wait_for_selector("#dock:visible")
+    page.check("#looks input[value=orchard]", force=True)
+    page.click("#show-settings")
+    page.wait_for_selector("#looks .strip.more-before")
+    page.evaluate("document.querySelector('#looks .strip').scrollLeft = 0")
+    page.wait_for_selector("#looks .strip.more-behind:not(.more-before)")
+    page.check("#looks input[value=creatures]", force=True)
+    seen = """() => {
+        const [look, strip] = [".look:has(:checked)", ".strip"].map(
+            part => document.querySelector("#looks " + part).getBoundingClientRect());
+        return look.left >= strip.left && look.right <= strip.right;
+    }"""
+    page.wait_for_selector("#looks .strip.more-before")
+    assert page.evaluate(seen)
+
+
 def test_drive_and_step_size_move_together(page, photographs):
     choose(page, photographs["coffee"])
     set_to(page, drive=0.3)

@@ -140,13 +140,19 @@ async function showModel(name) {
   $("looks").hidden = model.looks.length === 0;
 }
 
+const TERM = /^([^\s:@]+?)(?:\[([\d,]+)\])?([:@].*)?$/; // NAME[CHANNELS]@ROW,COLUMN:WEIGHT
+
 function browse() {
   const { model, weights, layers } = state.shown.recipe;
-  const chosen = new Map(layers.map((term) => [term.replace(/:[-+.\deE]+$/, ""), term]));
-  return trying(browseLayers)(model, weights, (name) => chosen.has(name), (name) => {
-    if (!chosen.delete(name)) chosen.set(name, name);
-    change("layers", [...chosen.values()]);
-  });
+  let terms = layers;
+  const find = (name) => terms.find((term) => term.match(TERM)[1] === name);
+  const put = (changed) => change("layers", (terms = changed));
+  const toggle = (name) => put(find(name) ? terms.filter((term) => term.match(TERM)[1] !== name) : [...terms, name]);
+  const channels = {
+    get: (name) => find(name)?.match(TERM)[2] ?? "",
+    set: (name, asked) => put(terms.map((term) => (term === find(name) ? term.replace(TERM, `$1${asked && `[${asked}]`}$3`) : term))),
+  };
+  return trying(browseLayers)(model, weights, (name) => Boolean(find(name)), toggle, channels);
 }
 
 const isNarrow = () => matchMedia("(max-width: 60rem)").matches;
