@@ -50,8 +50,12 @@ def states(page, photographs):
     page.click("#show-command")
     yield "dream"
     page.click("text=Compare")
+    lacks = []
     for look in ("rings", "eyes"):
+        lacks.append(page.text_content("#compare-lacks"))
         page.check(f"#compare-looks input[value={look}]", force=True)
+    assert lacks == ["Choose two looks or layers at least", "Choose one more look or layer"]
+    assert page.text_content("#compare-lacks") == ""
     yield "compare"
     page.click("#compare-view button.primary")
     page.wait_for_selector("#compare-view button:has-text('Stop')")

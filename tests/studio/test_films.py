@@ -85,6 +85,7 @@ def test_a_photograph_is_zoomed_into_played_and_downloaded(page, studio, photogr
     choose(page, photographs["coffee"])
     set_to(page, steps=1, octaves=1, size=48)
     page.click("#show-zoom")
+    assert page.locator("button.primary:visible").all_inner_texts() == ["Dream the zoom"]
     box = page.locator("#towards").bounding_box()
     page.click("#towards", position={"x": 0.75 * box["width"], "y": 0.25 * box["height"]})
     towards = [float(share) for share in page.input_value("#set-towards").split(",")]
