@@ -301,6 +301,20 @@ def test_a_sweep_takes_them(tmp_path):
     assert result.recipe.schedules == ("step_size=0.01,0.005",)
 
 
+def test_a_sweep_over_functions_goes_on_where_it_was(tmp_path):
+    """Their cells are named by the functions' names, not by where they are in memory."""
+
+    def swept():
+        norms = [scaled(1), signs]
+        norms[0].__name__ = "once"
+        return phosphene.sweep("sample:coffee", tmp_path / "sweep", vary={"norm": norms}, **SMALL | {"steps": 1})
+
+    names = {path.name for path in swept().folder.path.glob("dreams/*.png")}
+    assert names == {"norm=once.png", "norm=signs.png"}
+    swept()
+    assert names == {path.name for path in (tmp_path / "sweep" / "dreams").glob("*.png")}
+
+
 def test_a_folder_is_dreamed_by_name(tmp_path):
     names = [f"{name}.png" for name in "bdaec"]
     for name in names:
@@ -312,6 +326,8 @@ def test_a_folder_is_dreamed_by_name(tmp_path):
         phosphene.dream_each("sample:coffee")
     with pytest.raises(UsageError, match="several photographs are for dream_each"):
         phosphene.dream(["a.png", "b.png"])
+    with pytest.raises(UsageError, match="several dreams have no output together: save each under a name of its own"):
+        phosphene.dream_each(tmp_path, output=tmp_path / "out.png")
 
 
 def test_several_photographs_keep_their_order_and_sizes_until_they_are_stopped():

@@ -76,6 +76,8 @@ def dream_each(images: Iterable[Source] | str | Path, **settings: Any) -> list[D
     errors are those of `dream`. `stop`, once set, ends the one that it is at and leaves out the others.
     """
     stop: threading.Event | None = settings.get("stop")
+    if settings.get("output") is not None:
+        raise UsageError("several dreams have no output together: save each under a name of its own")
     several = _pictures_in(Path(images)) if isinstance(images, str | Path) else images
     return [dream(image, **settings) for image in several if stop is None or not stop.is_set()]
 

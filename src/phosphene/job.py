@@ -323,7 +323,7 @@ def _in_memory(
         alpha=None if photo.alpha is None else resize(photo.alpha[None], size)[0],
         mask=None if recipe.mask is None else read_mask(recipe.mask, size).to(found.device),
         min_side=network.card.min_side,
-        notes=(*photo.notes, *notes, *forecast.notes, *_octave_notes(recipe, size, network.card.min_side)),
+        notes=(*photo.notes, *forecast.notes, *notes, *_octave_notes(recipe, size, network.card.min_side)),
         output=output,
         bits=bits,
         own=bound_norm(recipe.norm),
@@ -360,7 +360,7 @@ def _on_disk(
         f"streamed by way of {scratch.path}: up to {spell_bytes(needed)} on disk and "
         f"{spell_bytes(forecast.peak)} of memory, {describe_stages(recipe)}"
     )
-    notes = (*notes, way, *_octave_notes(recipe, found.size, network.card.min_side))
+    notes = (way, *notes, *_octave_notes(recipe, found.size, network.card.min_side))
     workers, own = _workers(cluster, device), bound_norm(recipe.norm)
     return DiskJob(recipe, plan.made, notes, plan, scratch, found.rng, found.photo, workers, own)
 

@@ -21,9 +21,6 @@ T = TypeVar("T")
 
 MARK = "own:"
 
-SCHEDULED = ("step_size", "jitter", "blur")
-"""The numbers that may differ from step to step."""
-
 STEPS = rf"{NUMBER}(?:,{NUMBER})*"
 SCHEDULE = re.compile(rf"(?P<setting>[a-z_]+)=(?P<octaves>{STEPS}(?:/{STEPS})*)")
 
@@ -209,11 +206,9 @@ def is_function(setting: str, value: Any) -> bool:
 def kept(given: Mapping[str, Any], octaves: int, steps: int) -> dict[str, Any]:
     """Return settings of one's own as a recipe keeps them: names of norms and masks, and numbers of schedules."""
     hold: dict[str, Callable[..., str]] = {"norm": _norm, "mask": _mask}
-    for name in given.keys() - hold.keys() - {*SCHEDULED}:
+    if "terms" in given:
         raise SettingsError(
             "terms takes no function: give an objective of your own as layers, as in layers=phosphene.term(mine)"
-            if name == "terms"
-            else f"{name} takes no function; {', '.join((*hold, *SCHEDULED))} do"
         )
     names = {setting: hold[setting](value, passed=True) for setting, value in given.items() if setting in hold}
     scheduled = [Schedule.of(name, value, octaves, steps) for name, value in given.items() if name not in hold]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidato
 
 from phosphene.errors import SettingsError, UnknownNameError
 from phosphene.networks.cards import DEFAULT_MODEL
-from phosphene.recipe.own import SCHEDULED, Schedule, is_own
+from phosphene.recipe.own import Schedule, is_own
 from phosphene.recipe.terms import KINDS, Cut, Objective
 
 Norm = Annotated[
@@ -24,6 +24,9 @@ Norm = Annotated[
 
 LAST = 30
 """The most octaves."""
+
+SCHEDULED = ("step_size", "jitter", "blur")
+"""The numbers that may differ from step to step."""
 
 RENAMED = {"winograd": "fast"}
 """Old names of settings, which are still read: in recipes, in Python and as flags."""

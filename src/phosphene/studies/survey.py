@@ -68,6 +68,8 @@ def survey(
 
     `options` are those of `phosphene.compare`, the same for all; its errors are raised here too.
     """
+    if isinstance(images, str | Path):
+        raise UsageError(f"a survey is of several photographs, in a list; compare takes {str(images)!r}")
     names = [file_name(PurePath(_source(image).removeprefix("sample:")).stem) for image in images]
     if not names or len({TABLE, PAGE, *map(folded, names)}) < len(names) + 2:
         raise UsageError(

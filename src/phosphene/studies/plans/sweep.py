@@ -33,7 +33,7 @@ def sweep(
         raise UsageError("a sweep varies at least one setting, as in --vary octave_scale=1.2,1.4,1.8")
     cells, places = {}, []
     grid_values = list(product(*vary.values()))
-    spoken = [[f"{_spoken(name)}={value}" for name, value in zip(vary, values, strict=True)] for values in grid_values]
+    spoken = [[_words(name, value) for name, value in zip(vary, values, strict=True)] for values in grid_values]
     names = told_apart(file_name(*words) for words in spoken)
     for values, words, file in zip(grid_values, spoken, names, strict=True):
         chosen = {name: _value(name, value) for name, value in zip(vary, values, strict=True)}
@@ -83,6 +83,11 @@ def setting_of(name: str) -> str:
 
 def _spoken(setting: str) -> str:
     return SINGULAR.get(setting, setting)
+
+
+def _words(setting: str, value: Any) -> str:
+    """Spell a setting and its value; a function by its name, which is the same in the next run."""
+    return f"{_spoken(setting)}={getattr(value, '__name__', value)}"
 
 
 def _value(setting: str, value: Any) -> Any:
