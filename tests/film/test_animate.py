@@ -566,6 +566,8 @@ def test_settings_out_of_range_are_told(film, tmp_path, settings):
     for fps in (0, 0.0004):
         with pytest.raises(SettingsError, match=f"fps = {fps} will not do"):
             phosphene.zoom("noise:48x64", tmp_path / "out.mp4", fps=fps)
+    with pytest.raises(SettingsError, match=r"fps = 1e-09 will not do: it should be greater than or equal to 0\.01"):
+        phosphene.animate("film.mp4", tmp_path / "out.mp4", fps=1e-9)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -586,6 +588,15 @@ def test_frames_through_a_link_that_leads_nowhere(tmp_path):
 def test_a_masks_name_is_looked_at(film, tmp_path, mask):
     with pytest.raises(UsageError, match=r"no name|too many for a name"):
         phosphene.animate(film, tmp_path / "out.mp4", mask=mask, **SMALL)
+
+
+def test_an_encoder_that_refuses_in_the_middle_is_one_sentence(film, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise av.InvalidDataError(0, "Invalid data found", "")
+
+    monkeypatch.setattr(sink.Video, "add", refuse)
+    with pytest.raises(StoreError, match=r"out\.webm' could not be written \(Invalid data found\)"):
+        phosphene.animate(film, tmp_path / "out.webm", **SMALL)
 
 
 @pytest.mark.parametrize("place", ["add", "close"])

@@ -97,7 +97,7 @@ def begin(
         made=ready.made,
         output=str(output),
         device=device,
-        memory=memory,
+        memory=None if memory is None else str(memory),
         workers=workers,
     )
     journal.put(folder / PLAN, plan.model_dump_json())

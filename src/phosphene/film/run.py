@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
+
 from phosphene.disk import journal
 from phosphene.errors import BrokenFilmError, StoreError
 from phosphene.film.carry import Carried
@@ -97,10 +99,10 @@ def _dream(run: Run, on_frame: Callable[[FilmProgress], None] | None, stop: thre
 
 @contextmanager
 def _writing(run: Run) -> Iterator[None]:
-    """Within, what cannot be written, as where the disk is full, is a `StoreError`."""
+    """Within, what cannot be written, as where the disk is full or an encoder refuses, is a `StoreError`."""
     try:
         yield
-    except OSError as error:
+    except (OSError, av.FFmpegError) as error:
         raise StoreError(
             f"{str(run.output)!r} could not be written ({error.strerror or error}): `phosphene resume {run.folder}` "
             f"goes on once it can be"
