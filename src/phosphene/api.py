@@ -49,10 +49,10 @@ def dream(
 
     `image` is a path, `sample:NAME`, `noise:HEIGHTxWIDTH`, a float tensor [3, height, width] in 0..1, or anything that
     NumPy takes for a picture [height, width, 3]. `layers` is what to raise, as on the command line ("mixed3:0.5") or
-    as an `Objective` (`layer("mixed3") - channel("mixed4", 12)`, classes and functions of one's own included).
+    as an `Objective` (`layer("mixed3") - channel("mixed4", 12)`, classes and custom functions included).
     `settings` are those of `phosphene.Recipe`. `on_step` hears of each step, and `stop`, once set, ends it.
 
-    `model` is a name, `package.module:callable`, or a module of one's own, which sees `(pixel - mean) / std`, with a
+    `model` is a name, `package.module:callable`, or a module of your own, which sees `(pixel - mean) / std`, with a
     number for each of its channels: one is the luma, three are RGB, a fourth is opaque. Without them it sees pixels in
     0..1. It is copied as it is now, and never changed. It does not matter in which of torch's modes this is called.
 
@@ -143,7 +143,7 @@ def replay(
 ) -> Dream:
     """Make a picture again from the recipe that it carries; of another photograph, if `image` is given.
 
-    A network of one's own is given again as `model`, with the `mean` and `std` that the recipe names. The rest, and
+    A custom network is given again as `model`, with the `mean` and `std` that the recipe names. The rest, and
     what it raises, is as in `dream`.
     """
     recipe, made = from_toml(imagefile.read_recipe(picture))

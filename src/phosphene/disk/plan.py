@@ -128,7 +128,7 @@ def is_file(source: str) -> bool:
 
 
 def strip_bytes(width: int) -> int:
-    """Foretell the bytes of memory that the strips and blocks of a picture of `width` px take."""
+    """Estimate the bytes of memory that the strips and blocks of a picture of `width` px take."""
     return STRIP_COPIES * PIXEL * max(raster.STRIP * width, BLOCK * SEGMENT)
 
 

@@ -74,7 +74,7 @@ class DiskGradient:
     """A gradient on disk, in the frame rolled by `shift`, and what is known of it as a whole.
 
     `squares` are the sums of squares of the terms' gradients, where they are balanced. `sizes` are what the first of
-    the norm's divisions divide by. `own` is somebody's own norm, which another process does not know by its name.
+    the norm's divisions divide by. `own` is a custom norm, which another process does not know by its name.
     """
 
     stored: Raster

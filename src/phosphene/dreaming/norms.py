@@ -2,7 +2,7 @@
 
 Each norm of ours maps a gradient [3, height, width] to one whose mean absolute value is about 1 (exactly 1 for
 `mean_abs` and `laplacian`). A zero gradient stays zero. A norm is one or more divisions; to add one, write it and its
-name in `settings.Norm`. One of somebody's own is a function, as a division whose sizes are 1.
+name in `settings.Norm`. A custom one is a function, as a division whose sizes are 1.
 
 A division needs numbers that belong to the whole gradient, and then looks at each place by itself. The two are apart,
 so that a gradient on disk can be divided block by block with the same result.

@@ -148,7 +148,7 @@ class ChannelMatch(Score):
 
 @dataclass(frozen=True, eq=False)
 class Own(Score):
-    """A function of somebody's own, from activations by layer to a number for each image; `layer` is its name.
+    """A custom function, from activations by layer to a number for each image; `layer` is its name.
 
     It sees whole activations: no part of them has a part of its score. `nodes` are the network's names of the layers
     that it asks for.
@@ -183,7 +183,7 @@ def _mean_of_all(activations: Mapping[str, Activation]) -> Tensor:
 def asked_for(
     function: Callable[[Mapping[str, Any]], Any], name: str, look: Callable[[str], tuple[str, Activation]]
 ) -> dict[str, str]:
-    """Try a function of somebody's own, and return the nodes of the layers that it asks for, by the names that it uses.
+    """Try a custom function, and return the nodes of the layers that it asks for, by the names that it uses.
 
     `look` gives a layer's node and some activation of it. Raises `UsageError` where the function fails, asks for none,
     or gives no number.
@@ -242,7 +242,7 @@ class Scoring:
 
     @property
     def on_paper(self) -> "Scoring":
-        """The same where only shapes are known: functions of somebody's own, which may ask for numbers, are means."""
+        """The same where only shapes are known: custom functions, which may ask for numbers, are means."""
         scores = [replace(each, function=_mean_of_all) if isinstance(each, Own) else each for each in self.scores]
         return replace(self, scores=tuple(scores))
 

@@ -109,7 +109,7 @@ def replay_film(
 ) -> Path | None:
     """Make a film or a zoom again from the recipe that it carries; of another film or photograph, if `source` is given.
 
-    A network of one's own is given again as `model`. The rest, and what it raises, is as in `animate`.
+    A custom network is given again as `model`. The rest, and what it raises, is as in `animate`.
     """
     asked, _ = from_toml(read_recipe(film))
     given = asked.given if model is None else {**asked.given, "model": introduce(model)}
@@ -127,7 +127,7 @@ def resume_film(
 ) -> Path | None:
     """Go on with a film or a zoom that was stopped; `folder` is OUTPUT.phosphene, beside its output.
 
-    It ends in the same frames as if nothing had happened. A network of one's own is given again as `model`.
+    It ends in the same frames as if nothing had happened. A custom network is given again as `model`.
     """
     if model is not None:
         introduce(model)

@@ -196,7 +196,7 @@ def _end_with_parent() -> None:
 @lru_cache(maxsize=1)
 def _film(folder: Path, model: str, plan: str) -> Film:
     """Find a film; kept for as long as its plan has the checksum `plan`."""
-    introduce(model)  # the parent has; it may be a person's own
+    introduce(model)  # the parent has; it may be a custom one
     film = reopen(folder).film
     assert isinstance(film, Film)
     return film

@@ -20,7 +20,7 @@ class ModelCard:
     """One model.
 
     `mean` and `std` are for RGB pixels in 0..1: the network sees `(pixel - mean) / std`. With one number each it sees
-    the luma, and a fourth channel is opaque. `build` makes the network of a card of one's own, weights and all; other
+    the luma, and a fourth channel is opaque. `build` makes the network of a custom card, weights and all; other
     cards' are built by their `source` and `architecture`. `weights_url` is empty
     where nothing has to be downloaded, or nothing can be.
     `sha256` is what the file's checksum starts with, or empty where the publisher gives none, and `md5` is another

@@ -115,7 +115,7 @@ class Network:
         self.modules = last_within(self.nodes)
 
     def _traced(self) -> tuple[nn.Module, fx.Graph, dict[str, fx.Node]]:
-        """Trace the network. One that cannot be, or somebody's own that is not traced rightly, is read by hooks."""
+        """Trace the network. One that cannot be, or a custom one whose trace gives other results, is read by hooks."""
         is_own = self.card.source == "own"
         with undisturbed(), ONE_AT_A_TIME:
             network = frozen_copy(self.module) if is_own else self.module  # as it is before it is traced

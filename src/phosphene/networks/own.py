@@ -1,4 +1,4 @@
-"""Networks of one's own: any module that maps images [batch, channels, height, width] to whatever it likes.
+"""Custom networks: any module that maps images [batch, channels, height, width] to whatever it likes.
 
 The module that is given is never run, and never changed. It is copied, and the copy is frozen: evaluation mode,
 float32, no gradients of weights. Where the copy can be traced, it is a network like any other. Where it cannot, because
@@ -203,7 +203,7 @@ def is_traced_rightly(network: nn.Module, traced: nn.Module, graph: fx.Graph, ex
 
 
 def example_of(card: ModelCard, network: nn.Module) -> Tensor:
-    """Return an image that a network of one's own takes."""
+    """Return an image that a custom network takes."""
     rng = torch.Generator().manual_seed(0)
     images = torch.rand(1, len(card.mean), card.min_side, card.min_side, generator=rng)
     return images.to(device_of(network))

@@ -38,7 +38,7 @@ _HALF_NORMALISED = {"googlenet", "inception_v3"}
 
 
 MOST_INTRODUCED = 8
-"""Networks of one's own that are held at a time: the last ones."""
+"""Custom networks that are held at a time: the last ones."""
 
 _introduced: dict[str, ModelCard] = {}
 
@@ -146,7 +146,7 @@ def card(name: str) -> ModelCard:
 def build(card: ModelCard) -> nn.Module:
     """Return the card's network as its constructor leaves it: initialised at random, in training mode.
 
-    One of somebody's own has its weights.
+    A custom network has its weights.
     """
     if card.build is not None:
         return frozen_copy(card.build())
@@ -165,7 +165,7 @@ def build(card: ModelCard) -> nn.Module:
 def skeleton(card: ModelCard) -> nn.Module:
     """Return the card's network on the meta device, in no time and memory: tensors have shapes, and no values.
 
-    One of somebody's own is as it is, and so is one that computes with tensors while it is built (RegNet).
+    A custom network is as it is, and so is one that computes with tensors while it is built (RegNet).
     """
     if card.build is not None:
         return build(card)

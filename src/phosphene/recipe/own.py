@@ -1,4 +1,4 @@
-"""Norms, masks and schedules of one's own: what a person gives as a function, and what a recipe keeps of it.
+"""Custom norms, masks and schedules: what is given as a function, and what a recipe keeps of it.
 
 Of a norm or a mask a recipe keeps the name, `own:NAME`, and the function is given again. Of a schedule it keeps the
 numbers, so that anyone can make the picture again.
@@ -81,7 +81,7 @@ MASKS = Held[Any]("mask")
 
 
 def norm(function: Callable[[Any], Any], name: str | None = None, margin: int | None = None) -> str:
-    """A norm of one's own: any function from a gradient to the direction of a step, both [3, height, width].
+    """A custom norm: any function from a gradient to the direction of a step, both [3, height, width].
 
     A step is `step_size` times that direction, so one whose mean absolute value is about 1 is as strong as ours. With
     `margin`, a pixel of the direction depends on so many px around it, and on nothing else of the gradient; then it
@@ -102,7 +102,7 @@ def _norm(
 
 
 def mask(given: Any, name: str | None = None) -> str:
-    """A mask of one's own: an array or tensor [height, width], or a function that gives one for (height, width).
+    """A custom mask: an array or tensor [height, width], or a function that gives one for (height, width).
 
     It says, 0..1, how strongly to dream where. An array of another size than the dream's is stretched to it; of uint8
     and uint16 the type's largest is 1.
@@ -141,7 +141,7 @@ def as_array(given: Any) -> Any:
 
 
 def own_mask(name: str) -> Any:
-    """Return a mask of one's own by its name; `UsageError` where it was not given in this process."""
+    """Return a custom mask by its name; `UsageError` where it was not given in this process."""
     return MASKS.find(name)
 
 
@@ -162,7 +162,7 @@ def blamed_on(whose: str) -> Iterator[None]:
 
 
 def is_own(name: Any) -> bool:
-    """Whether something is the name of a norm or a mask of one's own."""
+    """Whether something is the name of a custom norm or mask."""
     return isinstance(name, str) and name.startswith(MARK)
 
 
@@ -199,12 +199,12 @@ class Schedule:
 
 
 def is_function(setting: str, value: Any) -> bool:
-    """Whether the value of a setting is one's own: a function, or an array as a mask."""
+    """Whether the value of a setting is a custom one: a function, or an array as a mask."""
     return callable(value) or (setting == "mask" and not isinstance(value, str | PathLike | None))
 
 
 def kept(given: Mapping[str, Any], octaves: int, steps: int) -> dict[str, Any]:
-    """Return settings of one's own as a recipe keeps them: names of norms and masks, and numbers of schedules."""
+    """Return custom settings as a recipe keeps them: names of norms and masks, and numbers of schedules."""
     hold: dict[str, Callable[..., str]] = {"norm": _norm, "mask": _mask}
     if "terms" in given:
         raise SettingsError(

@@ -20,7 +20,7 @@ Norm = Annotated[
     Literal["mean_abs", "std", "laplacian"],
     WrapValidator(lambda given, known: given if is_own(given) else known(given)),
 ]
-"""A norm of ours, or the name of one's own: `own:NAME`; see `own.norm`."""
+"""A built-in norm, or the name of a custom one: `own:NAME`; see `own.norm`."""
 
 LAST = 30
 """The most octaves."""

@@ -22,7 +22,8 @@ from phosphene.recipe.terms import KINDS, SINGULAR
 def choose(given: Mapping[str, Any], look: str | None = None, preset: str | None = None) -> Recipe:
     """Return the recipe of a look and a preset (both by name, or none), changed by the settings `given`.
 
-    A layer or a class of one's own takes the place of the look's layers. Raises `SettingsError` or `UnknownNameError`.
+    Layers, classes or terms that are given take the place of the look's layers. Raises `SettingsError` or
+    `UnknownNameError`.
     """
     if preset is not None and preset not in PRESETS:
         raise UnknownNameError("preset", preset, PRESETS)
@@ -33,7 +34,7 @@ def choose(given: Mapping[str, Any], look: str | None = None, preset: str | None
 
 
 def validated(settings: Mapping[str, Any]) -> Recipe:
-    """Return a recipe of these settings, functions of one's own included (see `recipe.own`).
+    """Return a recipe of these settings, custom functions included (see `recipe.own`).
 
     Raises a `SettingsError` of one sentence.
     """
@@ -46,7 +47,7 @@ def validated(settings: Mapping[str, Any]) -> Recipe:
 
 
 def with_functions(recipe: Recipe, functions: Mapping[str, Any]) -> Recipe:
-    """Return a recipe with norms, masks and schedules of one's own; a schedule takes an older one's place."""
+    """Return a recipe with custom norms, masks and schedules; a schedule takes an older one's place."""
     kept = own.kept(functions, recipe.octaves, recipe.steps)
     before = own.without(recipe.schedules, *functions)
     return recipe.but(**{**kept, "schedules": (*before, *kept["schedules"])})
@@ -92,7 +93,7 @@ def flags(settings: Mapping[str, Any]) -> str:
 def _given(wanted: Mapping[str, Any], look: str | None) -> dict[str, Any]:
     base = choose({"model": wanted["model"]}, look).model_dump() | {"model": Recipe.model_fields["model"].default}
     given = {name: value for name, value in wanted.items() if value != base[name]}
-    if any(given.get(kind) for kind in KINDS):  # one's own take the place of a look's layers
+    if any(given.get(kind) for kind in KINDS):  # they take the place of a look's layers
         given["layers"] = wanted["layers"]
     return given
 

@@ -104,7 +104,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class OwnTerm:
-    """An objective of one's own, by its name; see `term`."""
+    """A custom objective, by its name; see `term`."""
 
     name: str
     weight: float = 1.0
@@ -187,7 +187,7 @@ def label(name: str | int) -> Objective:
 
 
 def term(function: OwnFunction, name: str | None = None) -> Objective:
-    """An objective of one's own: any function from activations to a number for each image.
+    """A custom objective: any function from activations to a number for each image.
 
     It is given a mapping from names of layers, aliases included, to activations [batch, channels, rows, columns] and
     returns a tensor [batch], or one number; more is better. Its name, which a recipe keeps, is the function's own, or
@@ -204,7 +204,7 @@ def term(function: OwnFunction, name: str | None = None) -> Objective:
 
 
 def own_function(name: str) -> OwnFunction:
-    """Return the function of a term of one's own, of this process or of an installed package.
+    """Return the function of a custom term, of this process or of an installed package.
 
     Raises `UnknownNameError` where there is none.
     """
@@ -219,7 +219,7 @@ def own_function(name: str) -> OwnFunction:
 
 
 def is_installed(name: str) -> bool:
-    """Whether a term of one's own is what an installed package brings, which every process here has."""
+    """Whether a custom term is what an installed package brings, which every process here has."""
     entries = entry_points(group="phosphene.terms", name=name)
     return any(own_function(name) is entry.load() for entry in entries)
 

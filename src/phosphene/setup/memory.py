@@ -1,4 +1,4 @@
-"""How much memory a step will take, foretold, and the largest tile that fits. Nothing is computed but shapes."""
+"""How much memory a step will take, estimated, and the largest tile that fits. Nothing is computed but shapes."""
 
 import logging
 import re
@@ -97,7 +97,7 @@ def budget(memory: str | None, device: torch.device) -> int:
 
 
 def gradient_bytes(features: Features, scoring: Scoring, window: Size, batch: int = 1) -> int:
-    """Foretell the bytes that the network and its gradient take for a batch of windows of `window` px."""
+    """Estimate the bytes that the network and its gradient take for a batch of windows of `window` px."""
     with on_paper(features), LiveBytes() as live:
         images = [torch.empty(3, *window, device=features.mean.device) for _ in range(batch)]
         differentiate(features, scoring.on_paper, images, [(0.0, 0.0)] * batch)
@@ -123,7 +123,7 @@ class PictureBytes:
 
 
 def image_bytes(size: Size) -> PictureBytes:
-    """Foretell the bytes of all images of the whole size, where they are in memory and a step takes one gradient."""
+    """Estimate the bytes of all images of the whole size, where they are in memory and a step takes one gradient."""
     image = PIXEL * size[0] * size[1]
     return PictureBytes(HELD_IMAGES * image, STEP_IMAGES * image)
 

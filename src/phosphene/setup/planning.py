@@ -1,4 +1,4 @@
-"""Where to cut a network in stages, and the tiles of each: by foretold cost, within the memory that is allowed.
+"""Where to cut a network in stages, and the tiles of each: by estimated cost, within the memory that is allowed.
 
 Nothing is computed but shapes. A network is surveyed once, on a small image of no content: what it costs and keeps
 between each two places where it can be cut. Cost and memory of all stages, from any cut to any other, follow from that.
@@ -102,7 +102,7 @@ class StageEstimate:
         return _windows(length, tile, self.tiling.halo, self.tiling.stride)
 
     def bytes(self, size: Size, tile: int | None, batch: int, gradients: int) -> float:
-        """Foretell the peak, in bytes."""
+        """Estimate the peak, in bytes."""
         rows, columns = (self.windows(length, tile)[0] for length in size)
         together = 1 if tile is None else batch
         return WORKSPACE * rows * columns * together * self._peak(gradients)
@@ -116,7 +116,7 @@ class StageEstimate:
         return forward - base + max(segment.peak_backward - segment.live_before for segment in self.segments)
 
     def cost(self, size: Size, tile: int | None, workers: int, batch: int) -> float:
-        """Foretell the work, and what workers wait for each other: all but one for a batch of tiles at most.
+        """Estimate the work, and what workers wait for each other: all but one for a batch of tiles at most.
 
         (R. L. Graham, Bounds on multiprocessing timing anomalies, 1969.)
         """
@@ -158,11 +158,11 @@ class Survey:
     _known: dict[tuple[str | None, str | None], StageEstimate] = field(init=False, repr=False, default_factory=dict)
 
     def begin(self) -> None:
-        """Look at the network, which loads what foretells."""
+        """Look at the network, which loads what an estimate needs."""
         self._segments  # noqa: B018
 
     def asked(self, in_memory: bool = True) -> StagePlan:
-        """Foretell the stages that the recipe asks for."""
+        """Estimate the stages that the recipe asks for."""
         planned = planned_stages(self.network, self.scoring, self.tiles)
         stages = self._stages([stage.start for stage in planned])
         return self._plan(stages, [stage.tile for stage in planned], in_memory)

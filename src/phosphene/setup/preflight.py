@@ -85,18 +85,18 @@ def complete(
     prepare(size, network.device)
     recipe = with_default_layer(recipe, network)
     scoring = bind(recipe, network, guide)
-    foretell = partial(_foretell, Survey(network, scoring, recipe, size, workers), recipe, allowed)
+    estimate = partial(_forecast, Survey(network, scoring, recipe, size, workers), recipe, allowed)
     *others, last = ways
     fitting: list[Forecast] = []
     for way in others:
         with suppress(UsageError):
-            forecast = foretell(way, ways[way])
+            forecast = estimate(way, ways[way])
             if forecast.fits:
                 fitting.append(forecast)
     if any(forecast.cost == 1 for forecast in fitting):
         return fitting[0]
     try:
-        forecast = foretell(last, ways[last])
+        forecast = estimate(last, ways[last])
     except UsageError:
         if not fitting:
             raise
@@ -106,7 +106,7 @@ def complete(
     return min(fitting, key=lambda forecast: forecast.cost)
 
 
-def _foretell(survey: Survey, recipe: Recipe, allowed: Callable[[], int], way: Way, pictures: PictureBytes) -> Forecast:
+def _forecast(survey: Survey, recipe: Recipe, allowed: Callable[[], int], way: Way, pictures: PictureBytes) -> Forecast:
     """Choose the stages, if they are left open: one without tiles if the whole image fits, or those that cost least."""
     network, scoring = survey.network, survey.scoring
     held = partial(in_use, network.device)
@@ -141,7 +141,7 @@ def _whole_bytes(network: Network, scoring: Scoring, recipe: Recipe, size: Size,
     if network.is_hooked:
         return most  # it cannot be run on paper
     if network.card in NAMED and recipe.guide is None and most <= room:
-        return most  # with room to spare; to foretell it takes a second
+        return most  # with room to spare; to estimate it takes a second
     part = network.part(scoring.layers)  # not `features`, which are kept even if the image is then done in tiles
     return part.nbytes + gradient_bytes(part, scoring, seen)
 

@@ -61,7 +61,7 @@ def _stamp(path: str | None) -> tuple[int, int] | None:
 def needs_top(recipe: Recipe) -> bool:
     """Whether a recipe raises what only the network's top has, such as a class; else that is not loaded.
 
-    A function of somebody's own may look at anything.
+    A custom function may look at anything.
 
     Raises `UnknownNameError` where a layer is not there.
     """
@@ -76,7 +76,7 @@ def needs_top(recipe: Recipe) -> bool:
 def only_here(recipe: Recipe) -> str | None:
     """Name the network or the objective of a recipe that was given in this process and that others do not have.
 
-    Norms and masks of somebody's own are not meant: by way of the disk they go along.
+    Custom norms and masks are not meant: by way of the disk they go along.
     """
     if registry.card(recipe.model).source == "own" and recipe.model not in installed_cards():
         return recipe.model

@@ -49,7 +49,7 @@ def read(source: Source, rng: torch.Generator) -> Photo:
 
 
 def read_mask(mask: str, size: Size) -> Plane:
-    """Read a mask from a file, or have it from somebody's own array or function, 0..1 at `size` (height, width)."""
+    """Read a mask from a file, or have it from a custom array or function, 0..1 at `size` (height, width)."""
     if not is_own(mask):
         return imagefile.as_mask(imagefile.read(mask), size)
     given = own_mask(mask)
@@ -60,7 +60,7 @@ def read_mask(mask: str, size: Size) -> Plane:
 
 
 def mask_checksum(mask: str | None, size: Size) -> str | None:
-    """Return the SHA-256 of a mask's file, or of the pixels of somebody's own."""
+    """Return the SHA-256 of a mask's file, or of the pixels of a custom one."""
     if mask is None:
         return None
     if is_own(mask):
@@ -69,7 +69,7 @@ def mask_checksum(mask: str | None, size: Size) -> str | None:
 
 
 def own_mask_bytes(mask: str | None, size: Size) -> int:
-    """Foretell the bytes of a mask of somebody's own, which is whole even by way of the disk."""
+    """Estimate the bytes of a custom mask, which is whole even by way of the disk."""
     return PIXEL * size[0] * size[1] if is_own(mask) else 0
 
 

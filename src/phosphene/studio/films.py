@@ -31,7 +31,7 @@ def still_of(source: str | Path) -> Photo:
 
 
 def cost_of(source: str | Path, recipe: Recipe, zoom: Zoom | None = None) -> float:
-    """Foretell the megapixel-steps of a photograph, of a film's frames, or of a zoom.
+    """Estimate the megapixel-steps of a photograph, of a film's frames, or of a zoom.
 
     A zoom's keys are larger than its frames, and cutting a frame out of them counts as a step. Raises as `still_of`,
     and `UsageError` for a zoom into a film.
@@ -56,7 +56,7 @@ def preview_cost_of(source: str | Path, recipe: Recipe) -> float:
 
 
 def _extent_of(source: str | Path) -> tuple[Size, int]:
-    """The size and the number of the pictures in a file: a photograph is one, and a film, foretold, many."""
+    """The size and the number of the pictures in a file: a photograph is one, and a film, estimated, many."""
     if not is_film(source):
         return imagefile.look(source).size, 1
     from phosphene.film.source import look_at

@@ -36,7 +36,7 @@ CARDS = {card.name: card for card in NAMED}
 
 
 def register(card: ModelCard) -> None:
-    """Let a network of one's own be known by its card's name, which must be free; `card.build` makes it.
+    """Let a custom network be known by its card's name, which must be free; `card.build` makes it.
 
     It is then a model like any other in this process: in Python, and in a studio that is started from it. A package
     brings its cards by entry points instead, of the group `phosphene.models`.

@@ -35,7 +35,7 @@ def usual_workers(device: str) -> int:
 
 
 def is_private(recipe: Recipe) -> bool:
-    """Whether only this process has all that a recipe names: a network, a term, a norm or a mask of somebody's own."""
+    """Whether only this process has all that a recipe names: a custom network, term, norm or mask."""
     return bool(only_here(recipe)) or is_own(recipe.norm) or is_own(recipe.mask)
 
 

@@ -19,8 +19,8 @@ async def add(request: Request) -> Response:
     source, recipe = folder.photograph(order.photograph), order.recipe(folder)
     studio, queue = studio_of(request), queue_of(request)
     is_preview = queue is studio.queues["previews"]
-    foretell = partial(preview_cost_of, source, recipe) if is_preview else partial(cost_of, source, recipe, order.zoom)
-    check_cost(await to_thread.run_sync(foretell, limiter=studio.decoding), studio.most)
+    estimate = partial(preview_cost_of, source, recipe) if is_preview else partial(cost_of, source, recipe, order.zoom)
+    check_cost(await to_thread.run_sync(estimate, limiter=studio.decoding), studio.most)
     return JSONResponse(queue.add(order).report(), 201)
 
 
