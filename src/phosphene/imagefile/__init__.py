@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import PIL.Image
 import torch
@@ -46,6 +46,7 @@ __all__ = [
     "check_recipe",
     "checksum",
     "encode",
+    "in_colours",
     "is_image",
     "look",
     "mask_of",
@@ -60,6 +61,9 @@ __all__ = [
 ]
 
 READABLE = {*FORMATS} - {".dzi"} | {".gif", ".bmp", ".heic", ".heif", ".hif", ".jxl", ".jp2", ".jfif", ".avif"}
+
+PLAIN = ("1", "L", "RGB", "RGBA", "I", "I;16", "I;16B", "F")
+"""Modes of Pillow's images whose numbers are colours."""
 
 
 @dataclass(frozen=True)
@@ -230,6 +234,12 @@ def write(
         write_atomically(path, encode_as(quantise(image, alpha, kind, bits), kind, recipe))
     except (OSError, ValueError) as error:
         raise ImageError(f"{str(path)!r} could not be written: {error}") from error
+
+
+def in_colours(given: Any) -> Any:
+    """Return an image of Pillow's, whose numbers may stand for something else, in RGB; all else stays as it is."""
+    stands_for_others = isinstance(given, PIL.Image.Image) and given.mode not in PLAIN
+    return given.convert("RGB") if stands_for_others else given
 
 
 def encode(image: Image, kind: Literal["PNG", "JPEG"] = "PNG") -> bytes:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 
 from phosphene import imagefile
@@ -26,9 +25,6 @@ BEYOND = 0.5
 NUMBERS = "biuf"
 """Kinds of NumPy's types whose numbers may be colours: bool, int, uint and float."""
 
-PLAIN = ("1", "L", "RGB", "RGBA", "I", "I;16", "I;16B", "F")
-"""Modes of Pillow's images whose numbers are colours."""
-
 
 def read(source: Source, rng: torch.Generator) -> Photo:
     """Read a photograph from a file, a sample, an array, or seeded noise; one that was read already stays as it is."""
@@ -38,7 +34,7 @@ def read(source: Source, rng: torch.Generator) -> Photo:
         return Photo(_noise(source, rng), None, source, "", ())
     if isinstance(source, str | Path):
         return imagefile.read(source)
-    pixels = source if isinstance(source, torch.Tensor) else _from_array(as_array(_as_colours(source)))
+    pixels = source if isinstance(source, torch.Tensor) else _from_array(as_array(imagefile.in_colours(source)))
     if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.is_floating_point() or not _has_numbers(pixels):
         raise UsageError(
             f"a tensor of shape {tuple(pixels.shape)} and type {pixels.dtype}, {pixels.layout} on {pixels.device}, is "
@@ -121,12 +117,6 @@ def _noise(source: str, rng: torch.Generator) -> Image:
     if height * width > imagefile.MAX_PIXELS:
         raise UsageError(f"{source!r} is too large: noise may have {imagefile.MAX_PIXELS / 1e6:.0f} megapixels")
     return (0.5 + 0.1 * torch.randn(3, height, width, generator=rng)).clamp(0, 1)
-
-
-def _as_colours(source: Any) -> Any:
-    """Have an image of Pillow's, whose numbers may stand for something else, in RGB."""
-    stands_for_others = isinstance(source, PIL.Image.Image) and source.mode not in PLAIN
-    return source.convert("RGB") if stands_for_others else source
 
 
 def _from_array(pixels: np.ndarray) -> torch.Tensor:
