@@ -179,6 +179,7 @@ def test_technical_settings_are_folded_until_one_is_changed(page, photographs):
     with page.expect_response("**/api/recipe"):
         page.fill("#set-seed", "7")
         page.press("#set-seed", "Enter")
+    page.wait_for_selector(".field.changed #set-seed")
     assert page.locator("#set-tile").is_hidden(), "what a person folds stays folded"
     assert page.locator("legend").all_inner_texts()[:3] == ["Looks, shown on a sample", "Network", "What to maximise"]
 
