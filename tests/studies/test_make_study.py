@@ -111,7 +111,7 @@ def test_without_a_network_the_page_says_what_is_missing(tmp_path, monkeypatch, 
     words = words_of_make(tmp_path / "study")
     words[words.index("--models") + 1] = "resnet50,efficientnet_lite0"
     assert run(words) == 0
-    assert "resnet50 is not there trained" in capsys.readouterr().err
+    assert "resnet50 has no trained weights here" in capsys.readouterr().err
     page = (tmp_path / "study" / "report.html").read_text()
     assert "Trained weights that are missing" in page
     assert "resnet50 trained" not in page
