@@ -19,4 +19,4 @@ def fading(octave: int, step: int) -> float:
 dream = phosphene.dream("sample:coffee", mask=vignette, step_size=fading, size=128, octaves=2, steps=4)
 changed = (dream.image - dream.photograph).abs().mean(0)
 assert changed[40:45, 60:68].mean() > 10 * changed[:3, :3].mean()
-assert dream.recipe.schedules == ("step_size=0.02,0.01,0.006666666666666667,0.005",)
+assert dream.recipe.schedules == ("step_size=0.02,0.01,0.00666667,0.005",)
