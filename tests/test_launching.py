@@ -95,9 +95,14 @@ def test_a_kernel_gets_what_it_is_given():
     assert numbers.tolist() == [-7.0, -6.0, 3.0]
 
 
-def test_nothing_is_run_for_shapes_alone():
+def test_nothing_is_run_for_shapes_alone(monkeypatch):
+    ran = []
+    monkeypatch.setattr(type(count), "run", lambda _, threads, arguments: ran.append(arguments))
     with FakeTensorMode():
         run(count, Count(torch.zeros(3, dtype=torch.int64)))
+    assert not ran
+    run(count, Count(torch.zeros(3, dtype=torch.int64)))
+    assert len(ran) == 1
 
 
 @pytest.mark.parametrize("places", [torch.zeros(4, 4, dtype=torch.int64)[:, 0], torch.zeros(4)])

@@ -434,12 +434,14 @@ def test_it_is_imported_only_for_who_asks(tmp_path, monkeypatch):
 
 def test_where_python_looks_for_modules_is_left_as_it_was(tmp_path, monkeypatch):
     """In a notebook the working folder comes first, as an empty word."""
-    (tmp_path / "nets2.py").write_text("import torch\ndef tiny():\n    return torch.nn.Conv2d(3, 4, 3)\n")
+    (tmp_path / "nets2.py").write_text(
+        "import sys, torch\nsys.path.append('its own')\ndef tiny():\n    return torch.nn.Conv2d(3, 4, 3)\n"
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", *sys.path, ""])
     before = list(sys.path)
     introduce("nets2:tiny")
-    assert sys.path == before
+    assert sys.path == [*before, "its own"]
 
 
 def test_a_mean_without_its_network_is_told(tiny, tmp_path):

@@ -88,7 +88,6 @@ def _channels(numbers: Sequence[float] | None) -> tuple[float, ...] | None:
 def _imported(spelled: str) -> ModelCard:
     """Return the card of what `package.module:callable` names; the working folder is looked into as well."""
     place, _, name = spelled.partition(":")
-    before = list(sys.path)
     sys.path.append("")
     try:
         found: Any = import_module(place)
@@ -102,7 +101,8 @@ def _imported(spelled: str) -> ModelCard:
             f"package.module:callable"
         ) from error
     finally:
-        sys.path[:] = before
+        with suppress(ValueError):  # the last one is ours; the module may have added others, or taken it away
+            del sys.path[-1 - sys.path[::-1].index("")]
     if isinstance(found, ModelCard):
         return replace(found, name=spelled)
     module = unwrapped(found)
