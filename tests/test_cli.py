@@ -213,8 +213,11 @@ def test_layers_are_listed_with_the_reports_names():
 def test_names_are_whole_in_a_narrow_terminal(monkeypatch, capsys):
     monkeypatch.setattr(models, "Console", partial(Console, force_terminal=True, width=80, color_system=None))
     assert run(["layers", "efficientnet_lite0"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    said = capsys.readouterr().out
+    lines = said.splitlines()
     assert all(len(line) <= 80 for line in lines)
+    assert "receptive" in said.split()
+    assert "…" not in said
     assert {"blocks.0.0", "blocks.4.2", "blocks.6.0", "global_pool"} <= {
         line.split()[0] for line in lines if line.split()
     }

@@ -17,6 +17,7 @@ from phosphene.recipe import own
 from phosphene.recipe.own import Schedule
 from phosphene.recipe.provenance import from_toml, to_toml
 from phosphene.recipe.settings import Ascent, Recipe
+from phosphene.recipe.spelling import choose
 
 SMALL = {"size": 96, "octaves": 2, "steps": 2, "jitter": 4, "layers": "blocks.1.1", "tile": 32}
 
@@ -94,7 +95,7 @@ def test_a_dream_keeps_the_norm_that_it_was_prepared_with(by_disk, tmp_path):
 def test_masks_that_were_given_are_held_and_those_that_were_passed_are_not_for_ever():
     given = [phosphene.mask(np.full((4, 4), level / 20)) for level in range(20)]
     for level in range(20):
-        dream(mask=np.full((4, 5), level / 20), octaves=1, steps=1)
+        choose({"mask": np.full((4, 5), level / 20)})
     assert all(own.own_mask(name).shape == (4, 4) for name in given)
     assert len(own.MASKS.passed) == own.MASKS.MOST_PASSED
 

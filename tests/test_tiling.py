@@ -181,9 +181,9 @@ def test_a_halo_one_stride_short_is_not_enough(build, photo):
     network.module.requires_grad_(False)
     scoring = Scoring((Energy("b"),))
     (field,) = bounded_fields(network, ("b",)).values()
-    assert (field.tile_stride, max(field.size)) == (1, 9)
-    assert deviation(network, scoring, photo(53, 38), (0, 0), 16, halo=8)[1] < 1e-12
-    assert deviation(network, scoring, photo(53, 38), (0, 0), 16, halo=7)[1] > 1e-12
+    assert field.tile_stride == 1
+    assert deviation(network, scoring, photo(53, 38), (0, 0), 16, halo=field.exact_halo)[1] < 1e-12
+    assert deviation(network, scoring, photo(53, 38), (0, 0), 16, halo=field.exact_halo - 1)[1] > 1e-12
 
 
 @hypothesis.settings(deadline=None, max_examples=8)

@@ -82,11 +82,11 @@ def window_of(node: fx.Node, root: nn.Module) -> tuple[tuple[int, int], tuple[in
             return _dilated(module.kernel_size, module.dilation), _pair(module.stride)
         if isinstance(module, POOL_MODULES):
             dilation = getattr(module, "dilation", 1)
-            return _dilated(module.kernel_size, dilation), _pair(module.stride or module.kernel_size)
+            return _dilated(module.kernel_size, dilation), _pair(module.stride)
         is_pointwise = isinstance(module, POINTWISE_MODULES) and not _uses_batch_statistics(module)
         return ((1, 1), (1, 1)) if is_pointwise else None
     if node.target in POOL_FUNCTIONS:
-        names = ("input", "kernel_size", "stride", "padding", "dilation")
+        names = ("input", "kernel_size", "stride")  # the others are keywords once they are traced
         named = dict(zip(names, node.args, strict=False)) | node.kwargs
         dilation = named.get("dilation", 1) if node.target is F.max_pool2d else 1
         return _dilated(named["kernel_size"], dilation), _pair(named.get("stride") or named["kernel_size"])
