@@ -348,8 +348,9 @@ def test_a_mask_may_be_a_picture_or_a_film(film, tmp_path):
 
 @pytest.mark.parametrize("kind", ["half the rate", "frames"])
 def test_a_masks_film_is_paired_by_time(film, tmp_path, kind):
-    dark, light = torch.zeros(3, 48, 64), torch.ones(3, 48, 64)
+    dark, light, rate = torch.zeros(3, 48, 64), torch.ones(3, 48, 64), 24
     if kind == "frames":  # which have the film's rate, whatever that is
+        film, rate = write_film(tmp_path / "slow.mkv", pan(4), rate=Fraction(10)), 10
         (tmp_path / "mask").mkdir()
         for number, image in enumerate((dark, dark, light, light)):
             imagefile.write(tmp_path / "mask" / f"{number}.png", image)
@@ -357,7 +358,7 @@ def test_a_masks_film_is_paired_by_time(film, tmp_path, kind):
     else:
         slow = {"rate": Fraction(12), "codec": "ffv1", "pix_fmt": "bgr0"}
         mask = write_film(tmp_path / "mask.mkv", [dark, light, light], **slow)
-    found = list(phosphene.frames(film, seconds=4 / 24, mask=str(mask), carry=False, **SMALL))
+    found = list(phosphene.frames(film, seconds=4 / rate, mask=str(mask), carry=False, **SMALL))
     assert [frame.change > 0 for frame in found] == [False, False, True, True]
 
 
