@@ -1,8 +1,11 @@
 """What several test files share: images, a network to solve by hand, and a small module to trace."""
 
 import gc
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psutil
@@ -53,6 +56,25 @@ def browser() -> Iterator[Any]:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Make a pipe with a few bytes for whoever reads it: a test that reads it by mistake fails, and does not wait."""
+    made = []
+
+    def make(name: str) -> Path:
+        path = tmp_path / name
+        os.mkfifo(path)
+        made.append((path, Thread(target=path.write_bytes, args=(b"no file",), daemon=True)))
+        made[-1][1].start()
+        return path
+
+    yield make
+    for path, writer in made:
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        writer.join()
+        os.close(reader)
 
 
 @pytest.fixture(scope="session")

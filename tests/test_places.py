@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import phosphene
 from phosphene import imagefile
-from phosphene.errors import ImageError, OutputExistsError, UsageError
+from phosphene.errors import ImageError, OutputExistsError, PhospheneError, UsageError
 from phosphene.places import check_name, check_place, check_told, make_folder
 
 BYTES = os.fsdecode(b"caf\xe9.png")
@@ -73,13 +74,22 @@ def test_links_that_lead_nowhere(tmp_path):
         imagefile.read(tmp_path / "loop.png")
 
 
-def test_what_is_no_file_is_neither_read_nor_written(tmp_path):
-    os.mkfifo(tmp_path / "pipe.png")
-    for path, kind in ((tmp_path / "pipe.png", "a pipe"), (Path("/dev/zero"), "a device")):
+def test_what_is_no_file_is_neither_read_nor_written(pipe):
+    for path, kind in ((pipe("pipe.png"), "a pipe"), (Path("/dev/zero"), "a device")):
         with pytest.raises(ImageError, match=f"is {kind}: give a file"):
             imagefile.read(path)
         with pytest.raises(ImageError, match=f"is {kind}: give the name of a file to write"):
             check_place(path, True)
+
+
+@pytest.mark.parametrize(
+    "given", [{"guide": "a.png"}, {"mask": "a.png"}, {"weights": "a.png"}, {"model": "pipe_net:net"}]
+)
+def test_a_pipe_is_not_waited_for_whatever_it_is_given_as(pipe, monkeypatch, given):
+    monkeypatch.chdir(pipe("a.png").parent)
+    pipe("pipe_net.py")
+    with pytest.raises(PhospheneError, match=r"a\.png' is a pipe|No module named 'pipe_net'"):
+        phosphene.dream("noise:40x40", octaves=1, steps=1, **given)
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):

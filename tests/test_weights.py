@@ -1,7 +1,6 @@
 """Weights: real files, a real server on this machine, and the networks that come out."""
 
 import hashlib
-import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -437,10 +436,10 @@ def test_other_kinds_of_files_and_missing_ones_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["a pipe", "a device", "a socket"])
-def test_what_is_no_file_is_not_waited_for(kind, tmp_path):
+def test_what_is_no_file_is_not_waited_for(kind, tmp_path, pipe):
     path = {"a device": Path("/dev/zero")}.get(kind, tmp_path / "weights.pth")
     if kind == "a pipe":
-        os.mkfifo(path)
+        pipe("weights.pth")
     with socket.socket(socket.AF_UNIX) as listener:
         if kind == "a socket":
             listener.bind(str(path))

@@ -627,11 +627,11 @@ def test_frames_that_changed_places_are_found_out(film, tmp_path):
     assert not target.exists()
 
 
-def test_a_pipe_is_no_film(tmp_path):
-    os.mkfifo(tmp_path / "film.mp4")
-    for read in (read_recipe, phosphene.frames):
+def test_a_pipe_is_no_film(film, pipe):
+    path = pipe("film.mp4")
+    for read in (read_recipe, phosphene.frames, lambda path: phosphene.frames(film, mask=path, **SMALL)):
         with pytest.raises(ImageError, match=r"film\.mp4' is a pipe: give a film"):
-            next(iter(read(tmp_path / "film.mp4")))
+            next(iter(read(path)))
     with pytest.raises(ImageError, match="'/dev/zero' is a device: give a film"):
         next(iter(phosphene.frames("/dev/zero")))
 
