@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import psutil
@@ -60,21 +60,28 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Make a pipe with a few bytes for whoever reads it: a test that reads it by mistake fails, and does not wait."""
-    made = []
+    """Make a pipe that nobody may read: who does is given a few bytes, so that the test fails and does not wait."""
+    made, read, over = [], list[Path](), Event()
 
     def make(name: str) -> Path:
         path = tmp_path / name
         os.mkfifo(path)
-        made.append((path, Thread(target=path.write_bytes, args=(b"no file",), daemon=True)))
+        made.append((path, Thread(target=feed, args=(path,), daemon=True)))
         made[-1][1].start()
         return path
 
+    def feed(path: Path) -> None:
+        while not over.wait(0.2):
+            path.write_bytes(b"no file")
+            read.extend([] if over.is_set() else [path])
+
     yield make
+    over.set()
     for path, writer in made:
         reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         writer.join()
         os.close(reader)
+    assert not read
 
 
 @pytest.fixture(scope="session")

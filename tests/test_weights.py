@@ -437,7 +437,7 @@ def test_other_kinds_of_files_and_missing_ones_are_refused(tmp_path):
 
 @pytest.mark.parametrize("kind", ["a pipe", "a device", "a socket"])
 def test_what_is_no_file_is_not_waited_for(kind, tmp_path, pipe):
-    path = {"a device": Path("/dev/zero")}.get(kind, tmp_path / "weights.pth")
+    path = {"a device": Path("/dev/null")}.get(kind, tmp_path / "weights.pth")
     if kind == "a pipe":
         pipe("weights.pth")
     with socket.socket(socket.AF_UNIX) as listener:

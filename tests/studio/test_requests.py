@@ -131,15 +131,19 @@ def test_bytes_that_are_no_request_are_an_error_in_json(studio):
 
 def test_an_upload_that_is_broken_off_is_no_fault_of_the_studio(studio):
     """Its terminal stays quiet, which the end of the studio sees to."""
+
+    def wait_until(is_there):
+        end_at = time.monotonic() + 10
+        while (sorted((studio.folder / ".cache").iterdir()) != kept) is not is_there:
+            assert time.monotonic() < end_at
+            time.sleep(0.05)
+
     kept = sorted((studio.folder / ".cache").iterdir())
     head = "POST /api/photographs?name=a.png HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://127.0.0.1\r\n"
     with socket.create_connection(("127.0.0.1", studio.port), timeout=10) as connection:
         connection.sendall(f"{head}Content-Length: 5000\r\n\r\nabc".encode())
-        time.sleep(0.2)
-    end_at = time.monotonic() + 10
-    while sorted((studio.folder / ".cache").iterdir()) != kept:
-        assert time.monotonic() < end_at
-        time.sleep(0.05)
+        wait_until(True)
+    wait_until(False)
 
 
 def test_more_connections_than_there_may_be_are_told_so(studio):
@@ -158,9 +162,9 @@ GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\na"
 
 
-def answered(sent, after=0.0, length=0, pauses=()):
+def answered(sent, after=0.0, length=0, pauses=(), buffers=1 << 20):
     """What comes back until the connection is ended, taken in parts with pauses before them; a GET is answered after so
-    many seconds with so many bytes, a POST never."""
+    many seconds with so many bytes, a POST never. `buffers` are the bytes that the system holds of an answer."""
 
     async def app(scope, receive, send):
         if scope["method"] == "GET":
@@ -175,7 +179,10 @@ def answered(sent, after=0.0, length=0, pauses=()):
         config.load()
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: prompt.Prompt(config, ServerState(), {}), "127.0.0.1", 0)
-        with socket.create_connection(server.sockets[0].getsockname(), timeout=5) as connection:
+        server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffers)
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffers)
+            connection.connect(server.sockets[0].getsockname())
             connection.setblocking(False)
             await loop.sock_sendall(connection, sent)
             answer = b""
@@ -219,6 +226,7 @@ def test_an_answer_is_ended_only_where_none_of_it_is_taken(monkeypatch):
     monkeypatch.setattr(prompt, "BODY_SECONDS", 0.4)
     length = 20_000_000
     assert len(answered(GET, length=length, pauses=[1.2])) < length
+    assert len(answered(GET, length=40_000, pauses=[1.2], buffers=4096)) < 40_000
     assert len(answered(GET + GET, length=length, after=1.5, pauses=[1.5] + [0.1] * 5)) > 2 * length
 
 
