@@ -163,7 +163,8 @@ def test_arrays_tensors_and_files_are_the_same_photograph(coffee):
     ],
 )
 def test_what_is_not_an_image_is_told_so(bad):
-    with pytest.raises(UsageError, match="is not an image"):
+    kind = "a tensor" if isinstance(bad, torch.Tensor) else "an array"
+    with pytest.raises(UsageError, match=rf"^{kind} of .* is not an image"):
         prepare(bad, QUICK)
 
 
