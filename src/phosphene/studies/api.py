@@ -16,7 +16,6 @@ from phosphene.imagefile import Photo, write_atomically
 from phosphene.networks import registry
 from phosphene.networks import weights as weight_files
 from phosphene.networks.registry import introduce
-from phosphene.places import check_name
 from phosphene.recipe.own import is_own
 from phosphene.setup import session
 from phosphene.setup.session import choose_device
@@ -172,9 +171,6 @@ def sweep(
 
 def check(study: Study) -> None:
     """Raise the `UsageError` that dreaming one of the cells would; no weights are needed."""
-    recipes = [cell.recipe for cell in study.cells]
-    for file in {file for each in recipes for file in (each.weights, each.guide, each.mask) if file is not None}:
-        check_name(file)
     for recipe in dict.fromkeys(cell.recipe.but(seed=0, step_size=1, weights="untrained") for cell in study.cells):
         check_recipe(recipe)
 
