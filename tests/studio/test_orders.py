@@ -52,6 +52,7 @@ def test_weights_are_named_as_files_of_the_folder(folder):
     (folder.root / "mine.pth").touch()
     order = Order(photograph="sample:coffee", settings={"weights": "mine.pth", "layers": ["blocks.4.2"]})
     recipe = order.recipe(folder)
+    assert recipe.weights == str(folder.root / "mine.pth")
     known = shown(recipe, "sample:coffee")
     assert (known["recipe"]["weights"], known["given"]["weights"]) == ("mine.pth", "mine.pth")
     made = Made(
