@@ -585,10 +585,11 @@ def test_frames_through_a_link_that_leads_nowhere(tmp_path):
         phosphene.zoom("noise:48x64", tmp_path / "out", seconds=0.1)
 
 
-@pytest.mark.parametrize("mask", ["x" * 300 + ".gif", "caf\udce9.png", ""])
-def test_a_masks_name_is_looked_at(film, tmp_path, mask):
-    with pytest.raises(UsageError, match=r"no name|too many for a name"):
-        phosphene.animate(film, tmp_path / "out.mp4", mask=mask, **SMALL)
+@pytest.mark.parametrize("name", ["x" * 300 + ".gif", "caf\udce9.png", ""])
+def test_names_of_a_film_and_its_mask_are_looked_at(film, tmp_path, name):
+    for source, mask in ((name, None), (film, name)):
+        with pytest.raises(UsageError, match=r"no name|too many for a name"):
+            phosphene.animate(source, tmp_path / "out.mp4", mask=mask, **SMALL)
 
 
 def test_an_encoder_that_refuses_in_the_middle_is_one_sentence(film, tmp_path, monkeypatch):
