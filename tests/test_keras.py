@@ -408,10 +408,13 @@ def test_long_lists_of_names_are_read_from_their_parts(tmp_path):
     layers = resnet_layers(top=False)
     file = blank(tmp_path / "parts.h5", layers)
     with h5py.File(file, "a") as root:
-        names = list(root.attrs["layer_names"])
-        del root.attrs["layer_names"]
-        for part in range(12):
-            root.attrs[f"layer_names{part}"] = names[part * len(names) // 12 : (part + 1) * len(names) // 12]
+        for group, kind in ((root, "layer_names"), (root["conv1_conv"], "weight_names")):
+            names = list(group.attrs[kind])
+            wanted = hdf5._listed(group, kind)
+            del group.attrs[kind]
+            for part in range(12):
+                group.attrs[f"{kind}{part}"] = names[part * len(names) // 12 : (part + 1) * len(names) // 12]
+            assert hdf5._listed(group, kind) == wanted
     assert (
         kerasfile.read(file, "resnet50").keys() == kerasfile.read(blank(tmp_path / "one.h5", layers), "resnet50").keys()
     )

@@ -66,7 +66,8 @@ def _listed(group: Any, attribute: str) -> list[str]:
 
 
 def _numbered(attributes: Mapping[str, Any], attribute: str) -> list[str]:
-    return sorted((name for name in attributes if re.fullmatch(rf"{attribute}\d+", name)), key=lambda n: int(n[11:]))
+    parts = [name for name in attributes if re.fullmatch(rf"{attribute}\d+", name)]
+    return sorted(parts, key=lambda name: int(name.removeprefix(attribute)))
 
 
 def _refuse_other_layouts(file: Path, root: Any, group: Any) -> None:
