@@ -1,5 +1,7 @@
 """Architectures against what their papers tabulate."""
 
+import re
+
 import pytest
 
 from phosphene.networks.facts import facts_of, layer_at, relative_depths
@@ -45,6 +47,9 @@ def test_stages_add_up_to_the_network(model):
 def test_the_trunk_is_made_of_blocks():
     assert list(relative_depths("resnet50"))[-3:] == ["layer4.0", "layer4.1", "layer4.2"]
     assert not [name for name in relative_depths("inception_v3") if "branch" in name]
+    first, *blocks, last = relative_depths("efficientnet_lite0")
+    assert (first, last) == ("bn1", "bn2")
+    assert all(re.fullmatch(r"blocks\.\d\.\d", name) for name in blocks)
 
 
 def test_a_relative_depth_is_a_share_of_the_layers():
