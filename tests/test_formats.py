@@ -17,6 +17,7 @@ import pillow_heif
 import psutil
 import pylibjxl
 import pytest
+import pyvips
 import tifffile
 import torch
 from imagecodecs import cms_profile
@@ -25,6 +26,7 @@ from phosphene import imagefile
 from phosphene.cli.dreaming import paired
 from phosphene.errors import ImageError
 from phosphene.imagefile import streaming
+from soak.mutate import with_checksums
 from soak.pictures import corpus
 from test_imagefile import UPRIGHT, adobe_to_srgb, chunk, deep, encoded, levels, png16, save, tensor
 
@@ -650,6 +652,33 @@ def test_a_broken_png_of_16_bits_leaves_nothing_in_memory(tmp_path):
                 imagefile.read(tmp_path / "a.png")
         held.append(process.memory_info().rss)
     assert held[1] - held[0] < 4_000_000  # 36 kB each, where they are left to the decoder
+
+
+def test_a_png_of_16_bits_that_says_it_is_larger_leaves_nothing_in_memory(tmp_path):
+    """Its checksums are right, and its samples are too few: libpng keeps all rows that it has made."""
+    whole = png16(deep(600, 500, 3))
+    (tmp_path / "a.png").write_bytes(with_checksums(whole.replace(struct.pack(">I", 600), struct.pack(">I", 601), 1)))
+    process, held = psutil.Process(), []
+    for _ in range(2):
+        for _ in range(20):
+            with pytest.raises(ImageError, match=r"broken or cut off: give a whole picture .not enough image data"):
+                imagefile.read(tmp_path / "a.png")
+        held.append(process.memory_info().rss)
+    assert held[1] - held[0] < 4_000_000  # 1.8 MB each, where they are left to the decoder
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (5, 4), (7, 1), (8, 8), (17, 13)])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_an_interlaced_png_of_16_bits(tmp_path, size, channels):
+    samples = deep(*size, channels)
+    grey = "grey16" if channels < 3 else "rgb16"
+    picture = pyvips.Image.new_from_array(samples).copy(interpretation=grey)
+    picture.pngsave(str(tmp_path / "a.png"), interlace=True, bitdepth=16)
+    photo, data = imagefile.read(tmp_path / "a.png"), (tmp_path / "a.png").read_bytes()
+    assert data[28] == 1
+    assert data[24] == 16
+    colours = samples[..., : channels - (channels in (2, 4))]
+    assert np.array_equal(levels(photo.image, 65535), np.broadcast_to(colours, (*size, 3)))
 
 
 def test_a_gifs_canvas_is_as_large_as_its_codes_can_fill(tmp_path):
