@@ -181,7 +181,7 @@ class Tiles(Settings):
         tuple[str, ...],
         Field(
             description="Layers where the network is cut into stages, each NAME[:TILE], TILE px being the tiles behind "
-            "it; planned with --tile auto."
+            "it; planned where tiles are auto."
         ),
     ] = ()
     batch: Annotated[int, Field(ge=1, le=1024, description="How many tiles are evaluated together.")] = 1
@@ -196,7 +196,7 @@ class Picture(Settings):
     """What is kept of the photograph."""
 
     size: LongSide = 1024
-    enlarge: Annotated[bool, Field(description="Enlarge a photograph that is smaller than --size.")] = False
+    enlarge: Annotated[bool, Field(description="Enlarge a photograph that is smaller than the size.")] = False
     mask: Annotated[str | None, Field(description="A grey image: white is dreamed, black is kept.")] = None
     colour: Annotated[
         Literal["dream", "original"], Field(description="Keep the dream's colours, or the photograph's.")
