@@ -38,9 +38,12 @@ _on = False
 
 
 def decode_apart(on: bool = True) -> None:
-    """From now on, have this process's pictures and films decoded apart, as a server does; or no longer."""
+    """From now on, have this process's pictures and films decoded apart, as a server does; or no longer.
+
+    Windows has no such limits, and there they are decoded here.
+    """
     global _on
-    _on = on
+    _on = on and sys.platform != "win32"
 
 
 def is_on() -> bool:
