@@ -67,21 +67,25 @@ class Scratch:
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
-def begin(plan: Plan, needed: int) -> Scratch:
-    """Make the folder of a new dream: beside its output, so that it can be gone on with, or one for this process alone.
+def place(plan: Plan, needed: int) -> Scratch:
+    """Find a place for a new dream: beside its output, so that it can be gone on with, or one for this process alone.
 
-    `StoreError` where there is no room for the bytes that are `needed`.
+    `StoreError` where there is no room for the bytes that are `needed`, `UsageError` where a dream was not finished.
     """
     if plan.output is None:
         scratch = Scratch(Path(mkdtemp(prefix="phosphene-")))
         scratch.release()
-        check_room(scratch.path, needed)
     else:
         scratch = Scratch(Path(f"{plan.output}.phosphene"))
-        check_room(scratch.path, needed)
-        create(scratch.path, PLAN, "dream")
-    journal.put(scratch.path / PLAN, plan.model_dump_json())
+        check_new(scratch.path, PLAN, "dream")
+    check_room(scratch.path, needed)
     return scratch
+
+
+def begin(plan: Plan, scratch: Scratch) -> None:
+    """Make the folder of a new dream, with its plan."""
+    create(scratch.path, PLAN, "dream")
+    journal.put(scratch.path / PLAN, plan.model_dump_json())
 
 
 def reopen(folder: Path) -> Plan:
@@ -159,13 +163,18 @@ def check_room(folder: Path, needed: int) -> None:
         raise StoreError(f"{folder} needs {spell_bytes(needed)} on disk, and {spell_bytes(free)} are free")
 
 
-def create(folder: Path, plan: str, kind: str) -> None:
-    """Make the folder of something new, a `kind`; `UsageError` where one that was not finished is in it."""
+def check_new(folder: Path, plan: str, kind: str) -> None:
+    """Raise `UsageError` where a `kind` that was not finished is in a folder."""
     if (folder / plan).exists():
         raise UsageError(
             f"{folder} holds a {kind} that was not finished: `phosphene resume {folder}` goes on with it; "
             f"remove the folder to begin again"
         )
+
+
+def create(folder: Path, plan: str, kind: str) -> None:
+    """Make the folder of something new, a `kind`; `UsageError` where one that was not finished is in it."""
+    check_new(folder, plan, kind)
     try:
         folder.mkdir(exist_ok=True)
         for entry in folder.glob("journal*.json"):  # of a folder that was not removed whole

@@ -35,7 +35,7 @@ from phosphene.film.motion import consistency_mask, dis, is_cut
 from phosphene.film.plan import PLAN, reopen
 from phosphene.malloc import keep_freed
 from phosphene.networks.registry import introduce
-from phosphene.types import Image
+from phosphene.types import Image, Stop
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class Stretch:
 
 
 def side_by_side(
-    film: Film, folder: Path, workers: int, cluster: str | None, device: str, stop: threading.Event | None
+    film: Film, folder: Path, workers: int, cluster: str | None, device: str, stop: Stop | None
 ) -> Iterator[Frame]:
     """Yield a film's frames in order, dreamed by `workers` processes here, or by those of a Ray cluster.
 
@@ -93,7 +93,7 @@ def processes(count: int) -> Iterator[tuple[Submit, int]]:
         pool.shutdown(cancel_futures=True)
 
 
-def _taken_ahead(items: Callable[[Callable[[], bool]], Iterator[T]], stop: threading.Event) -> Generator[T]:
+def _taken_ahead(items: Callable[[Callable[[], bool]], Iterator[T]], stop: Stop) -> Generator[T]:
     """Yield what a thread takes from `items(stopped)` as fast as it can; what it raises is raised here, in its turn."""
     taken: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
     ended = threading.Event()
@@ -160,7 +160,7 @@ def _frames(film: Film) -> Iterator[tuple[int, Image]]:
         yield shot.pts, levelled(resize(shot.image, film.size))
 
 
-def _strength(folder: Path, stretch: Stretch, index: int, stop: threading.Event) -> float:
+def _strength(folder: Path, stretch: Stretch, index: int, stop: Stop) -> float:
     """Wait for a frame, and return the strength of its scene."""
     while (entry := last(folder, stretch.first)).frames < index:
         if stop.is_set():
