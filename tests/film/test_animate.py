@@ -623,6 +623,11 @@ def test_frames_that_changed_places_are_found_out(film, tmp_path):
     imagefile.write(one, imagefile.read(one).image)
     with pytest.raises(StoreError, match=r"00000001\.png has no name in it, as those of older versions of Phosphene:"):
         phosphene.resume_film(folder)
+    one.write_bytes(one.read_bytes()[:-400])
+    for _ in ("cut off", "lost"):
+        with pytest.raises(StoreError, match=r"00000001\.png is damaged or lost: remove the folder, and begin again"):
+            phosphene.resume_film(folder)
+        one.unlink(missing_ok=True)
     assert not target.exists()
 
 

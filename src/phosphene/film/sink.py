@@ -87,8 +87,11 @@ def put_picture(path: Path, image: Image, alpha: Plane | None = None) -> None:
 
 
 def get_picture(path: Path) -> Photo:
-    """Read a picture that `put_picture` wrote. `StoreError` for one in another's place."""
-    photo, name = imagefile.read(path), ""
+    """Read a picture that `put_picture` wrote. `StoreError` for one that is damaged, lost or in another's place."""
+    try:
+        photo, name = imagefile.read(path), ""
+    except ImageError as error:
+        raise StoreError(f"{path} is damaged or lost: remove the folder, and begin again ({error})") from error
     with suppress(ImageError):  # it has none
         name = imagefile.read_recipe(path)
     if name != path.name:

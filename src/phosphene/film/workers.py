@@ -65,7 +65,7 @@ def side_by_side(
     """
     stop = stop or threading.Event()
     with (
-        cluster_pool(cluster, device) if cluster else processes(workers) as (submit, count),
+        cluster_pool(cluster, device) if cluster else processes(workers, folder) as (submit, count),
         closing(_taken_ahead(partial(_ordered, film, folder, submit, count), stop)) as stretches,
     ):
         frames = _frames(film)
@@ -79,15 +79,17 @@ def side_by_side(
 
 
 @contextmanager
-def processes(count: int) -> Iterator[tuple[Submit, int]]:
-    """Within, there are `count` processes on this machine, of one thread each."""
+def processes(count: int, folder: Path) -> Iterator[tuple[Submit, int]]:
+    """Within, there are `count` processes on this machine, of one thread each, for a film in `folder`."""
     context = multiprocessing.get_context("spawn")
     stopped = context.Event()
     pool = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(stopped,))
     try:
         yield pool.submit, count
     except BrokenProcessPool as error:
-        raise StoreError("a worker was killed, as when memory runs out: `phosphene resume` goes on") from error
+        raise StoreError(
+            f"a worker was killed, as when memory runs out: `phosphene resume {folder}` goes on"
+        ) from error
     finally:
         stopped.set()
         pool.shutdown(cancel_futures=True)
