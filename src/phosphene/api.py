@@ -12,7 +12,7 @@ from phosphene.networks.cards import DEFAULT_MODEL
 from phosphene.networks.inspect import untrained_network
 from phosphene.networks.layers import Layer, describe
 from phosphene.networks.registry import introduce
-from phosphene.places import check_folder
+from phosphene.places import check_folder, listed
 from phosphene.recipe.arguments import checked
 from phosphene.recipe.provenance import from_toml
 from phosphene.recipe.settings import Recipe
@@ -88,7 +88,7 @@ def dream_each(images: Iterable[Source] | str | Path, *, stop: Stop | None = Non
 
 def _pictures_in(folder: Path) -> list[Path]:
     check_folder(folder)
-    found = sorted(path for path in folder.iterdir() if imagefile.is_image(path)) if folder.is_dir() else []
+    found = [path for path in listed(folder) if imagefile.is_image(path)] if folder.is_dir() else []
     if not found:
         raise UsageError(f"there is no folder of photographs at {str(folder)!r}; dream takes one photograph")
     return found

@@ -19,7 +19,7 @@ from phosphene.dreaming.exact_sums import SEGMENT
 from phosphene.dreaming.stages import Stage, Stages
 from phosphene.dreaming.tiling import round_up
 from phosphene.errors import StoreError, UsageError
-from phosphene.places import seen_from
+from phosphene.places import check_folder, check_writable, seen_from
 from phosphene.recipe.own import bound_norm
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe, Settings
@@ -73,7 +73,10 @@ def place(plan: Plan, needed: int) -> Scratch:
     `StoreError` where there is no room for the bytes that are `needed`, `UsageError` where a dream was not finished.
     """
     if plan.output is None:
-        scratch = Scratch(Path(mkdtemp(prefix="phosphene-")))
+        try:
+            scratch = Scratch(Path(mkdtemp(prefix="phosphene-")))
+        except OSError as error:
+            raise StoreError(f"there is no folder for temporary files: give an output ({error})") from error
         scratch.release()
     else:
         scratch = Scratch(Path(f"{plan.output}.phosphene"))
@@ -164,7 +167,9 @@ def check_room(folder: Path, needed: int) -> None:
 
 
 def check_new(folder: Path, plan: str, kind: str) -> None:
-    """Raise `UsageError` where a `kind` that was not finished is in a folder."""
+    """Raise `UsageError` where a `kind` that was not finished is in a folder, `ImageError` where it is read-only."""
+    check_folder(folder)
+    check_writable(folder)
     if (folder / plan).exists():
         raise UsageError(
             f"{folder} holds a {kind} that was not finished: `phosphene resume {folder}` goes on with it; "

@@ -33,7 +33,7 @@ from phosphene.imagefile.opening import (
     refuse_no_picture,
 )
 from phosphene.imagefile.replacing import write_atomically
-from phosphene.places import check_place, kind_of_file
+from phosphene.places import check_place, check_writable, kind_of_file
 from phosphene.types import Image, Plane, Size
 
 __all__ = [
@@ -190,6 +190,8 @@ def check_output(path: str | Path, overwrite: bool, *, bits: Literal[8, 16] = 8,
             raise OutputExistsError(
                 f"{str(other)!r} exists already: choose another name, or --overwrite it (in Python overwrite=True)"
             )
+        else:
+            check_writable(other)
 
 
 def check_recipe(path: str | Path, recipe: str) -> None:
