@@ -58,6 +58,10 @@ gallery: $(VENV)/installed ## Make the documentation's pictures
 loop: $(VENV)/installed-dev ## Make the loop at the top of the README
 	$(BIN)/python scripts/loop.py docs/pictures
 
+.PHONY: screenshots
+screenshots: $(VENV)/installed-dev ## Make the pictures of the studio in docs/studio; needs chromium
+	$(BIN)/python scripts/screenshots.py docs/studio
+
 .PHONY: thumbnails
 thumbnails: $(VENV)/installed-dev ## Dream the thumbnails of the studio's looks again
 	$(BIN)/python -m phosphene.studio.thumbnails

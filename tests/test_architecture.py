@@ -17,7 +17,7 @@ ROOT = Path(phosphene.__file__).parent
 # Lowest first. A room may import from those in front of it, and from itself.
 LAYERS = [
     {"errors", "malloc", "libraries", "modes"},
-    {"types", "places"},
+    {"types", "places", "apart"},
     {"engine", "imagefile"},
     {"networks"},
     {"recipe"},

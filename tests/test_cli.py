@@ -386,7 +386,7 @@ def test_a_folder_that_was_removed_while_we_are_in_it_is_one_sentence(tmp_path, 
 
 
 def test_an_empty_name_is_not_taken_for_none(dreamed):
-    with pytest.raises(UsageError, match="is no name of a file"):
+    with pytest.raises(UsageError, match="image = '' will not do: give a name"):
         api.replay(dreamed[0] / "dream.png", "")
 
 

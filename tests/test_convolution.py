@@ -474,5 +474,5 @@ print(winograd._filter_tiles.compiled.cache_hits)
         )
         for patience in ("0.3", "20")
     )
-    assert first.stderr == "compiling kernels for this processor (up to a minute); the result is cached\n"
+    assert first.stderr == "preparing kernels for this processor: up to a minute the first time, then they are cached\n"
     assert (second.stderr, first.stdout, second.stdout) == ("", "0\n", "1\n")

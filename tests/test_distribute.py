@@ -74,6 +74,12 @@ def test_no_cluster_there(address):
         pass
 
 
+@pytest.mark.parametrize("address", ["host:port", "host:99999", "[::1"])
+def test_what_is_no_address(address):
+    with pytest.raises(UsageError, match="there is no Ray cluster at "), cluster_map(address, "cpu"):
+        pass
+
+
 def test_a_cluster_makes_the_same_bytes(cluster, photograph, alone, tmp_path):
     target = tmp_path / "out.tif"
     run(on_cluster(photograph, target)).save()

@@ -17,6 +17,7 @@ import pillow_heif
 import psutil
 import pylibjxl
 import pytest
+import pyvips
 import tifffile
 import torch
 from imagecodecs import cms_profile
@@ -25,6 +26,7 @@ from phosphene import imagefile
 from phosphene.cli.dreaming import paired
 from phosphene.errors import ImageError
 from phosphene.imagefile import streaming
+from soak.mutate import with_checksums
 from soak.pictures import corpus
 from test_imagefile import UPRIGHT, adobe_to_srgb, chunk, deep, encoded, levels, png16, save, tensor
 
@@ -652,6 +654,33 @@ def test_a_broken_png_of_16_bits_leaves_nothing_in_memory(tmp_path):
     assert held[1] - held[0] < 4_000_000  # 36 kB each, where they are left to the decoder
 
 
+def test_a_png_of_16_bits_that_says_it_is_larger_leaves_nothing_in_memory(tmp_path):
+    """Its checksums are right, and its samples are too few: libpng keeps all rows that it has made."""
+    whole = png16(deep(600, 500, 3))
+    (tmp_path / "a.png").write_bytes(with_checksums(whole.replace(struct.pack(">I", 600), struct.pack(">I", 601), 1)))
+    process, held = psutil.Process(), []
+    for _ in range(2):
+        for _ in range(20):
+            with pytest.raises(ImageError, match=r"broken or cut off: give a whole picture .not enough image data"):
+                imagefile.read(tmp_path / "a.png")
+        held.append(process.memory_info().rss)
+    assert held[1] - held[0] < 4_000_000  # 1.8 MB each, where they are left to the decoder
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (5, 4), (7, 1), (8, 8), (17, 13)])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_an_interlaced_png_of_16_bits(tmp_path, size, channels):
+    samples = deep(*size, channels)
+    grey = "grey16" if channels < 3 else "rgb16"
+    picture = pyvips.Image.new_from_array(samples).copy(interpretation=grey)
+    picture.pngsave(str(tmp_path / "a.png"), interlace=True, bitdepth=16)
+    photo, data = imagefile.read(tmp_path / "a.png"), (tmp_path / "a.png").read_bytes()
+    assert data[28] == 1
+    assert data[24] == 16
+    colours = samples[..., : channels - (channels in (2, 4))]
+    assert np.array_equal(levels(photo.image, 65535), np.broadcast_to(colours, (*size, 3)))
+
+
 def test_a_gifs_canvas_is_as_large_as_its_codes_can_fill(tmp_path):
     """One of 19 kB that said 270 megapixels took 9 GB; one of a single colour has as many pixels a byte as can be."""
     file = io.BytesIO()
@@ -662,3 +691,69 @@ def test_a_gifs_canvas_is_as_large_as_its_codes_can_fill(tmp_path):
     (tmp_path / "absurd.gif").write_bytes(whole[:6] + struct.pack("<HH", 14000, 13000) + whole[10:])
     with pytest.raises(ImageError, match=r"says that it has 14000 x 13000 pixels, and its \d+ bytes cannot hold them"):
         imagefile.read(tmp_path / "absurd.gif")
+
+
+# --- TIFFs with a piece that is cut short
+
+FAX = ("group3", "group4", "tiff_ccitt")
+CUT = ("lzw", "zlib", "zstd", "packbits", "lerc", "jpeg2000", "webp", "jpeg", "jpegxr", *FAX)
+DOTS = np.random.default_rng(0).random((128, 128)) > 0.9
+
+
+def shortened(path: Path, piece: int, keep: float) -> Path:
+    """A copy of a TIFF whose strip or tile has only the first of its bytes, as its table says and in the file."""
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        counts = page.tags[279] if 279 in page.tags else page.tags[325]
+        whole, start, form = page.databytecounts[piece], page.dataoffsets[piece], {3: "H", 4: "I"}[counts.dtype]
+        left = int(whole * keep)
+        place = counts.valueoffset + piece * struct.calcsize(form)
+        struct.pack_into(tiff.byteorder + form, data, place, left)
+        data[start + left : start + whole] = bytes(whole - left)
+    cut = path.with_name("cut.tif")
+    cut.write_bytes(data)
+    return cut
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+@pytest.mark.parametrize("compression", CUT)
+def test_a_tiff_whose_strip_or_tile_is_cut_short(compression, tiled, tmp_path):
+    path, samples = tmp_path / "a.tif", np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
+    if compression in FAX:  # which tifffile does not write
+        if tiled:
+            pytest.skip("Pillow writes strips")
+        fax = PIL.Image.fromarray(DOTS)
+        fax.save(path, compression=compression, strip_size=16 * 32)
+    else:
+        cut = {"tile": (64, 64)} if tiled else {"rowsperstrip": 32}
+        tifffile.imwrite(path, samples, compression=compression, photometric="rgb", **cut)
+    whole = imagefile.read(path).image
+    assert torch.equal(streamed(path, tmp_path)[0], whole)
+    with tifffile.TiffFile(path) as tiff:
+        last = len(tiff.pages.first.dataoffsets) - 1
+    assert last == 3
+    for piece in (0, last):
+        for keep in (0.1, 0.5, 0.8):
+            shortened(path, piece, keep)
+            with pytest.raises(ImageError, match="is broken or cut off: give a whole picture"):
+                imagefile.read(tmp_path / "cut.tif")
+            with pytest.raises(ImageError, match="is broken or cut off: give a whole picture"):
+                streamed(tmp_path / "cut.tif", tmp_path)
+
+
+def test_a_fax_with_its_bits_in_the_other_order(tmp_path):
+    """It is whole, and then not."""
+    path = tmp_path / "a.tif"
+    PIL.Image.fromarray(DOTS).save(path, compression="group4", strip_size=16 * 32, tiffinfo={266: 1})
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        for start, length in zip(page.dataoffsets, page.databytecounts, strict=True):
+            data[start : start + length] = imagecodecs.bitorder_encode(bytes(data[start : start + length]))
+        place = page.tags[266].valueoffset
+    struct.pack_into("<H", data, place, 2)
+    path.write_bytes(data)
+    assert ((imagefile.read(path).image[0] > 0.5).numpy() == DOTS).all()
+    with pytest.raises(ImageError, match="is broken or cut off"):
+        imagefile.read(shortened(path, 1, 0.5))

@@ -1,15 +1,22 @@
 """Names and places that people give. What is tried here is real: links, pipes, names of bytes."""
 
 import os
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
 
 import phosphene
 from phosphene import imagefile
-from phosphene.errors import ImageError, OutputExistsError, PhospheneError, UsageError
-from phosphene.places import check_name, check_place, check_told, make_folder
+from phosphene.cli.dreaming import paired
+from phosphene.disk.plan import create
+from phosphene.errors import ImageError, OutputExistsError, PhospheneError, StoreError, UsageError
+from phosphene.film import sink
+from phosphene.film.stills import stills_of
+from phosphene.places import check_folder, check_name, check_place, check_told, listed, make_folder
 
 BYTES = os.fsdecode(b"caf\xe9.png")
 
@@ -101,3 +108,64 @@ def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
 def test_what_a_recipe_names_is_looked_at_too(tmp_path):
     with pytest.raises(UsageError, match="is no name of a file"):
         check_told({"--preview": tmp_path / "out.png"}, "a\0b")
+
+
+@contextmanager
+def nobody():
+    """Within, this process may do what the least of users may."""
+    if os.getuid() != 0:
+        yield
+        return
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.fixture
+def closed():
+    """A folder that everybody may enter, with one that nobody may look into or write to."""
+    with TemporaryDirectory() as folder:
+        inside = Path(folder, "closed")
+        (inside / "deeper").mkdir(parents=True)
+        Path(folder).chmod(0o755)
+        inside.chmod(0o000)
+        yield inside
+        inside.chmod(0o755)
+
+
+def test_a_folder_that_nobody_may_enter(closed):
+    with nobody():
+        for check in (check_name, check_folder):
+            with pytest.raises(ImageError, match=r"you may not look at '.*a\.png': give one in a folder that you may"):
+                check(closed / "a.png")
+        with pytest.raises(ImageError, match="closed' cannot be read: Permission denied"):
+            listed(closed)
+        with pytest.raises(ImageError, match="closed' cannot be read: Permission denied"):
+            phosphene.dream_each(closed)
+        with pytest.raises(ImageError, match="closed' cannot be read: Permission denied"):
+            stills_of(str(closed))
+        with pytest.raises(ImageError, match="closed' cannot be read: Permission denied"):
+            paired([str(closed)], Path("out"))
+
+
+def test_folders_that_nobody_may_write_in_are_found_before_the_dream(closed):
+    closed.chmod(0o555)
+    beside = closed.parent / "out_files"
+    beside.mkdir()
+    beside.chmod(0o555)
+    closed.parent.chmod(0o777)
+    with nobody():
+        with pytest.raises(ImageError, match=r"you may not write in '.*closed': choose another folder"):
+            sink.check_output(closed, overwrite=True)
+        with pytest.raises(ImageError, match=r"you may not write in '.*out_files': choose another folder"):
+            imagefile.check_output(closed.parent / "out.dzi", overwrite=True)
+        with pytest.raises(ImageError, match=r"you may not write in '.*closed': choose another folder"):
+            create(closed, "plan.json", "dream")
+
+
+def test_a_folder_for_temporary_files_that_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(StoreError, match="there is no folder for temporary files: give an output"):
+        phosphene.dream("noise:40x50", memory="1B", tile=64, octaves=1, steps=1, layers="blocks.1.1", device="cpu")

@@ -1,6 +1,5 @@
 """What scripts and notebooks call."""
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,12 +12,14 @@ from phosphene.networks.cards import DEFAULT_MODEL
 from phosphene.networks.inspect import untrained_network
 from phosphene.networks.layers import Layer, describe
 from phosphene.networks.registry import introduce
+from phosphene.places import check_folder, listed
+from phosphene.recipe.arguments import checked
 from phosphene.recipe.provenance import from_toml
 from phosphene.recipe.settings import Recipe
 from phosphene.recipe.spelling import choose
 from phosphene.recipe.terms import Objective, OwnFunction, term
 from phosphene.setup.source import Source
-from phosphene.types import Step
+from phosphene.types import Device, Limit, Step, Stop
 from phosphene.verbs import Dream
 
 Model = Any
@@ -26,19 +27,20 @@ Model = Any
 
 
 @undisturbed()
+@checked
 def dream(
     image: Source,
     *,
     model: Model | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: Iterable[float] | None = None,
+    std: Iterable[float] | None = None,
     look: str | None = None,
     preset: str | None = None,
     layers: Objective | OwnFunction | Sequence[str] | str | None = None,
     on_step: Callable[[Step], None] | None = None,
-    stop: threading.Event | None = None,
-    device: str = "auto",
-    memory: str | None = None,
+    stop: Stop | None = None,
+    device: Device = "auto",
+    memory: Limit | None = None,
     cluster: str | None = None,
     output: str | Path | None = None,
     bits: Literal[8, 16] = 8,
@@ -65,77 +67,87 @@ def dream(
     """
     recipe = chosen(model, mean, std, look, preset, layers, settings)
     return run(
-        prepare(image, recipe, device, memory, cluster, output=output, bits=bits, overwrite=overwrite), on_step, stop
+        prepare(image, recipe, str(device), memory, cluster, output=output, bits=bits, overwrite=overwrite),
+        on_step,
+        stop,
     )
 
 
-def dream_each(images: Iterable[Source] | str | Path, **settings: Any) -> list[Dream]:
+@checked
+def dream_each(images: Iterable[Source] | str | Path, *, stop: Stop | None = None, **settings: Any) -> list[Dream]:
     """Dream several photographs, of any sizes, one after the other with one network.
 
     `images` are what `dream` takes, or a folder, whose pictures are dreamed in the order of their names. Arguments and
     errors are those of `dream`. `stop`, once set, ends the one that it is at and leaves out the others.
     """
-    stop: threading.Event | None = settings.get("stop")
     if settings.get("output") is not None:
         raise UsageError("several dreams have no output together: save each under a name of its own")
     several = _pictures_in(Path(images)) if isinstance(images, str | Path) else images
-    return [dream(image, **settings) for image in several if stop is None or not stop.is_set()]
+    return [dream(image, stop=stop, **settings) for image in several if stop is None or not stop.is_set()]
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.iterdir() if imagefile.is_image(path)) if folder.is_dir() else []
+    check_folder(folder)
+    found = [path for path in listed(folder) if imagefile.is_image(path)] if folder.is_dir() else []
     if not found:
         raise UsageError(f"there is no folder of photographs at {str(folder)!r}; dream takes one photograph")
     return found
 
 
 @undisturbed()
+@checked
 def ready(
     image: Source,
     *,
     model: Model | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: Iterable[float] | None = None,
+    std: Iterable[float] | None = None,
     look: str | None = None,
     preset: str | None = None,
     layers: Objective | OwnFunction | Sequence[str] | str | None = None,
-    device: str = "auto",
-    memory: str | None = None,
+    device: Device = "auto",
+    memory: Limit | None = None,
     **settings: Any,
 ) -> MemoryJob:
     """Prepare a dream in memory, whose arguments and errors are those of `dream`, and do not run it."""
-    return in_memory(image, chosen(model, mean, std, look, preset, layers, settings), device, memory)
+    return in_memory(image, chosen(model, mean, std, look, preset, layers, settings), str(device), memory)
 
 
 def chosen(
     model: Model | None,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
+    mean: Iterable[float] | None,
+    std: Iterable[float] | None,
     look: str | None,
     preset: str | None,
     layers: Objective | OwnFunction | Sequence[str] | str | None,
     settings: dict[str, Any],
 ) -> Recipe:
     """Return the recipe of what a person says in Python."""
+    return choose(settings | named(model, mean, std) | spelt(layers), look, preset)
+
+
+def named(model: Model | None, mean: Iterable[float] | None, std: Iterable[float] | None) -> dict[str, str]:
+    """Return a network, if one is given, as a setting of a recipe."""
     if model is not None:
-        settings["model"] = introduce(model, mean, std)
-    elif mean is not None or std is not None:
+        return {"model": introduce(model, mean, std)}
+    if mean is not None or std is not None:
         raise SettingsError("mean and std are for a module of your own: give it as model")
-    return choose(settings | spelt(layers), look, preset)
+    return {}
 
 
 @undisturbed()
+@checked
 def replay(
     picture: str | Path,
     image: Source | None = None,
     *,
     model: Model | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: Iterable[float] | None = None,
+    std: Iterable[float] | None = None,
     on_step: Callable[[Step], None] | None = None,
-    stop: threading.Event | None = None,
-    device: str = "auto",
-    memory: str | None = None,
+    stop: Stop | None = None,
+    device: Device = "auto",
+    memory: Limit | None = None,
     cluster: str | None = None,
     output: str | Path | None = None,
     bits: Literal[8, 16] = 8,
@@ -152,18 +164,19 @@ def replay(
     if model is not None:
         recipe = recipe.but(model=introduce(model, mean, std))
     return run(
-        prepare(made.again(image), recipe, device, memory, cluster, output=output, bits=bits, overwrite=overwrite),
+        prepare(made.again(image), recipe, str(device), memory, cluster, output=output, bits=bits, overwrite=overwrite),
         on_step,
         stop,
     )
 
 
 @undisturbed()
+@checked
 def layers(
     model: Model = DEFAULT_MODEL,
     *,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: Iterable[float] | None = None,
+    std: Iterable[float] | None = None,
     size: tuple[int, int] = (256, 256),
 ) -> Mapping[str, Layer]:
     """Return what there is to raise in a model: its layers by name, for an image of `size` (height, width) in px."""
@@ -172,6 +185,7 @@ def layers(
     return describe(untrained_network(introduce(model, mean, std)), size)
 
 
+@checked
 def spelt(layers: Objective | OwnFunction | Sequence[str] | str | None) -> dict[str, tuple[str, ...]]:
     """Return what to raise as settings of a recipe."""
     if layers is None:
@@ -184,12 +198,13 @@ def spelt(layers: Objective | OwnFunction | Sequence[str] | str | None) -> dict[
 
 
 @undisturbed()
+@checked
 def resume(
     folder: str | Path,
     *,
     cluster: str | None = None,
     on_step: Callable[[Step], None] | None = None,
-    stop: threading.Event | None = None,
+    stop: Stop | None = None,
 ) -> Dream:
     """Go on with a dream by way of the disk that was interrupted; `folder` is OUTPUT.phosphene, beside its output.
 

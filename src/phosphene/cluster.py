@@ -180,11 +180,12 @@ def portions(items: Iterable[Any], workers: int) -> list[list[Any]]:
 def check_cluster(address: str) -> Any:
     """Return Ray; `UsageError` without it, or where nobody listens at HOST:PORT or ray://HOST:PORT, at which Ray tries
     for minutes."""
-    ray, place = _ray(), urlsplit(f"//{address.removeprefix('ray://')}")
+    ray = _ray()
     try:
+        place = urlsplit(f"//{address.removeprefix('ray://')}")
         if place.hostname and place.port and not ray.is_initialized():
             socket.create_connection((place.hostname, place.port), KNOCK).close()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError for a port that is no number
         raise UsageError(f"there is no Ray cluster at {address!r}: {error}") from error
     return ray
 

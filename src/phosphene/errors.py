@@ -30,6 +30,16 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     return list(dict.fromkeys([*having, *difflib.get_close_matches(name, names, most, cutoff=0.5)]))[:most]
 
 
+def shown(value: Any) -> str:
+    """Spell what was given, in one line and 200 characters at most."""
+    try:
+        text = repr(value)
+    except Exception:  # it is other people's code, or a number of thousands of digits
+        text = f"something of type {type(value).__name__}"
+    text = " ".join(text.split())
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 class PhospheneError(Exception):
     """Base of all errors raised on purpose; `exit_code` is what the command line ends with."""
 
@@ -48,7 +58,7 @@ class UnknownNameError(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         near = nearest(name, known)
         guess = f"; did you mean {' or '.join(near)}?" if near else "."
-        super().__init__(f"there is no {kind} called {name!r}{guess}{' ' + hint if hint else ''}")
+        super().__init__(f"there is no {kind} called {shown(name)}{guess}{' ' + hint if hint else ''}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Say it as it is: another process sends it here, without all names that are known."""

@@ -3,7 +3,6 @@
 `prepare` decides by one rule whether a dream's pictures are in memory or on disk, and gives a `Job`; `run` runs it.
 """
 
-import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from phosphene.imagefile import Photo, streaming
 from phosphene.imagefile.formats import endings, format_of
 from phosphene.networks.network import Network
 from phosphene.recipe import provenance
+from phosphene.recipe.arguments import checked
 from phosphene.recipe.own import OwnNorm, bound_norm
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe
@@ -38,8 +38,8 @@ from phosphene.setup.session import (
     versions,
 )
 from phosphene.setup.source import Source, mask_checksum, own_mask_bytes, read, read_mask
-from phosphene.types import GradientFn, Image, Map, Plane, Size, Step, Trace
-from phosphene.verbs import LOOKED_AT, Dream, Job
+from phosphene.types import GradientFn, Image, Limit, Map, Plane, Size, Step, Stop, Trace
+from phosphene.verbs import LOOKED_AT, Dream, Job, Side
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,12 @@ class MemoryDream(Dream):
         """The photograph at the dream's size."""
         return self.before
 
-    def look(self, side: int = LOOKED_AT) -> Image:
+    @checked
+    def look(self, side: Side = LOOKED_AT) -> Image:
         """Return the picture within `side` px."""
         return resize(self.image, fit_within(self.made.size, side))
 
+    @checked
     def save(
         self, path: str | Path | None = None, *, bits: Literal[8, 16] | None = None, overwrite: bool = False
     ) -> Path:
@@ -133,7 +135,7 @@ def prepare(
     source: Source,
     recipe: Recipe,
     device: str = "auto",
-    memory: str | None = None,
+    memory: Limit | None = None,
     cluster: str | None = None,
     *,
     output: str | Path | None = None,
@@ -163,7 +165,7 @@ def prepare(
     return _in_memory(found, network, forecast, output, bits, notes)
 
 
-def in_memory(source: Source, recipe: Recipe, device: str = "auto", memory: str | None = None) -> MemoryJob:
+def in_memory(source: Source, recipe: Recipe, device: str = "auto", memory: Limit | None = None) -> MemoryJob:
     """Prepare a dream whose pictures are in memory, for who wants more of it than a `Job` does."""
     found = _find(source, recipe, device)
     network = load_network(recipe.eye, recipe.seed, str(found.device), needs_top(recipe))
@@ -197,7 +199,7 @@ def resume(folder: str | Path, cluster: str | None = None) -> Job:
     return DiskJob(plan.recipe, plan.made, notes, plan, Scratch(folder), rng, photo, workers, own)
 
 
-def run(job: Job, on_step: Callable[[Step], None] | None = None, stop: threading.Event | None = None) -> Dream:
+def run(job: Job, on_step: Callable[[Step], None] | None = None, stop: Stop | None = None) -> Dream:
     """Run a job to its end, or until `stop` is set; `on_step` hears of each step."""
     trace, image, unfinished = job.begun(), None, None
     with closing(job.steps()) as steps:
@@ -220,7 +222,7 @@ def _check_shared(recipe: Recipe, cluster: str | None) -> None:
         )
 
 
-def _shared(cluster: str | None, device: torch.device, memory: str | None) -> tuple[int, str | None]:
+def _shared(cluster: str | None, device: torch.device, memory: Limit | None) -> tuple[int, Limit | None]:
     """Return how many workers share a dream, and the memory that each may take."""
     if cluster is None:
         return 1, memory
@@ -339,7 +341,7 @@ def _on_disk(
     bits: Literal[8, 16],
     notes: tuple[str, ...],
 ) -> Job:
-    from phosphene.disk.plan import Plan, begin, disk_bytes
+    from phosphene.disk.plan import Plan, disk_bytes, place
     from phosphene.disk.run import DiskJob
 
     recipe, device = forecast.recipe, str(found.device)
@@ -355,14 +357,14 @@ def _on_disk(
     )
     _check_recipe(output, recipe, plan.made)
     needed = disk_bytes(recipe, found.source_size, found.size, forecast.scoring.gradients) + forecast.at_cuts
-    scratch = begin(plan, needed)
+    scratch = place(plan, needed)
     way = (
         f"streamed by way of {scratch.path}: up to {spell_bytes(needed)} on disk and "
         f"{spell_bytes(forecast.peak)} of memory, {describe_stages(recipe)}"
     )
     notes = (way, *notes, *_octave_notes(recipe, found.size, network.card.min_side))
     workers, own = _workers(cluster, device), bound_norm(recipe.norm)
-    return DiskJob(recipe, plan.made, notes, plan, scratch, found.rng, found.photo, workers, own)
+    return DiskJob(recipe, plan.made, notes, plan, scratch, found.rng, found.photo, workers, own, new=True)
 
 
 def _workers(cluster: str | None, device: str) -> Callable[[], AbstractContextManager[Map]]:

@@ -24,7 +24,8 @@ _KINDS = {
 
 
 def check_name(path: str | Path) -> None:
-    """Raise UsageError for what cannot be the name of a file that is read or written here.
+    """Raise UsageError for what cannot be the name of a file that is read or written here, ImageError for one in a
+    folder that may not be entered.
 
     A recipe names its photograph, in UTF-8, and a photograph is read several times: so a name that is no text and `-`
     for standard input or output are refused.
@@ -41,6 +42,32 @@ def check_name(path: str | Path) -> None:
         raise UsageError(f"{spelt!r} is no name in UTF-8, and a recipe could not hold it: rename the file") from None
     if max(parts) > LONGEST_NAME or len(name.encode()) > LONGEST_PATH:
         raise UsageError(f"{name[:40] + '...'!r} has {len(name)} characters, too many for a name: give a shorter one")
+    _check_way(name)
+
+
+def _check_way(name: str) -> None:
+    """Raise ImageError where a folder that leads to a name may not be entered, so that nothing is known about it."""
+    try:
+        os.stat(name)
+    except PermissionError:
+        raise ImageError(f"you may not look at {name!r}: give one in a folder that you may enter") from None
+    except OSError:  # there may be nothing yet
+        pass
+
+
+def listed(folder: Path) -> list[Path]:
+    """Return what is in a folder, by name. UsageError for what is no name, ImageError where it cannot be read."""
+    check_folder(folder)
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise ImageError(f"the folder {str(folder)!r} cannot be read: {error.strerror}") from error
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ImageError for a folder that is there and cannot be written in."""
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise ImageError(f"you may not write in {str(folder)!r}: choose another folder")
 
 
 def check_folder(path: str | Path) -> None:
@@ -63,8 +90,7 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImageError(f"the folder {str(path)!r} cannot be made: {error.strerror}") from error
-    if not os.access(path, os.W_OK):
-        raise ImageError(f"you may not write in {str(path)!r}: choose another folder")
+    check_writable(path)
 
 
 def check_told(told: Mapping[str, Path | None], *others: str | Path | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,6 +19,12 @@ Activation = Float[Tensor, "batch channels rows columns"]
 FeaturesFn = Callable[[Tensor], Mapping[str, Activation]]
 """Images [batch, 3, height, width] to activations by layer; `networks.network.Features` is one."""
 
+Device = str | torch.device
+"""A device by name, or as PyTorch has it."""
+
+Limit = str | int
+"""An amount of memory as people spell it (2GB), or in bytes."""
+
 Size = tuple[int, int]
 """Height, width, in pixels."""
 
@@ -27,6 +34,15 @@ Shift = tuple[int, int]
 
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """As Python's own `map`, with one iterable: results come in order."""
+
+
+@runtime_checkable
+class Stop(Protocol):
+    """What ends a dream once it is set: an event of `threading`, `multiprocessing` or `asyncio`."""
+
+    def is_set(self) -> bool:
+        """Whether it is."""
+        ...
 
 
 @runtime_checkable

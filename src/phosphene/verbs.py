@@ -4,7 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from phosphene import imagefile
 from phosphene.recipe.provenance import Made
@@ -13,6 +15,9 @@ from phosphene.types import Image, Step, Trace
 
 LOOKED_AT = 1024
 """Long side, in px, at which a dream is looked at where nobody says."""
+
+
+Side = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Dream(ABC):
         """The photograph at the dream's size; one on disk is read into memory."""
 
     @abstractmethod
-    def look(self, side: int = LOOKED_AT) -> Image:
+    def look(self, side: Side = LOOKED_AT) -> Image:
         """Return the picture within `side` px, whatever its size."""
 
     @abstractmethod

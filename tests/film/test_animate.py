@@ -588,7 +588,7 @@ def test_frames_through_a_link_that_leads_nowhere(tmp_path):
 @pytest.mark.parametrize("name", ["x" * 300 + ".gif", "caf\udce9.png", ""])
 def test_names_of_a_film_and_its_mask_are_looked_at(film, tmp_path, name):
     for source, mask in ((name, None), (film, name)):
-        with pytest.raises(UsageError, match=r"no name|too many for a name"):
+        with pytest.raises(UsageError, match=r"no name|too many for a name|film = '' will not do"):
             phosphene.animate(source, tmp_path / "out.mp4", mask=mask, **SMALL)
 
 
@@ -625,6 +625,11 @@ def test_frames_that_changed_places_are_found_out(film, tmp_path):
     imagefile.write(one, imagefile.read(one).image)
     with pytest.raises(StoreError, match=r"00000001\.png has no name in it, as those of older versions of Phosphene:"):
         phosphene.resume_film(folder)
+    one.write_bytes(one.read_bytes()[:-400])
+    for _ in ("cut off", "lost"):
+        with pytest.raises(StoreError, match=r"00000001\.png is damaged or lost: remove the folder, and begin again"):
+            phosphene.resume_film(folder)
+        one.unlink(missing_ok=True)
     assert not target.exists()
 
 

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from phosphene.studies.measure.claims import REPORTED, coarseness, findings, judged, sign_flip_test
+from phosphene.studies.measure.claims import REPORTED, Finding, coarseness, corrected, findings, judged, sign_flip_test
 from phosphene.studies.measure.measures import BANDS
 from phosphene.studies.measure.table import COLUMNS
 
@@ -63,6 +63,31 @@ def test_trained_networks_are_compared_with_their_untrained_selves():
     found = findings(rows)[0]
     assert (found.cases, found.effect, found.over_photographs) == (6, 1.0, (1.0, 1.0))
     assert found.p == pytest.approx(2 / 2**6)
+
+
+def test_p_is_corrected_for_the_number_of_sentences():
+    """The numbers of R's p.adjust(c(0.04, 0.01, 0.03, 0.02, 0.05, 0.9), "holm"), of which one was not tested."""
+    found = [Finding(str(p), "", p=p, cases=1) for p in (0.04, 0.01, None, 0.03, 0.02, 0.05, 0.9)]
+    expected = [0.12, 0.06, None, 0.12, 0.1, 0.12, 0.9]
+    assert [each.corrected for each in corrected(found)] == [e if e is None else pytest.approx(e) for e in expected]
+
+
+def test_ties_are_corrected_alike_and_nothing_beyond_one():
+    found = [Finding(str(k), "", p=p, cases=1) for k, p in enumerate((0.01, 0.01, 0.6, 0.7))]
+    assert [each.corrected for each in corrected(found)] == pytest.approx([0.04, 0.04, 1, 1])
+
+
+def test_what_holds_alone_may_not_hold_among_many():
+    """Six cases that agree have p = 1/32: enough for one sentence, and not for one of two."""
+    rows = [
+        row(photograph=p, model=m, weights=w, strength=1.0 + (w == "pretrained"), colour_shift=shift)
+        for p, m, w in product("ab", "xyz", ("pretrained", "untrained"))
+        for shift in [5.0 if w == "pretrained" and m != "x" else 4.0]
+    ]
+    alone = findings([{**each, "colour_shift": None} for each in rows])[0]
+    among = findings(rows)[0]
+    assert (alone.p, alone.verdict) == (1 / 32, "holds")
+    assert (among.p, among.corrected, among.verdict) == (1 / 32, 2 / 32, "cannot be told from chance")
 
 
 def test_a_cell_that_failed_leaves_the_others_to_be_judged():

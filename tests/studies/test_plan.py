@@ -76,7 +76,7 @@ def test_missing_weights_leave_a_row_out_and_are_told(monkeypatch):
         ({"settings": {"octave_scal": 1.2}}, "no setting called 'octave_scal'; did you mean octave_scale"),
         ({"settings": {"octave_scale": 0.5}}, "octave_scale = 0.5 will not do"),
         ({"settings": {"layers": ("x",)}}, "sets layers itself"),
-        ({"seeds": 0}, "one seed or more"),
+        ({"seeds": 0}, "1 to 1000 seeds"),
         ({"change": 1.5}, "a change within 0 and 1"),
     ],
 )

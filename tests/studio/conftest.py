@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from phosphene import imagefile
+from phosphene import apart, imagefile
 from phosphene.dreaming.resample import resize
 
 
@@ -21,7 +21,7 @@ from phosphene.dreaming.resample import resize
 def read_here_again() -> Iterator[None]:
     """A studio within this process reads pictures apart; what is tested after it does not."""
     yield
-    imagefile.read_by(None)
+    apart.decode_apart(False)
 
 
 @dataclass(frozen=True)

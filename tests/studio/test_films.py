@@ -145,5 +145,7 @@ def test_every_frame_of_a_film_costs(tmp_path, film):
         tiny = {"photograph": "sample:coffee", "settings": {"steps": 1, "octaves": 1, "size": 64}}
         assert running.ask("POST", "/api/dreams", tiny)[0] == 201
         assert running.ask("POST", "/api/dreams", tiny | {"zoom": {}})[0] == 422
+        other = {"model": "vgg19", "weights": "untrained", "layers": ["block3_conv3"]}  # 51 times the arithmetic
+        assert running.ask("POST", "/api/dreams", tiny | {"settings": tiny["settings"] | other})[0] == 422
     finally:
         end(running)

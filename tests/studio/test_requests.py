@@ -14,12 +14,13 @@ import torch
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from phosphene.errors import UsageError
+from phosphene.errors import SettingsError, UsageError
 from phosphene.film.settings import Zoom
+from phosphene.networks.cards import DEFAULT_MODEL
 from phosphene.networks.registry import class_index
 from phosphene.recipe.settings import Recipe
 from phosphene.studio import prompt
-from phosphene.studio.cost import megapixel_steps
+from phosphene.studio.cost import check_cost, megapixel_steps, weight
 from phosphene.studio.films import cost_of
 from soak.asking import BODIES, addresses, check, wrong_request
 from studio.conftest import end, start
@@ -264,3 +265,13 @@ def test_an_order_costs_no_more_than_its_owner_lets_it(tmp_path):
         assert running.ask("POST", "/api/previews", small)[0] == 201
     finally:
         end(running)
+
+
+def test_other_networks_count_by_their_arithmetic():
+    """VGG19 has 19.6 billion multiply-adds for 224 x 224 px (Simonyan and Zisserman 2014), efficientnet_lite0 0.39."""
+    assert weight(DEFAULT_MODEL) == 1
+    assert weight("vgg19") == pytest.approx(19.6 / 0.39, rel=0.03)
+    check_cost([(DEFAULT_MODEL, 100), ("vgg19", 2)], 203)
+    with pytest.raises(SettingsError, match=r"this takes 202 megapixel-steps .* this studio takes 150 for an order"):
+        check_cost([(DEFAULT_MODEL, 100), ("vgg19", 2)], 150)
+    check_cost([("vgg19", 1e9)], None)

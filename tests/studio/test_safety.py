@@ -10,6 +10,8 @@ import urllib.request
 import zlib
 from pathlib import Path
 
+import PIL.Image
+import pillow_heif
 import pytest
 
 from phosphene.cli import run
@@ -125,6 +127,19 @@ def test_the_name_of_a_dropped_file_does_not_say_where_it_goes(studio, photograp
     assert (studio.folder / "photographs" / kept).is_file()
     assert "/" not in kept
     assert ".." not in kept
+
+
+def test_strangers_pictures_are_decoded_in_another_process(studio, tmp_path):
+    """HEIC's decoder is never loaded into the studio's own, which learns the size, shows the picture and dreams it."""
+    pillow_heif.from_pillow(PIL.Image.new("RGB", (64, 48), "red")).save(tmp_path / "a.heic")
+    name = studio.ask("POST", "/api/photographs?name=a.heic", (tmp_path / "a.heic").read_bytes())[1]["name"]
+    assert studio.ask("GET", f"/api/photographs/{name}/view")[0] == 200
+    order = {"photograph": name, "settings": {"size": 48, "steps": 1, "octaves": 1}}
+    task = studio.ask("POST", "/api/dreams", order)[1]["id"]
+    while (state := studio.ask("GET", f"/api/dreams/{task}")[1]["state"]) in ("waiting", "dreaming"):
+        time.sleep(0.1)
+    assert state == "done"
+    assert "heif" not in Path(f"/proc/{studio.process.pid}/maps").read_text()
 
 
 def test_another_site_cannot_give_orders(studio):

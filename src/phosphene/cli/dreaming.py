@@ -123,7 +123,7 @@ def files_of(recipe: Recipe) -> tuple[str | None, ...]:
 def paired(inputs: list[str], output: Path) -> list[tuple[str, Path]]:
     """Pair each photograph with its picture; several, or a folder's, go into the folder `output`."""
     from phosphene.imagefile import is_image
-    from phosphene.places import check_folder, check_name
+    from phosphene.places import check_folder, check_name, listed
 
     for name in inputs:
         check_name(name)
@@ -133,9 +133,7 @@ def paired(inputs: list[str], output: Path) -> list[tuple[str, Path]]:
         return [(inputs[0], output)]
     sources: list[str] = []
     for name in inputs:
-        inside = (
-            sorted(str(path) for path in Path(name).iterdir() if is_image(path)) if Path(name) in folders else [name]
-        )
+        inside = [str(path) for path in listed(Path(name)) if is_image(path)] if Path(name) in folders else [name]
         sources.extend(inside)
     if not sources:
         raise UsageError(f"there is no photograph in {', '.join(map(str, folders))}")

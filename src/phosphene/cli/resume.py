@@ -41,7 +41,7 @@ def resume(
     cluster
         Address of a Ray cluster, or local; the folder has to be on storage that its machines share.
     """
-    check_folder(folder)
+    check_folder(folder / "film.json")
     listeners = listeners_of(told, folder.with_suffix("") if folder.suffix == ".phosphene" else None)
     if model is not None:
         introduce_own(model)

@@ -54,7 +54,7 @@ def get(path: Path) -> str | None:
     """Read a text that `put` wrote; None where there is none. `StoreError` where it is not what was written there."""
     try:
         text, _, checksum = path.read_bytes().decode(errors="replace").removesuffix("\n").rpartition("\n")
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # a zero byte in its name
         return None
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error}") from error

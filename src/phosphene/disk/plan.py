@@ -19,7 +19,7 @@ from phosphene.dreaming.exact_sums import SEGMENT
 from phosphene.dreaming.stages import Stage, Stages
 from phosphene.dreaming.tiling import round_up
 from phosphene.errors import StoreError, UsageError
-from phosphene.places import seen_from
+from phosphene.places import check_folder, check_writable, seen_from
 from phosphene.recipe.own import bound_norm
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe, Settings
@@ -67,21 +67,28 @@ class Scratch:
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
-def begin(plan: Plan, needed: int) -> Scratch:
-    """Make the folder of a new dream: beside its output, so that it can be gone on with, or one for this process alone.
+def place(plan: Plan, needed: int) -> Scratch:
+    """Find a place for a new dream: beside its output, so that it can be gone on with, or one for this process alone.
 
-    `StoreError` where there is no room for the bytes that are `needed`.
+    `StoreError` where there is no room for the bytes that are `needed`, `UsageError` where a dream was not finished.
     """
     if plan.output is None:
-        scratch = Scratch(Path(mkdtemp(prefix="phosphene-")))
+        try:
+            scratch = Scratch(Path(mkdtemp(prefix="phosphene-")))
+        except OSError as error:
+            raise StoreError(f"there is no folder for temporary files: give an output ({error})") from error
         scratch.release()
-        check_room(scratch.path, needed)
     else:
         scratch = Scratch(Path(f"{plan.output}.phosphene"))
-        check_room(scratch.path, needed)
-        create(scratch.path, PLAN, "dream")
-    journal.put(scratch.path / PLAN, plan.model_dump_json())
+        check_new(scratch.path, PLAN, "dream")
+    check_room(scratch.path, needed)
     return scratch
+
+
+def begin(plan: Plan, scratch: Scratch) -> None:
+    """Make the folder of a new dream, with its plan."""
+    create(scratch.path, PLAN, "dream")
+    journal.put(scratch.path / PLAN, plan.model_dump_json())
 
 
 def reopen(folder: Path) -> Plan:
@@ -159,13 +166,20 @@ def check_room(folder: Path, needed: int) -> None:
         raise StoreError(f"{folder} needs {spell_bytes(needed)} on disk, and {spell_bytes(free)} are free")
 
 
-def create(folder: Path, plan: str, kind: str) -> None:
-    """Make the folder of something new, a `kind`; `UsageError` where one that was not finished is in it."""
+def check_new(folder: Path, plan: str, kind: str) -> None:
+    """Raise `UsageError` where a `kind` that was not finished is in a folder, `ImageError` where it is read-only."""
+    check_folder(folder)
+    check_writable(folder)
     if (folder / plan).exists():
         raise UsageError(
             f"{folder} holds a {kind} that was not finished: `phosphene resume {folder}` goes on with it; "
             f"remove the folder to begin again"
         )
+
+
+def create(folder: Path, plan: str, kind: str) -> None:
+    """Make the folder of something new, a `kind`; `UsageError` where one that was not finished is in it."""
+    check_new(folder, plan, kind)
     try:
         folder.mkdir(exist_ok=True)
         for entry in folder.glob("journal*.json"):  # of a folder that was not removed whole

@@ -11,7 +11,7 @@ import torch
 
 from phosphene import imagefile
 from phosphene.disk import files, journal, raster, strips
-from phosphene.disk.plan import Plan, Scratch, stages_in
+from phosphene.disk.plan import Plan, Scratch, begin, stages_in
 from phosphene.disk.raster import STRIP, Block, Part, Raster
 from phosphene.disk.strips import ALL
 from phosphene.disk.surface import Surface
@@ -22,13 +22,14 @@ from phosphene.imagefile import Photo, streaming
 from phosphene.imagefile.formats import format_of
 from phosphene.imagefile.streaming import Streamed
 from phosphene.recipe import provenance
+from phosphene.recipe.arguments import checked
 from phosphene.recipe.own import OwnNorm, is_own
 from phosphene.recipe.settings import Recipe
 from phosphene.setup.memory import halving_gradient
 from phosphene.setup.preflight import longest, within
 from phosphene.setup.source import mask_checksum, read_mask
 from phosphene.types import Image, Map, Plane, Size, Step, Trace
-from phosphene.verbs import LOOKED_AT, Dream, Job
+from phosphene.verbs import LOOKED_AT, Dream, Job, Side
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class DiskJob(Job):
     """A dream by way of the disk, ready to begin or to go on.
 
     `photo` is a photograph that is in memory, where it is no file. `workers` gives a `map` that applies a function to
-    strips and tiles; a cluster brings its own. `own` is the norm, if it is a custom one.
+    strips and tiles; a cluster brings its own. `own` is the norm, if it is a custom one. The folder
+    of a `new` dream is made with its first step.
     """
 
     plan: Plan
@@ -45,6 +47,7 @@ class DiskJob(Job):
     photo: Photo | None = None
     workers: Callable[[], AbstractContextManager[Map]] = lambda: nullcontext(map)
     own: OwnNorm | None = None
+    new: bool = False
 
     @property
     def resumable(self) -> Path | None:
@@ -58,6 +61,8 @@ class DiskJob(Job):
 
     def steps(self) -> Generator[Step]:
         """Dream, step by step, from where it was interrupted; each is on disk before it is told."""
+        if self.new:
+            begin(self.plan, self.scratch)
         with journal.locked(self.scratch.path), self.workers() as over:
             yield from self._steps(Surface(self.scratch.path, self.recipe, over, self.own))
 
@@ -112,12 +117,14 @@ class DiskDream(Dream):
         """The photograph at the dream's size, in memory."""
         return raster.reopen(self.scratch.path / "photograph").read(ALL)
 
-    def look(self, side: int = LOOKED_AT) -> Image:
+    @checked
+    def look(self, side: Side = LOOKED_AT) -> Image:
         """Return the picture within `side` px."""
         size = fit_within(self.made.size, side)
         with self._at(size) as (dream, photograph):
             return finish(dream.read(ALL), photograph.read(ALL), self.recipe)
 
+    @checked
     def save(
         self, path: str | Path | None = None, *, bits: Literal[8, 16] | None = None, overwrite: bool = False
     ) -> Path:

@@ -1,13 +1,12 @@
 """What scripts and notebooks call to make pictures move."""
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from phosphene.api import Model, spelt
+from phosphene.api import Model, named, spelt
 from phosphene.errors import SettingsError
 from phosphene.film import film as whole
 from phosphene.film.asked import AskedFilm, AskedZoom, from_toml
@@ -18,20 +17,23 @@ from phosphene.film.run import FilmProgress, run
 from phosphene.film.settings import Motion, Part, Zoom
 from phosphene.film.sink import read_recipe
 from phosphene.networks.registry import introduce
+from phosphene.recipe.arguments import checked
 from phosphene.recipe.settings import Recipe, Settings, describe_problems
 from phosphene.recipe.spelling import plain
+from phosphene.types import Device, Limit, Stop
 
 S = TypeVar("S", bound=Settings)
 
 
+@checked
 def animate(
     film: str | Path,
     output: str | Path,
     *,
     on_frame: Callable[[FilmProgress], None] | None = None,
-    stop: threading.Event | None = None,
-    device: str = "auto",
-    memory: str | None = None,
+    stop: Stop | None = None,
+    device: Device = "auto",
+    memory: Limit | None = None,
     workers: int = 1,
     cluster: str | None = None,
     overwrite: bool = False,
@@ -52,7 +54,7 @@ def animate(
     ready = begin(
         _asked_film(film, settings),
         Path(output),
-        device=device,
+        device=str(device),
         memory=memory,
         workers=workers,
         cluster=cluster,
@@ -61,14 +63,15 @@ def animate(
     return run(ready, on_frame, stop)
 
 
+@checked
 def zoom(
     photo: str | Path,
     output: str | Path,
     *,
     on_frame: Callable[[FilmProgress], None] | None = None,
-    stop: threading.Event | None = None,
-    device: str = "auto",
-    memory: str | None = None,
+    stop: Stop | None = None,
+    device: Device = "auto",
+    memory: Limit | None = None,
     overwrite: bool = False,
     **settings: Any,
 ) -> Path | None:
@@ -79,22 +82,24 @@ def zoom(
     `loop`, `fps`, `key_steps`, `key_octaves`; and a list `at`. Stopping and errors are as in `animate`.
     """
     given = _given(settings)
-    asked = AskedZoom(source=str(photo), zoom=_taken(given, Zoom), **_words(given, "at"), given=given)
-    return run(begin(asked, Path(output), device=device, memory=memory, overwrite=overwrite), on_frame, stop)
+    asked = _taken({"source": str(photo), "zoom": _taken(given, Zoom), **_words(given, "at")}, AskedZoom)
+    return run(begin(asked, Path(output), device=str(device), memory=memory, overwrite=overwrite), on_frame, stop)
 
 
+@checked
 def frames(
-    film: str | Path, *, device: str = "auto", memory: str | None = None, flow: Flow = dis, **settings: Any
+    film: str | Path, *, device: Device = "auto", memory: Limit | None = None, flow: Flow = dis, **settings: Any
 ) -> Iterator[Frame]:
     """Dream a film frame by frame, and write nothing. `settings` are those of `animate`.
 
     `flow(frame, other)` returns for each pixel of `frame` how far right and down its thing is in `other`, [2, height,
     width] in px; another one can be put in.
     """
-    ready = whole.prepare(_asked_film(film, settings), device=device, memory=memory)
+    ready = whole.prepare(_asked_film(film, settings), device=str(device), memory=memory)
     return dream_frames(ready.shots(), ready.seconds_of, ready.moments, ready.asked.motion, flow=flow)
 
 
+@checked
 def replay_film(
     film: str | Path,
     output: str | Path,
@@ -102,9 +107,9 @@ def replay_film(
     *,
     model: Model | None = None,
     on_frame: Callable[[FilmProgress], None] | None = None,
-    stop: threading.Event | None = None,
-    device: str = "auto",
-    memory: str | None = None,
+    stop: Stop | None = None,
+    device: Device = "auto",
+    memory: Limit | None = None,
     overwrite: bool = False,
 ) -> Path | None:
     """Make a film or a zoom again from the recipe that it carries; of another film or photograph, if `source` is given.
@@ -114,16 +119,17 @@ def replay_film(
     asked, _ = from_toml(read_recipe(film))
     given = asked.given if model is None else {**asked.given, "model": introduce(model)}
     asked = asked.model_copy(update={"given": given, "source": asked.source if source is None else str(source)})
-    return run(begin(asked, Path(output), device=device, memory=memory, overwrite=overwrite), on_frame, stop)
+    return run(begin(asked, Path(output), device=str(device), memory=memory, overwrite=overwrite), on_frame, stop)
 
 
+@checked
 def resume_film(
     folder: str | Path,
     *,
     model: Model | None = None,
     cluster: str | None = None,
     on_frame: Callable[[FilmProgress], None] | None = None,
-    stop: threading.Event | None = None,
+    stop: Stop | None = None,
 ) -> Path | None:
     """Go on with a film or a zoom that was stopped; `folder` is OUTPUT.phosphene, beside its output.
 
@@ -138,16 +144,14 @@ def _asked_film(film: str | Path, settings: dict[str, Any]) -> AskedFilm:
     """Sort what a person gave by name."""
     given = _given(settings)
     motion, part = _taken(given, Motion), _taken(given, Part)
-    return AskedFilm(source=str(film), motion=motion, part=part, **_words(given, "at", "follow"), given=given)
+    return _taken({"source": str(film), "motion": motion, "part": part, **_words(given, "at", "follow")}, AskedFilm)
 
 
 def _given(settings: dict[str, Any]) -> dict[str, Any]:
     """Spell what a person raises, and name a network of theirs."""
     given = dict(settings)
-    given |= spelt(given.pop("layers", None))
-    if "model" in given:
-        given["model"] = introduce(given["model"], given.pop("mean", None), given.pop("std", None))
-    recipe = {name: value for name, value in given.items() if name in Recipe.model_fields}
+    given |= spelt(given.pop("layers", None)) | named(*(given.pop(name, None) for name in ("model", "mean", "std")))
+    recipe = {name: value for name, value in given.items() if name in Recipe.model_fields and value is not None}
     return given | plain(recipe, given.get("look"), given.get("preset"))
 
 
@@ -160,10 +164,11 @@ def _taken(given: dict[str, Any], kind: type[S]) -> S:
 
 
 def _words(given: dict[str, Any], *lists: str) -> dict[str, Any]:
-    """Take a look, a preset, and lists of words out of what is given; one word is a list too."""
+    """Take a look, a preset, and lists of words out of what is given, which is left; one word is a list too."""
     words = {name: given.pop(name, ()) for name in lists}
     return {
         "look": given.pop("look", None),
         "preset": given.pop("preset", None),
-        **{name: (each,) if isinstance(each, str) else tuple(each) for name, each in words.items()},
+        **{name: (each,) if isinstance(each, str) else each for name, each in words.items()},
+        "given": given,
     }

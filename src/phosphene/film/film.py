@@ -22,7 +22,7 @@ from phosphene.recipe.own import is_own
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe
 from phosphene.setup.source import mask_checksum, read_mask
-from phosphene.types import Plane, Size
+from phosphene.types import Limit, Plane, Size
 
 FRAME_BYTES = 3.2
 """Bytes of a pixel on disk at most: dreams are hard to compress without loss."""
@@ -69,7 +69,7 @@ class Film:
         return last(folder).frames
 
 
-def prepare(asked: AskedFilm, output: Path | None = None, device: str = "auto", memory: str | None = None) -> Film:
+def prepare(asked: AskedFilm, output: Path | None = None, device: str = "auto", memory: Limit | None = None) -> Film:
     """Look at a film, load the network, and bind the two. All that can be wrong is found here."""
     timeline = asked.timeline
     footage = look_at(asked.source, asked.part)

@@ -1,6 +1,5 @@
 """The story of a film: frame by frame, dreamed whole where a scene begins, and carried on from there."""
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -14,7 +13,7 @@ from phosphene.film.moments import Moments
 from phosphene.film.motion import Flow, dis
 from phosphene.film.settings import Motion
 from phosphene.job import MemoryJob
-from phosphene.types import Image, Plane
+from phosphene.types import Image, Plane, Stop
 
 
 class Stopped(Exception):  # noqa: N818
@@ -51,7 +50,7 @@ def dream_frames(
     flow: Flow = dis,
     first: int = 1,
     stored: Stored = lambda index, frame: None,
-    stop: threading.Event | None = None,
+    stop: Stop | None = None,
 ) -> Iterator[Frame]:
     """Dream shots, each with its mask, one after the other; the first is a film's frame number `first`.
 
@@ -80,7 +79,7 @@ def _carried(
     motion: Motion,
     change: float | None,
     flow: Flow,
-    stop: threading.Event | None,
+    stop: Stop | None,
 ) -> tuple[Carried, bool]:
     """Dream a frame on from the last one, or whole where a scene begins; say which."""
     start = None if last is None else carry(last, job.image.cpu(), flow)
@@ -91,14 +90,14 @@ def _carried(
     return after(last, start, job, dream, change), False
 
 
-def _alone(job: MemoryJob, change: float | None, stop: threading.Event | None) -> Carried:
+def _alone(job: MemoryJob, change: float | None, stop: Stop | None) -> Carried:
     frame, dream = job.image.cpu(), dreamed(job, stop)
     if change is not None:
         dream = held(dream, frame, change, None if job.mask is None else job.mask.cpu())
     return Carried(frame, levelled(dream), torch.ones(frame.shape[1:]), 0.0)
 
 
-def dreamed(job: MemoryJob, stop: threading.Event | None, few: Mapping[str, int] | None = None) -> Image:
+def dreamed(job: MemoryJob, stop: Stop | None, few: Mapping[str, int] | None = None) -> Image:
     """Run a job, with fewer steps or octaves if they are named; raises `Stopped` after a step once `stop` is set."""
     if few is not None:
         job = replace(

@@ -8,7 +8,7 @@ from phosphene.film.timeline import Levels, Timeline
 from phosphene.imagefile import Photo
 from phosphene.job import MemoryJob, in_memory
 from phosphene.recipe.settings import Eye, Recipe, Target
-from phosphene.types import GradientFn, Image, Plane, Shift, Size
+from phosphene.types import GradientFn, Image, Limit, Plane, Shift, Size
 
 LOOK = {*Eye.model_fields, *Target.model_fields}
 """The settings that a gradient depends on."""
@@ -21,7 +21,7 @@ class Moments:
     timeline: Timeline
     size: Size
     device: str = "auto"
-    memory: str | None = None
+    memory: Limit | None = None
     levels: Levels | None = None
     _ready: dict[str, MemoryJob] = field(default_factory=dict)
 
@@ -48,7 +48,7 @@ class Moments:
         return self.timeline.change(time, self.levels)
 
     def _prepared(self, recipe: Recipe) -> MemoryJob:
-        key = recipe.model_dump_json(include=LOOK)
+        key = str(recipe.model_dump(include=LOOK))
         if key not in self._ready:
             grey = Photo(torch.full((3, *self.size), 0.5), None, "", "", ())
             self._ready[key] = in_memory(grey, recipe.but(size="full", mask=None), self.device, self.memory)

@@ -12,7 +12,7 @@ from phosphene.cluster import check_cluster
 from phosphene.disk import journal
 from phosphene.disk.plan import check_room, create
 from phosphene.dreaming.pyramid import fitted_size
-from phosphene.errors import StoreError, UsageError
+from phosphene.errors import StoreError, UsageError, shown
 from phosphene.film import film, sink, zoom
 from phosphene.film.asked import AskedFilm, AskedZoom, to_toml
 from phosphene.film.film import Film
@@ -25,6 +25,7 @@ from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import FILES, Recipe, Settings
 from phosphene.setup.memory import spell_bytes
 from phosphene.setup.session import only_here
+from phosphene.types import Limit
 
 PLAN = "film.json"
 
@@ -66,14 +67,14 @@ def begin(
     output: Path,
     *,
     device: str = "auto",
-    memory: str | None = None,
+    memory: Limit | None = None,
     workers: int = 1,
     cluster: str | None = None,
     overwrite: bool = False,
 ) -> Run:
     """Make the folder of something new beside `output`, and say what there is to know before the first frame."""
     if workers < 1:
-        raise UsageError(f"{workers} workers dream nothing: give 1 or more")
+        raise UsageError(f"{shown(workers)} workers dream nothing: give 1 or more")
     if workers > 1 and cluster:
         raise UsageError("a cluster has workers of its own: leave out the workers here")
     if cluster:
@@ -87,9 +88,6 @@ def begin(
         )
     folder = output.with_name(f"{output.name}.phosphene")
     check_room(folder, ready.disk_bytes)
-    create(folder, PLAN, "film")
-    for picture in folder.glob("*.png"):  # of a folder that was not removed whole
-        picture.unlink()
     plan = Plan(
         place=str(Path.cwd()),
         asked=asked,
@@ -100,7 +98,11 @@ def begin(
         memory=None if memory is None else str(memory),
         workers=workers,
     )
-    journal.put(folder / PLAN, plan.model_dump_json())
+    text = plan.model_dump_json()
+    create(folder, PLAN, "film")
+    for picture in folder.glob("*.png"):  # of a folder that was not removed whole
+        picture.unlink()
+    journal.put(folder / PLAN, text)
     notes = (*ready.notes, *_notes(ready, output, folder))
     return Run(ready, folder, output, _text_of(plan), notes, device, workers, cluster)
 
@@ -137,7 +139,7 @@ def _only_here(recipe: Recipe) -> str | None:
     return next((word for word in (recipe.norm, recipe.mask) if is_own(word)), None)
 
 
-def _prepare(asked: AskedFilm | AskedZoom, output: Path, device: str, memory: str | None) -> Film | Zoomed:
+def _prepare(asked: AskedFilm | AskedZoom, output: Path, device: str, memory: Limit | None) -> Film | Zoomed:
     if isinstance(asked, AskedZoom):
         return zoom.prepare(asked, output, device, memory)
     return film.prepare(asked, output, device, memory)

@@ -1,7 +1,6 @@
 """From what is asked to a film or a zoom: its frames, one after the other, into the file."""
 
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from phosphene.film.plan import Run
 from phosphene.film.workers import side_by_side
 from phosphene.film.zoom import Zoomed
 from phosphene.film.zoom import frames as zoomed_frames
-from phosphene.types import Image
+from phosphene.types import Image, Stop
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,7 @@ class FilmProgress:
         return self.bytes * max(self.frames, self.frame.index) // self.frame.index
 
 
-def run(
-    run: Run, on_frame: Callable[[FilmProgress], None] | None = None, stop: threading.Event | None = None
-) -> Path | None:
+def run(run: Run, on_frame: Callable[[FilmProgress], None] | None = None, stop: Stop | None = None) -> Path | None:
     """Dream until the film is written, and return where it is.
 
     Returns None where `stop` ended it early: the folder is left to go on from. Raises `BrokenFilmError` for a film that
@@ -72,7 +69,7 @@ def run(
     return run.output
 
 
-def _dream(run: Run, on_frame: Callable[[FilmProgress], None] | None, stop: threading.Event | None) -> None:
+def _dream(run: Run, on_frame: Callable[[FilmProgress], None] | None, stop: Stop | None) -> None:
     film, sink, began, count, first = run.film, run.sink(), time.perf_counter(), 0, 0.0
     there = film.there(run.folder)
     try:
@@ -109,7 +106,7 @@ def _writing(run: Run) -> Iterator[None]:
         ) from error
 
 
-def _frames(run: Run, stop: threading.Event | None) -> Iterator[Frame]:
+def _frames(run: Run, stop: Stop | None) -> Iterator[Frame]:
     if isinstance(run.film, Zoomed):
         return zoomed_frames(run.film, run.folder, stop)
     if run.workers > 1 or run.cluster:
@@ -117,7 +114,7 @@ def _frames(run: Run, stop: threading.Event | None) -> Iterator[Frame]:
     return _one_by_one(run.film, run.folder, stop)
 
 
-def _one_by_one(film: Film, folder: Path, stop: threading.Event | None) -> Iterator[Frame]:
+def _one_by_one(film: Film, folder: Path, stop: Stop | None) -> Iterator[Frame]:
     """Dream the frames in this process, as far as they are not in the folder."""
     entry = last(folder)
 

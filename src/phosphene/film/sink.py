@@ -23,7 +23,7 @@ from phosphene.errors import ImageError, OutputExistsError, SettingsError, Store
 from phosphene.film.footage import Footage
 from phosphene.film.video import opened
 from phosphene.imagefile import Photo
-from phosphene.places import check_folder, kind_of_file
+from phosphene.places import check_folder, check_writable, kind_of_file, listed
 from phosphene.types import Image, Plane, Size
 
 SAME_EACH_TIME = {"x264-params": "asm=avx2"} if torch.backends.cpu.get_cpu_capability() == "AVX512" else {}
@@ -65,12 +65,13 @@ def check_output(path: Path, overwrite: bool) -> None:
         raise ImageError(f"{str(path)!r} is {kind_of_file(path)}, and frames go into a folder: choose another name")
     elif path.is_symlink() and not path.exists():
         raise ImageError(f"{str(path)!r} is a link to a folder that is missing: make that first")
-    elif path.exists() and any(path.iterdir()) and not overwrite:
+    elif path.exists() and listed(path) and not overwrite:
         raise OutputExistsError(
             f"{str(path)!r} exists already: choose another name, or --overwrite it (in Python overwrite=True)"
         )
     elif not path.parent.is_dir():
         raise ImageError(f"there is no folder {str(path.parent)!r} to write {path.name!r} in: make it first")
+    check_writable(path)
     if path.suffix.lower() in CODECS and CODECS[path.suffix.lower()][0] not in av.codecs_available:
         encoder = CODECS[path.suffix.lower()][0]
         raise SettingsError(f"PyAV has no encoder {encoder} here, which {path.suffix} needs; choose another ending")
@@ -87,8 +88,11 @@ def put_picture(path: Path, image: Image, alpha: Plane | None = None) -> None:
 
 
 def get_picture(path: Path) -> Photo:
-    """Read a picture that `put_picture` wrote. `StoreError` for one in another's place."""
-    photo, name = imagefile.read(path), ""
+    """Read a picture that `put_picture` wrote. `StoreError` for one that is damaged, lost or in another's place."""
+    try:
+        photo, name = imagefile.read(path), ""
+    except ImageError as error:
+        raise StoreError(f"{path} is damaged or lost: remove the folder, and begin again ({error})") from error
     with suppress(ImageError):  # it has none
         name = imagefile.read_recipe(path)
     if name != path.name:

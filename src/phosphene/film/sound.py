@@ -1,12 +1,13 @@
 """How loud a film's sound is, over time and in bands; NumPy and PyAV, no library for audio."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
+from phosphene import apart
 from phosphene.errors import ImageError, SettingsError, UnknownNameError
 from phosphene.film.footage import Footage
 from phosphene.film.video import opened
@@ -47,15 +48,20 @@ def levels_of(footage: Footage, bands: set[str]) -> Callable[[str, float], float
 
 def listen(footage: Footage) -> NDArray[np.float32]:
     """Return the first sound of a film, mixed to one channel, at `RATE`."""
+    found = apart.answers(_told_sound, footage.source) if apart.is_on() else _told_sound(footage.source)
+    heard = [told["samples"] for told in found]
+    return np.concatenate(heard) if heard else np.zeros(WINDOW, np.float32)
+
+
+def _told_sound(source: str) -> Iterator[apart.Answer]:
     resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
-    heard: list[NDArray[np.float32]] = []
-    with opened(footage.source) as container:
+    with opened(source) as container:
         try:
             for frame in container.decode(audio=0):
-                heard += [each.to_ndarray()[0] for each in resampler.resample(frame)]
+                for each in resampler.resample(frame):
+                    yield {"samples": each.to_ndarray()[0]}
         except av.FFmpegError as error:
-            raise ImageError(f"the sound of {footage.source!r} cannot be read: {error.strerror}") from error
-    return np.concatenate(heard) if heard else np.zeros(WINDOW, np.float32)
+            raise ImageError(f"the sound of {source!r} cannot be read: {error.strerror}") from error
 
 
 def _powers(heard: NDArray[np.float32], bands: set[str]) -> dict[str, NDArray[np.float64]]:

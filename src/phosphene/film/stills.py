@@ -10,6 +10,7 @@ from pathlib import Path
 from phosphene import imagefile
 from phosphene.errors import ImageError
 from phosphene.film.footage import Colour, Footage, Shot
+from phosphene.places import listed
 
 FOLDER_RATE = 25
 """Frames a second of a folder of frames, where nothing else is said."""
@@ -24,7 +25,7 @@ def stills_of(source: str) -> tuple[str, ...]:
     """Find the frames of a folder or a pattern, in the order that a person would count them; none for a file."""
     path = Path(source)
     if path.is_dir():
-        found = [str(each) for each in path.iterdir() if imagefile.is_image(each)]
+        found = [str(each) for each in listed(path) if imagefile.is_image(each)]
         if not found:
             raise ImageError(f"there is no picture in the folder {source!r}")
     elif path.exists() or not is_pattern(source):

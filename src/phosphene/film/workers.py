@@ -35,7 +35,7 @@ from phosphene.film.motion import consistency_mask, dis, is_cut
 from phosphene.film.plan import PLAN, reopen
 from phosphene.malloc import keep_freed
 from phosphene.networks.registry import introduce
-from phosphene.types import Image
+from phosphene.types import Image, Stop
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class Stretch:
 
 
 def side_by_side(
-    film: Film, folder: Path, workers: int, cluster: str | None, device: str, stop: threading.Event | None
+    film: Film, folder: Path, workers: int, cluster: str | None, device: str, stop: Stop | None
 ) -> Iterator[Frame]:
     """Yield a film's frames in order, dreamed by `workers` processes here, or by those of a Ray cluster.
 
@@ -65,7 +65,7 @@ def side_by_side(
     """
     stop = stop or threading.Event()
     with (
-        cluster_pool(cluster, device) if cluster else processes(workers) as (submit, count),
+        cluster_pool(cluster, device) if cluster else processes(workers, folder) as (submit, count),
         closing(_taken_ahead(partial(_ordered, film, folder, submit, count), stop)) as stretches,
     ):
         frames = _frames(film)
@@ -79,21 +79,23 @@ def side_by_side(
 
 
 @contextmanager
-def processes(count: int) -> Iterator[tuple[Submit, int]]:
-    """Within, there are `count` processes on this machine, of one thread each."""
+def processes(count: int, folder: Path) -> Iterator[tuple[Submit, int]]:
+    """Within, there are `count` processes on this machine, of one thread each, for a film in `folder`."""
     context = multiprocessing.get_context("spawn")
     stopped = context.Event()
     pool = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(stopped,))
     try:
         yield pool.submit, count
     except BrokenProcessPool as error:
-        raise StoreError("a worker was killed, as when memory runs out: `phosphene resume` goes on") from error
+        raise StoreError(
+            f"a worker was killed, as when memory runs out: `phosphene resume {folder}` goes on"
+        ) from error
     finally:
         stopped.set()
         pool.shutdown(cancel_futures=True)
 
 
-def _taken_ahead(items: Callable[[Callable[[], bool]], Iterator[T]], stop: threading.Event) -> Generator[T]:
+def _taken_ahead(items: Callable[[Callable[[], bool]], Iterator[T]], stop: Stop) -> Generator[T]:
     """Yield what a thread takes from `items(stopped)` as fast as it can; what it raises is raised here, in its turn."""
     taken: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
     ended = threading.Event()
@@ -160,7 +162,7 @@ def _frames(film: Film) -> Iterator[tuple[int, Image]]:
         yield shot.pts, levelled(resize(shot.image, film.size))
 
 
-def _strength(folder: Path, stretch: Stretch, index: int, stop: threading.Event) -> float:
+def _strength(folder: Path, stretch: Stretch, index: int, stop: Stop) -> float:
     """Wait for a frame, and return the strength of its scene."""
     while (entry := last(folder, stretch.first)).frames < index:
         if stop.is_set():

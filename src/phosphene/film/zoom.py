@@ -4,7 +4,6 @@ Only keys are kept on the disk; frames cost little, and are cut again where a zo
 """
 
 import math
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,7 +25,7 @@ from phosphene.film.moments import Moments
 from phosphene.recipe.provenance import Made
 from phosphene.recipe.settings import Recipe
 from phosphene.setup.source import read
-from phosphene.types import Image, Size
+from phosphene.types import Image, Limit, Size, Stop
 
 KEY = "key-{:05d}.png"
 
@@ -86,7 +85,7 @@ class Zoomed:
         return math.ceil(max(0, last(folder).frames - 1) * self.course.step * self.asked.zoom.fps)
 
 
-def prepare(asked: AskedZoom, output: Path, device: str = "auto", memory: str | None = None) -> Zoomed:
+def prepare(asked: AskedZoom, output: Path, device: str = "auto", memory: Limit | None = None) -> Zoomed:
     """Read the photograph, load the network, and lay out the keys. All that can be wrong is found here."""
     timeline = asked.timeline
     timeline.check()
@@ -105,7 +104,7 @@ def prepare(asked: AskedZoom, output: Path, device: str = "auto", memory: str | 
     return Zoomed(asked, photo.image, course, moments, recipe, made, (*photo.notes, *job.notes, note))
 
 
-def frames(zoom: Zoomed, folder: Path, stop: threading.Event | None = None) -> Iterator[Frame]:
+def frames(zoom: Zoomed, folder: Path, stop: Stop | None = None) -> Iterator[Frame]:
     """Cut the frames, as soon as the keys that they lie between are in the folder."""
     course, found = zoom.course, keys(zoom, folder, stop)
     number, before, after = 1, next(found), next(found)
@@ -118,7 +117,7 @@ def frames(zoom: Zoomed, folder: Path, stop: threading.Event | None = None) -> I
         yield Frame(index + 1, index, moment, image, image, index == 0, 0.0, carried)
 
 
-def keys(zoom: Zoomed, folder: Path, stop: threading.Event | None = None) -> Iterator[Image]:
+def keys(zoom: Zoomed, folder: Path, stop: Stop | None = None) -> Iterator[Image]:
     """Dream the keys, or read those that are in the folder."""
     done, first, key = last(folder).frames, None, None
     for number in range(zoom.course.keys + 1):
@@ -133,7 +132,7 @@ def keys(zoom: Zoomed, folder: Path, stop: threading.Event | None = None) -> Ite
         yield key
 
 
-def _key(zoom: Zoomed, number: int, before: Image | None, first: Image | None, stop: threading.Event | None) -> Image:
+def _key(zoom: Zoomed, number: int, before: Image | None, first: Image | None, stop: Stop | None) -> Image:
     """Dream one key: the first one whole, and the others on from the inner part of the one before."""
     course, asked, moments = zoom.course, zoom.asked.zoom, zoom.moments
     moment = number * course.step

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -12,6 +12,7 @@ import PIL.Image
 import torch
 from torch.nn import functional as F
 
+from phosphene import apart
 from phosphene.errors import ImageError, OutputExistsError, SettingsError, UsageError
 from phosphene.imagefile import headers, opening
 from phosphene.imagefile.colour import srgb_parts
@@ -32,7 +33,7 @@ from phosphene.imagefile.opening import (
     refuse_no_picture,
 )
 from phosphene.imagefile.replacing import write_atomically
-from phosphene.places import check_place, kind_of_file
+from phosphene.places import check_place, check_writable, kind_of_file
 from phosphene.types import Image, Plane, Size
 
 __all__ = [
@@ -52,7 +53,6 @@ __all__ = [
     "mask_of",
     "output_of",
     "read",
-    "read_by",
     "read_recipe",
     "reading_bytes",
     "write",
@@ -87,9 +87,6 @@ class Photo:
         return self.image.shape[1], self.image.shape[2]
 
 
-_apart: Callable[[str | Path, int | None], Photo] | None = None
-
-
 def read(source: str | Path, room: int | None = None) -> Photo:
     """Read a picture file, or with `sample:NAME` one of `SAMPLES`.
 
@@ -98,19 +95,10 @@ def read(source: str | Path, room: int | None = None) -> Photo:
     is not a readable picture of at most `MAX_PIXELS`, before it is decoded where its header tells, and
     UnknownNameError for an unknown sample.
     """
-    if _apart is not None and not str(source).startswith("sample:"):
-        return _apart(source, room)
-    return read_here(source, room)
-
-
-def read_by(reader: Callable[[str | Path, int | None], Photo] | None) -> None:
-    """From now on, have `read` read files by `reader`, as `imagefile.apart.read` is one for servers; None ends that."""
-    global _apart
-    _apart = reader
-
-
-def read_here(source: str | Path, room: int | None = None) -> Photo:
-    """As `read`, in this process."""
+    if apart.is_on():
+        told = apart.answer(_told_photo, source, room)
+        alpha = None if told["alpha"] is None else torch.from_numpy(told["alpha"])
+        return Photo(torch.from_numpy(told["image"]), alpha, str(source), told["sha256"], tuple(told["notes"]))
     path, notes = locate(str(source)), list[str]()
     with opened(path) as file:
         shape = declared(file, path)
@@ -129,11 +117,23 @@ def read_here(source: str | Path, room: int | None = None) -> Photo:
     return Photo(image, alpha, str(source), sha256, tuple(notes))
 
 
+def _told_photo(source: str | Path, room: int | None) -> Iterator[apart.Answer]:
+    photo = read(source, room)
+    alpha = None if photo.alpha is None else photo.alpha.numpy()
+    yield {"image": photo.image.numpy(), "alpha": alpha, "sha256": photo.sha256, "notes": photo.notes}
+
+
 def look(source: str | Path) -> Shape:
     """Read from its header what a picture file or sample says of its size; ImageError where it is no picture."""
+    if apart.is_on():
+        return Shape(**apart.answer(_told_shape, source))
     path = locate(str(source))
     with opened(path, limited=False) as file:
         return declared(file, path)
+
+
+def _told_shape(source: str | Path) -> Iterator[apart.Answer]:
+    yield look(source)._asdict()
 
 
 def reading_bytes(shape: Shape) -> int:
@@ -190,6 +190,8 @@ def check_output(path: str | Path, overwrite: bool, *, bits: Literal[8, 16] = 8,
             raise OutputExistsError(
                 f"{str(other)!r} exists already: choose another name, or --overwrite it (in Python overwrite=True)"
             )
+        else:
+            check_writable(other)
 
 
 def check_recipe(path: str | Path, recipe: str) -> None:
@@ -253,12 +255,18 @@ def read_recipe(path: str | Path) -> str:
 
     Raises ImageError where there is none, or no picture.
     """
+    if apart.is_on():
+        return str(apart.answer(_told_recipe, path)["recipe"])
     path = Path(path)
     with opened(path, limited=False) as file:
         recipe = recipe_in(file.read()) if path.suffix.lower() == ".dzi" else _recipe_of(file)
     if not recipe:
         raise ImageError(f"{str(path)!r} carries no recipe: give a picture as Phosphene wrote it, not a copy")
     return str(recipe)
+
+
+def _told_recipe(path: str | Path) -> Iterator[apart.Answer]:
+    yield {"recipe": read_recipe(path)}
 
 
 def _recipe_of(file: BufferedReader) -> str | None:

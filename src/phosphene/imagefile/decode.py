@@ -60,7 +60,8 @@ def _png(file: BinaryIO, name: str, notes: list[str]) -> Raw:
     with PIL.Image.open(BytesIO(pixels), formats=["PNG"]) as picture:
         if pixels[24] != 16:
             return _of_pillow(picture, name, notes, said)
-        picture.verify()  # what is left of a broken one stays in memory behind imagecodecs
+        picture.verify()  # checksums; what is left of a broken one stays in memory behind imagecodecs
+    headers.check_png(file)
     from imagecodecs import png_decode
 
     samples = np.atleast_3d(png_decode(pixels))

@@ -23,6 +23,9 @@ _JXL = b"\0\0\0\x0cJXL \r\n\x87\n"
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT")
 _JPEG_PIXELS = {0xE0, 0xEE, *range(0xC0, 0xD0), 0xDB, 0xDD}  # JFIF's and Adobe's notes say what the numbers mean
 _SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Where a pass of an interlaced PNG begins, and its steps: left, top, across, down, in px."""
+_MOST_FILTER = 4
 _SRGB_GAMMA, _SRGB_PRIMARIES = 45455, (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 
 DEFLATE = 1032
@@ -125,12 +128,32 @@ def png_shape(file: BinaryIO) -> Shape:
 
 def png_pixels(file: BinaryIO) -> bytes:
     """A PNG without what carries no pixels."""
-    kept = [PNG]
-    for tag, at, length in png_chunks(file):
-        if tag in _PNG_PIXELS:
-            file.seek(at - 8)
-            kept.append(file.read(length + 12))
-    return b"".join(kept)
+    kept = [_read_at(file, at - 8, length + 12) for tag, at, length in png_chunks(file) if tag in _PNG_PIXELS]
+    return b"".join([PNG, *kept])
+
+
+def _read_at(file: BinaryIO, place: int, length: int) -> bytes:
+    file.seek(place)
+    return file.read(length)
+
+
+def check_png(file: BinaryIO) -> None:
+    """Raise ValueError where a PNG has too few samples or an unknown filter: libpng ends there, and frees nothing."""
+    file.seek(16)
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", file.read(13))
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    passes = [
+        (rows, 1 + -(-columns * channels * depth // 8))
+        for left, top, across, down in (_ADAM7 if interlaced else [(0, 0, 1, 1)])
+        if (rows := -(-(height - top) // down)) > 0 and (columns := -(-(width - left) // across)) > 0
+    ]
+    packed = b"".join(_read_at(file, at, length) for tag, at, length in png_chunks(file) if tag == b"IDAT")
+    samples, start = zlib.decompressobj().decompress(packed, sum(rows * length for rows, length in passes)), 0
+    for rows, length in passes:
+        filters = samples[start : start + rows * length : length]
+        start += rows * length
+        if len(samples) < start or max(filters) > _MOST_FILTER:
+            raise ValueError("not enough image data, or a filter that there is not")
 
 
 def png_said(file: BinaryIO) -> Said:
@@ -138,8 +161,7 @@ def png_said(file: BinaryIO) -> Said:
     found: dict[bytes, bytes] = {}
     for tag, at, length in png_chunks(file):
         if tag in (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"eXIf") and length <= MOST_ICC:
-            file.seek(at)
-            found.setdefault(tag, file.read(length))
+            found.setdefault(tag, _read_at(file, at, length))
     file.seek(25)
     grey = file.read(1) in (b"\0", b"\4")
     return Said(_png_icc(found, grey), orientation_of(found.get(b"eXIf", b"")))

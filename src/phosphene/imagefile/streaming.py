@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from phosphene import apart
 from phosphene.errors import StoreError, UsageError
 from phosphene.imagefile import checksum, headers
 from phosphene.imagefile.colour import STRIP, colours_of, srgb_parts
 from phosphene.imagefile.decode import decode, kind_of, shape_of, upright
 from phosphene.imagefile.headers import Said
-from phosphene.imagefile.opening import check_decoded, check_shape, locate, opened, refuse_no_picture
+from phosphene.imagefile.opening import IMAGE, check_decoded, check_shape, locate, opened, refuse_no_picture
 from phosphene.imagefile.raw import Array, Mapped, Raw, let_go
 from phosphene.types import Size
 
@@ -42,6 +43,9 @@ class Streamed:
 
         `scratch` is a folder with room for a TIFF's samples. Raises ImageError.
         """
+        if apart.is_on():
+            yield from self._parts_apart(scratch, notes)
+            return
         with opened(self.path, limited=False) as file:
             kind = kind_of(file)
             said = {"PNG": headers.png_said, "JPEG": headers.jpeg_said}.get(kind)
@@ -56,12 +60,28 @@ class Streamed:
                     yield part
                     let_go(raw.samples)
 
+    def _parts_apart(self, scratch: Path, notes: list[str]) -> Iterator[tuple[slice, Array, Array | None]]:
+        mapped = IMAGE * self.size[0] * self.size[1]
+        for told in apart.answers(_told_parts, self.path, self, scratch, mapped=mapped):
+            notes[:] = told["notes"]
+            yield slice(*told["rows"]), told["colour"], told["alpha"]
+
+
+def _told_parts(path: Path, streamed: Streamed, scratch: Path) -> Iterator[apart.Answer]:
+    notes = list[str]()
+    for rows, colour, alpha in streamed.parts(scratch, notes):
+        yield {"rows": (rows.start, rows.stop), "colour": colour, "alpha": alpha, "notes": notes}
+
 
 def look(source: str | Path, room: int | None = None) -> Streamed:
     """Read the header of a picture file or sample, which may take `room` bytes to decode, or else what is free.
 
     Raises ImageError where it is no picture that can be read.
     """
+    if apart.is_on():
+        told = apart.answer(_told_header, source, room)
+        height, width = told["size"]
+        return Streamed(locate(str(source)), (height, width), told["has_alpha"], told["sha256"])
     path = locate(str(source))
     with opened(path, limited=False) as file:
         refuse_no_picture(file, path)
@@ -69,6 +89,11 @@ def look(source: str | Path, room: int | None = None) -> Streamed:
         in_parts = kind == "TIFF" or (kind in ("PNG", "JPEG") and shape.scans == 1)
         check_shape(shape, path, 0 if in_parts else 2 * shape.pixel, room, float("inf"))
     return Streamed(path, shape.size, shape.alpha, checksum(path))
+
+
+def _told_header(source: str | Path, room: int | None) -> Iterator[apart.Answer]:
+    streamed = look(source, room)
+    yield {"size": streamed.size, "has_alpha": streamed.has_alpha, "sha256": streamed.sha256}
 
 
 def mapped(scratch: Path, shape: tuple[int, ...], dtype: Any) -> Array:

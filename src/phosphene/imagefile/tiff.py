@@ -1,11 +1,13 @@
 """TIFF: the largest picture of a file, in whatever way it is compressed."""
 
 import math
+from functools import partial
 from itertools import islice
 from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
+from imagecodecs import bitorder_decode
 
 from phosphene.errors import ImageError
 from phosphene.imagefile.headers import DEFLATE, FLAT, HUFFMAN, LZW, Shape, UndevelopedError
@@ -21,6 +23,12 @@ PIECE = 2**24
 _OLD_JPEG, _JPEG = 6, 7
 _PER_BYTE = {1: 8.0, _JPEG: HUFFMAN, 8: 8 * DEFLATE, 32946: 8 * DEFLATE, 32773: 8 * 64, 5: 8 * LZW}
 """Compression -> pixels of one bit that a byte means at most."""
+
+_JPEGS, _SILENT = (_JPEG, 33007, 34892), (2, 3, 4, 22610, 34934)
+"""Compressions whose decoders fill up what is cut short: JPEG with grey; fax with white, and JPEG XR with anything."""
+
+_TAILS = (int("0010011010111" * 64, 2).to_bytes(104, "big"), int("1" + "0011010111" * 63 + "0", 2).to_bytes(79, "big"))
+"""What no whole strip needs behind it: in a fax, runs of no white and 2 black pixels, in each of its two spellings."""
 
 
 def shape(file: BinaryIO) -> Shape:
@@ -48,6 +56,7 @@ def decode(file: BinaryIO, name: str, notes: list[str], empty: Empty) -> Raw | N
                 return None
             raise ImageError(f"the largest picture in {name!r} is in colours that cannot be read: save it as RGB")
         _check(page, name)
+        _check_ends(page)
         if note:
             notes.append(f"{name} has {note} is dreamed")
         samples = _planes_last(page, _read(page, empty(page.shape, page.dtype)))
@@ -103,6 +112,28 @@ def _check_pieces(page: Any) -> None:
     pieces, placed = math.prod(page.chunked), min(len(page.dataoffsets), len(page.databytecounts))
     if placed < pieces or not any(page.databytecounts):
         raise ValueError(f"{placed} of its {pieces} strips or tiles are there, with {sum(page.databytecounts)} bytes")
+
+
+def _check_ends(page: Any) -> None:
+    """Raise ValueError where a strip or tile is cut short whose decoder would not say so."""
+    if page.compression not in (*_JPEGS, *_SILENT):
+        return
+    is_cut = _is_cut_jpeg if page.compression in _JPEGS else partial(_wants_more, page)
+    for data, index in page.parent.filehandle.read_segments(page.dataoffsets, page.databytecounts):
+        if data and is_cut(data, index):
+            raise ValueError(f"strip or tile {index + 1} of {len(page.dataoffsets)} is cut short")
+
+
+def _is_cut_jpeg(data: bytes, index: int) -> bool:
+    """Whether there is no end of image (FF D9) behind the last scan (FF DA)."""
+    return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+
+
+def _wants_more(page: Any, data: bytes, index: int) -> bool:
+    """Whether a piece is decoded to something else if there is more behind it."""
+    found = page.decode(data, index)[0]
+    tails = map(bitorder_decode, _TAILS) if page.fillorder == 2 else _TAILS
+    return any(not np.array_equal(page.decode(data + tail, index)[0], found) for tail in tails)
 
 
 def _within(page: Any) -> list[Any]:

@@ -5,7 +5,7 @@ timm, with or without its tag (`timm/convnext_tiny`, `timm/resnet50.tv_in1k`). O
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -43,7 +43,7 @@ MOST_INTRODUCED = 8
 _introduced: dict[str, ModelCard] = {}
 
 
-def introduce(model: Any, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> str:
+def introduce(model: Any, mean: Iterable[float] | None = None, std: Iterable[float] | None = None) -> str:
     """Return the name of a network that a person gives, and know it by that name.
 
     A string is a name already; one such as `package.module:callable` is imported, and what it names is a module, a card
@@ -75,7 +75,7 @@ def _keep(card: ModelCard) -> None:
         del _introduced[name]
 
 
-def _channels(numbers: Sequence[float] | None) -> tuple[float, ...] | None:
+def _channels(numbers: Iterable[float] | None) -> tuple[float, ...] | None:
     try:
         found = None if numbers is None else tuple(map(float, numbers))
     except (TypeError, ValueError) as error:

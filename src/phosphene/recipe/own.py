@@ -21,6 +21,12 @@ T = TypeVar("T")
 
 MARK = "own:"
 
+SCHEDULED = ("step_size", "jitter", "blur")
+"""The numbers that may differ from step to step."""
+
+TAKING = ("norm", "mask", "terms", *SCHEDULED)
+"""Settings that functions are given for; `terms` by mistake, which `kept` says."""
+
 STEPS = rf"{NUMBER}(?:,{NUMBER})*"
 SCHEDULE = re.compile(rf"(?P<setting>[a-z_]+)=(?P<octaves>{STEPS}(?:/{STEPS})*)")
 
@@ -199,8 +205,10 @@ class Schedule:
 
 
 def is_function(setting: str, value: Any) -> bool:
-    """Whether the value of a setting is a custom one: a function, or an array as a mask."""
-    return callable(value) or (setting == "mask" and not isinstance(value, str | PathLike | None))
+    """Whether the value of a setting is a custom one: a function where one is taken, or an array as a mask."""
+    if setting == "mask":
+        return not isinstance(value, str | PathLike | None)
+    return setting in TAKING and callable(value)
 
 
 def kept(given: Mapping[str, Any], octaves: int, steps: int) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, field_validator, model_validator
 
-from phosphene.errors import SettingsError, UnknownNameError
+from phosphene.errors import SettingsError, UnknownNameError, shown
 from phosphene.networks.cards import DEFAULT_MODEL
-from phosphene.recipe.own import Schedule, is_own
+from phosphene.recipe.own import SCHEDULED, Schedule, is_own
 from phosphene.recipe.terms import KINDS, Cut, Objective
 
 Norm = Annotated[
@@ -24,9 +24,6 @@ Norm = Annotated[
 
 LAST = 30
 """The most octaves."""
-
-SCHEDULED = ("step_size", "jitter", "blur")
-"""The numbers that may differ from step to step."""
 
 RENAMED = {"winograd": "fast"}
 """Old names of settings, which are still read: in recipes, in Python and as flags."""
@@ -170,18 +167,18 @@ class Tiles(Settings):
     """How the gradient of a large image is cut into pieces."""
 
     tile: Annotated[
-        Literal["auto", "none"] | Annotated[int, Field(ge=16)],
+        Literal["auto", "none"] | Annotated[int, Field(ge=16, lt=2**31)],
         Field(description="Side of a tile in px; none for the whole image at once; auto for what fits in memory."),
     ] = "auto"
     halo: Annotated[
-        Literal["auto", "exact"] | Annotated[int, Field(ge=0)],
+        Literal["auto", "exact"] | Annotated[int, Field(ge=0, lt=2**31)],
         Field(description="Margin of a tile in px; exact gives the whole image's gradient, auto is within 1 % of it."),
     ] = "exact"
     cuts: Annotated[
         tuple[str, ...],
         Field(
             description="Layers where the network is cut into stages, each NAME[:TILE], TILE px being the tiles behind "
-            "it; planned with --tile auto."
+            "it; planned where tiles are auto."
         ),
     ] = ()
     batch: Annotated[int, Field(ge=1, le=1024, description="How many tiles are evaluated together.")] = 1
@@ -196,7 +193,7 @@ class Picture(Settings):
     """What is kept of the photograph."""
 
     size: LongSide = 1024
-    enlarge: Annotated[bool, Field(description="Enlarge a photograph that is smaller than --size.")] = False
+    enlarge: Annotated[bool, Field(description="Enlarge a photograph that is smaller than the size.")] = False
     mask: Annotated[str | None, Field(description="A grey image: white is dreamed, black is kept.")] = None
     colour: Annotated[
         Literal["dream", "original"], Field(description="Keep the dream's colours, or the photograph's.")
@@ -269,6 +266,16 @@ TensorFlow's octaves end at 1.3**2 times its 500 px. `docs/site/coming-from.md` 
 """
 
 
+_PLAIN = {
+    "Input is not a valid path for <class 'pathlib.Path'>": "path",
+    "an instance of Sequence": "list",
+    "a dictionary or an instance of Objective": "objective",
+    "an instance of Stop": "event",
+    "callable": "function",
+}
+"""What pydantic calls right -> what we do."""
+
+
 def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:
     """Say what pydantic found wrong with the first setting: its name, its value, what would be right."""
     if not problems[0]["loc"]:
@@ -281,6 +288,5 @@ def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:
     if problems[0]["type"] == "extra_forbidden":
         return f"{within} is not known here: leave it out"
     wanted = [re.sub(r"^Input should be (a valid )?", "", message) for message in ours]
-    given = repr(problems[0]["input"])
-    given = given if len(given) < 200 else f"{given[:200]}..."
-    return f"{name} = {given} will not do: it should be {' or '.join(dict.fromkeys(wanted))}"
+    plain = [_PLAIN.get(each, each) for each in wanted]
+    return f"{name} = {shown(problems[0]['input'])} will not do: it should be {' or '.join(dict.fromkeys(plain))}"

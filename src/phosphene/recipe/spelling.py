@@ -6,19 +6,21 @@ that it turns into a given recipe, and `command` spells them for a shell.
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any
 
 from pydantic import ValidationError
 
 from phosphene.errors import SettingsError, UnknownNameError
 from phosphene.recipe import own
+from phosphene.recipe.arguments import checked
 from phosphene.recipe.looks import LOOKS
 from phosphene.recipe.looks import look as look_of
 from phosphene.recipe.settings import PRESETS, RENAMED, Recipe, describe_problems
 from phosphene.recipe.terms import KINDS, SINGULAR
 
 
+@checked
 def choose(given: Mapping[str, Any], look: str | None = None, preset: str | None = None) -> Recipe:
     """Return the recipe of a look and a preset (both by name, or none), changed by the settings `given`.
 
@@ -28,9 +30,14 @@ def choose(given: Mapping[str, Any], look: str | None = None, preset: str | None
     if preset is not None and preset not in PRESETS:
         raise UnknownNameError("preset", preset, PRESETS)
     settings = {**look_of(str(given.get("model", Recipe.model_fields["model"].default)), look)}
-    if any(given.get(kind) for kind in KINDS):
+    if any(map(_says, (given.get(kind) for kind in KINDS))):
         settings.pop("layers", None)
     return validated({**settings, **PRESETS.get(preset or "", {}), **given})
+
+
+def _says(given: Any) -> bool:
+    """Whether a list of terms has one, or is no list."""
+    return given is not None and not (isinstance(given, Sized) and len(given) == 0)
 
 
 def validated(settings: Mapping[str, Any]) -> Recipe:
@@ -53,11 +60,11 @@ def with_functions(recipe: Recipe, functions: Mapping[str, Any]) -> Recipe:
     return recipe.but(**{**kept, "schedules": (*before, *kept["schedules"])})
 
 
+@checked
 def plain(given: Mapping[str, Any], look: str | None = None, preset: str | None = None) -> dict[str, Any]:
-    """Return settings with what a recipe keeps of functions in their place, for who writes them down."""
+    """Return settings as a recipe keeps them, functions too, for who writes them down."""
     functions = [name for name, value in given.items() if own.is_function(name, value)]
-    kept = choose(given, look, preset).model_dump(include={*functions, "schedules"}) if functions else {}
-    return {**given, **kept}
+    return choose(given, look, preset).model_dump(include={*given, *(["schedules"] if functions else [])})
 
 
 def flag(setting: str) -> str:

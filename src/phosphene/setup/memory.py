@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from math import inf
 from mmap import mmap
 from threading import Thread
 from typing import Any, TypeVar, cast
@@ -19,11 +20,11 @@ from torch.utils._pytree import tree_map_only
 from phosphene.dreaming.gradient import differentiate
 from phosphene.dreaming.objective import Scoring
 from phosphene.dreaming.stages import CPU
-from phosphene.errors import SettingsError, UsageError
+from phosphene.errors import SettingsError, UsageError, shown
 from phosphene.malloc import give_back, is_out_of_memory, keep_nothing
 from phosphene.networks.graph import on_paper
 from phosphene.networks.network import Features
-from phosphene.types import Shift, Size
+from phosphene.types import Limit, Shift, Size
 
 G = TypeVar("G", bound=Callable[..., tuple[float, Any]])
 """A `GradientFn`, of pictures in memory or on disk."""
@@ -60,11 +61,11 @@ never written, so they take no memory."""
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
-def parse_bytes(amount: str | int) -> int:
+def parse_bytes(amount: Limit) -> int:
     """Read an amount of memory as people spell it: 2GB, 1.5G, 800M, 2000000000."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", str(amount).strip().upper())
-    if found is None or float(found[1]) == 0:
-        raise SettingsError(f"{amount!r} is not an amount of memory; one is spelt 2GB, 1.5G or 800M")
+    if found is None or not 0 < float(found[1]) < inf:
+        raise SettingsError(f"{shown(amount)} is not an amount of memory; one is spelt 2GB, 1.5G or 800M")
     return int(float(found[1]) * UNITS[found[2]])
 
 
@@ -82,7 +83,7 @@ def in_use(device: torch.device = CPU) -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def budget(memory: str | None, device: torch.device) -> int:
+def budget(memory: Limit | None, device: torch.device) -> int:
     """Return how many more bytes a dream may take: `memory` is for the whole process, or else a share of what is free.
 
     What the dream before it took and freed is free. Memory on a GPU is counted there, and `memory` is then the GPU's.
@@ -91,9 +92,9 @@ def budget(memory: str | None, device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         used = in_use(device)
         kept = torch.cuda.memory_reserved(device) - used  # by PyTorch, for who asks next
-        return parse_bytes(memory) - used if memory else int(SHARE * (free + kept))
+        return parse_bytes(memory) - used if memory is not None else int(SHARE * (free + kept))
     give_back()
-    return parse_bytes(memory) - in_use() if memory else int(SHARE * psutil.virtual_memory().available)
+    return parse_bytes(memory) - in_use() if memory is not None else int(SHARE * psutil.virtual_memory().available)
 
 
 def gradient_bytes(features: Features, scoring: Scoring, window: Size, batch: int = 1) -> int:

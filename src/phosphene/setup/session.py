@@ -11,7 +11,7 @@ import torch
 from phosphene import engine, imagefile
 from phosphene.dreaming.pyramid import fit_within
 from phosphene.dreaming.resample import resize
-from phosphene.errors import SettingsError
+from phosphene.errors import SettingsError, shown
 from phosphene.networks import network as networks
 from phosphene.networks import registry
 from phosphene.networks.card import is_in_top
@@ -99,7 +99,7 @@ def choose_device(device: str) -> torch.device:
         found = torch.empty(0, device=device).device
         if found.type != "meta":  # where nothing is computed
             return found
-    raise SettingsError(f"there is no device {device!r} here; auto, cpu, cuda and mps are known")
+    raise SettingsError(f"there is no device {shown(device)} here; auto, cpu, cuda and mps are known")
 
 
 def describe_device(device: torch.device) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from phosphene import imagefile
 from phosphene.dreaming.resample import resize
-from phosphene.errors import UsageError
+from phosphene.errors import UsageError, shown
 from phosphene.imagefile import Photo
 from phosphene.recipe.own import as_array, is_own, own_mask
 from phosphene.setup.memory import PIXEL
@@ -34,7 +34,7 @@ def read(source: Source, rng: torch.Generator) -> Photo:
         return Photo(_noise(source, rng), None, source, "", ())
     if isinstance(source, str | Path):
         return imagefile.read(source)
-    pixels = source if isinstance(source, torch.Tensor) else _from_array(as_array(imagefile.in_colours(source)))
+    pixels = source if isinstance(source, torch.Tensor) else _from_array(_numbers(source))
     if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.is_floating_point() or not _has_numbers(pixels):
         raise UsageError(
             f"a tensor of shape {tuple(pixels.shape)} and type {pixels.dtype}, {pixels.layout} on {pixels.device}, is "
@@ -117,6 +117,14 @@ def _noise(source: str, rng: torch.Generator) -> Image:
     if height * width > imagefile.MAX_PIXELS:
         raise UsageError(f"{source!r} is too large: noise may have {imagefile.MAX_PIXELS / 1e6:.0f} megapixels")
     return (0.5 + 0.1 * torch.randn(3, height, width, generator=rng)).clamp(0, 1)
+
+
+def _numbers(source: Source) -> np.ndarray:
+    found: np.ndarray = as_array(imagefile.in_colours(source))
+    if found.ndim == 0:
+        given = shown(source)
+        raise UsageError(f"{given} is no image; one is a path, sample:NAME, noise:HEIGHTxWIDTH, an array or a tensor")
+    return found
 
 
 def _from_array(pixels: np.ndarray) -> torch.Tensor:

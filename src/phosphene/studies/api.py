@@ -16,6 +16,7 @@ from phosphene.imagefile import Photo, write_atomically
 from phosphene.networks import registry
 from phosphene.networks import weights as weight_files
 from phosphene.networks.registry import introduce
+from phosphene.recipe.arguments import checked
 from phosphene.recipe.own import is_own
 from phosphene.setup import session
 from phosphene.setup.session import choose_device
@@ -30,7 +31,7 @@ from phosphene.studies.run.cell import Result, check_recipe
 from phosphene.studies.run.folder import Folder, Progress, Workers, check_folder, run_cells, writing
 from phosphene.studies.run.workers import is_private, on_cluster, one_by_one, side_by_side
 from phosphene.studies.study import CHANGE, DEPTHS, MODELS, MODES, SEEDS, SIZE, Absent, Study
-from phosphene.types import Image
+from phosphene.types import Device, Image
 
 
 def _silent(progress: Progress) -> None:
@@ -66,6 +67,7 @@ class Finished:
         """Why cells failed, by their names."""
         return {name: result.failure for name, result in self.results.items() if result.failure is not None}
 
+    @checked
     def report(self, path: str | Path) -> Path:
         """Write the page, with all that it shows inside it, and return its path."""
         path = Path(path)
@@ -97,19 +99,20 @@ class Finished:
             self.report(self.page)
 
 
+@checked
 def compare(
     image: Source,
     folder: str | Path,
     *,
-    models: Sequence[Any] = MODELS,
-    modes: Sequence[str] = MODES,
+    models: Sequence[Any] | str = MODELS,
+    modes: Sequence[str] | str = MODES,
     depths: int = DEPTHS,
     weights: comparing.Trained = "pretrained",
     seeds: int = SEEDS,
     change: float = CHANGE,
     workers: int = 1,
     cluster: str | None = None,
-    device: str = "auto",
+    device: Device = "auto",
     overwrite: bool = False,
     on_progress: Callable[[Progress], None] = _silent,
     **settings: Any,
@@ -129,8 +132,8 @@ def compare(
     photo = read_photo(image)
     study = comparing.comparison(
         photo,
-        models=[introduce(model) for model in models],
-        modes=modes,
+        models=[introduce(model) for model in _several(models)],
+        modes=_several(modes),
         depths=depths,
         trained=weights,
         seeds=seeds,
@@ -138,19 +141,21 @@ def compare(
         settings={"size": SIZE, **settings},
     )
     check(study)
-    return run(study, photo, Folder(Path(folder)), _workers(workers, cluster, study), device, overwrite, on_progress)
+    found = _workers(workers, cluster, study)
+    return run(study, photo, Folder(Path(folder)), found, str(device), overwrite, on_progress)
 
 
+@checked
 def sweep(
     image: Source,
     folder: str | Path,
     *,
-    vary: Mapping[str, Sequence[Any]],
+    vary: Mapping[str, Sequence[Any] | str],
     look: str | None = None,
     preset: str | None = None,
     workers: int = 1,
     cluster: str | None = None,
-    device: str = "auto",
+    device: Device = "auto",
     overwrite: bool = False,
     on_progress: Callable[[Progress], None] = _silent,
     **settings: Any,
@@ -164,9 +169,16 @@ def sweep(
     settings |= spelt(settings.pop("layers", None))
     if "model" in settings:
         settings["model"] = introduce(settings["model"])
+    vary = {name: _several(values) for name, values in vary.items()}
     study = sweeping.sweep(photo, vary=vary, look=look, preset=preset, settings=settings)
     check(study)
-    return run(study, photo, Folder(Path(folder)), _workers(workers, cluster, study), device, overwrite, on_progress)
+    found = _workers(workers, cluster, study)
+    return run(study, photo, Folder(Path(folder)), found, str(device), overwrite, on_progress)
+
+
+def _several(given: Sequence[Any] | str) -> Sequence[Any]:
+    """A single word is a list of one."""
+    return [given] if isinstance(given, str) else given
 
 
 def check(study: Study) -> None:

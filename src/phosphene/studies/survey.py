@@ -7,6 +7,7 @@ from typing import Any
 
 from phosphene.errors import UsageError
 from phosphene.imagefile import Photo, write_atomically
+from phosphene.recipe.arguments import checked
 from phosphene.setup.source import Source
 from phosphene.studies import api
 from phosphene.studies.measure import table
@@ -45,6 +46,7 @@ class Survey:
         """Where `write` puts the page."""
         return self.folder / PAGE
 
+    @checked
     def report(self, path: str | Path) -> Path:
         """Write the page, with all that it shows inside it, and return its path."""
         write_atomically(Path(path), page.page(self.studies, self.rows).encode())
@@ -57,6 +59,7 @@ class Survey:
             self.report(self.page)
 
 
+@checked
 def survey(
     images: Sequence[Source],
     folder: str | Path,

@@ -14,7 +14,7 @@ from phosphene.recipe.settings import Ascent, Recipe, Tiles
 from phosphene.studies.study import SIZE
 from phosphene.studio.comparisons import Comparison
 from phosphene.studio.films import FILMS
-from phosphene.studio.worker import LOADING
+from phosphene.studio.loading import LOADING
 
 LAYER_SIDE = 256
 

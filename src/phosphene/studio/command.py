@@ -32,8 +32,9 @@ def studio(
     password
         What a visitor's browser asks for.
     most
-        What an order may cost, in megapixel-steps: steps x millions of pixels, over its octaves. Without it, 2000
-        where other machines can reach the studio, and anything where they cannot.
+        What an order may cost, in megapixel-steps: steps x millions of pixels, over its octaves, and of other networks
+        than the default one in proportion to their arithmetic. Without it, 2000 where other machines can reach the
+        studio, and anything where they cannot.
     """
     try:
         from phosphene.studio.server import serve

@@ -65,11 +65,11 @@ class Comparison(Settings):
 def planned(comparison: Comparison, folder: Folder, most: float | None = None) -> str:
     """Write a comparison's plan into a new folder, with what others have done of it; return the folder's name.
 
-    Raises `SettingsError` where its dreams cost more than `most` megapixel-steps together.
+    Raises `SettingsError` where its dreams cost more than `most` together.
     """
     recipes = [comparison.recipe(way, folder) for way in comparison.ways]
     size = imagefile.look(folder.photograph(comparison.photograph)).size
-    check_cost(EXPECTED_TRIES * sum(megapixel_steps(recipe, size) for recipe in recipes), most)
+    check_cost([(recipe.model, EXPECTED_TRIES * megapixel_steps(recipe, size)) for recipe in recipes], most)
     study = comparison.study(folder)
     others = [folder.comparison(name) for name in folder.comparisons()]
     name = folder.new_comparison(stem(comparison.photograph))

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import uvicorn
 
-from phosphene import imagefile
+from phosphene import apart
 from phosphene.errors import UsageError
-from phosphene.imagefile import apart
 from phosphene.studio.app import application
 from phosphene.studio.cost import USUAL_MOST
 from phosphene.studio.folder import Folder
@@ -36,7 +35,7 @@ def serve(
     if not is_loopback(host) and not password:
         raise UsageError(f"{host} can be reached from other machines: give --password as well, or leave --host out")
     most = USUAL_MOST if most is None and not is_loopback(host) else most
-    imagefile.read_by(apart.read)
+    apart.decode_apart()
     listener = _listen(host, port)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listener.getsockname()[1]}/"

@@ -15,7 +15,8 @@ from phosphene.recipe.looks import LOOKS
 from phosphene.recipe.settings import Recipe
 from phosphene.recipe.spelling import choose
 from phosphene.studio.folder import Folder
-from phosphene.studio.worker import LOADING, stay_here
+from phosphene.studio.loading import LOADING
+from phosphene.studio.worker import stay_here
 
 STATIC = Path(__file__).parent / "static"
 PHOTOGRAPH = "sample:chelsea"

@@ -1,6 +1,5 @@
 """What the queues' threads do: an order into a picture, or a comparison's plan into its pictures and its report."""
 
-import threading
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -18,13 +17,11 @@ from phosphene.studio.films import is_film, still_of
 from phosphene.studio.folder import Folder
 from phosphene.studio.guard import without_places
 from phosphene.studio.job_state import State, Task
+from phosphene.studio.loading import LOADING
 from phosphene.studio.requests import Compared, Order, photograph_of, shown
 from phosphene.verbs import Dream, Job
 
 PREVIEW_SIDE = 256
-
-LOADING = threading.Lock()
-"""Held while a network is built or loaded: two threads would load it twice, and share torch's random state."""
 
 
 class StoppedError(Exception):

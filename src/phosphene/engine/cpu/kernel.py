@@ -337,4 +337,4 @@ def _notice_if_slow() -> Iterator[None]:
 
 @cache
 def _notice() -> None:
-    logger.warning("compiling kernels for this processor (up to a minute); the result is cached")
+    logger.warning("preparing kernels for this processor: up to a minute the first time, then they are cached")

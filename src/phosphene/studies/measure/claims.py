@@ -4,11 +4,14 @@ Dreams of one photograph by one network at other seeds are alike, so a value is 
 photographs, and networks within them. A difference is tested by a sign-flip permutation test, exact and without an
 assumption on the numbers' distribution (Fisher, The Design of Experiments, 1935): with n differences p is 2 / 2**n at
 least. That one network is ahead of all others is tested by in how many photographs it is: by chance each of k networks
-is in one of k (a binomial test). Where even full agreement would not reach 0.05, there is too little to tell.
+is in one of k (a binomial test). Where even full agreement would not reach 0.05, there is too little to tell. Of many
+sentences some would seem to hold by chance, so p is corrected for how many are tested at once (S. Holm, A simple
+sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from statistics import mean
 from typing import Any
 
@@ -16,7 +19,7 @@ from phosphene.studies.measure.measures import BANDS, MEASURES
 from phosphene.studies.measure.table import Row
 
 ENOUGH = 0.05
-"""A p-value below which we say that an effect is there."""
+"""A corrected p-value below which we say that an effect is there."""
 
 Key = tuple[Any, ...]
 """Photograph, network and seed."""
@@ -30,7 +33,7 @@ class Finding:
 
     `effect` is a mean difference, positive where the sentence holds; `over_photographs` and `over_seeds` are the least
     and the largest of its means for one photograph, and for one seed. In `agreeing` of `cases` it is as said. `p` is
-    None where there is no case, and at least `least_p` for so many.
+    None where there is no case, and at least `least_p` for so many; `corrected` is p for all sentences tested at once.
     """
 
     sentence: str
@@ -42,13 +45,14 @@ class Finding:
     agreeing: int = 0
     p: float | None = None
     least_p: float = 1.0
+    corrected: float | None = None
 
     @property
     def verdict(self) -> str:
         """What the numbers say, in a few words."""
-        if self.p is None:
+        if self.corrected is None:
             return "cannot be tested"
-        if self.p >= ENOUGH:
+        if self.corrected >= ENOUGH:
             return "too few to tell" if self.least_p >= ENOUGH else "cannot be told from chance"
         return "holds" if self.effect > 0 else "does not hold: the opposite does"
 
@@ -80,17 +84,30 @@ def findings(rows: Sequence[Row]) -> list[Finding]:
     """Judge what there are cases for: training, depth, what networks share with their seeds, the report's sentences."""
     good = [row for row in rows if row["failure"] is None]
     first = _first_experiment([row for row in good if row["grid"] == "experiments"])
-    return [
-        *(_of_training(claim, first) for claim in TRAINING),
-        _of_seeds(first),
-        _of_depth([row for row in good if row["grid"] == "depth"]),
-        *(_of_report(*said, "pretrained", first) for said in REPORTED),
-        *(found for said in REPORTED if (found := _of_report(*said, "untrained", first)).cases),
-    ]
+    return corrected(
+        [
+            *(_of_training(claim, first) for claim in TRAINING),
+            _of_seeds(first),
+            _of_depth([row for row in good if row["grid"] == "depth"]),
+            *(_of_report(*said, "pretrained", first) for said in REPORTED),
+            *(found for said in REPORTED if (found := _of_report(*said, "untrained", first)).cases),
+        ]
+    )
+
+
+def corrected(found: Sequence[Finding]) -> list[Finding]:
+    """Correct the p-values of sentences that are tested at once, by Holm's method: the k-th least of n by n - k + 1."""
+    ranked = sorted(each.p for each in found if each.p is not None)
+    raised = accumulate((min(1.0, p * (len(ranked) - rank)) for rank, p in enumerate(ranked)), max)
+    known = dict(zip(ranked, raised, strict=True))
+    return [each if each.p is None else replace(each, corrected=known[each.p]) for each in found]
 
 
 def judged(sentence: str, unit: str, differences: Mapping[Key, float]) -> Finding:
-    """Judge a sentence by differences, by photograph, network and seed, that are positive where it holds."""
+    """Judge a sentence by differences, by photograph, network and seed, that are positive where it holds.
+
+    Its p is not corrected for others.
+    """
     cases = list(_means(differences, lambda key: key[:2]).values())
     return _found(sentence, unit, differences, cases, sign_flip_test, lambda n: 2 / 2**n)
 
@@ -127,6 +144,7 @@ def _found(
         return Finding(sentence, unit)
     by_photograph = _means(differences, lambda key: key[0]).values()
     by_seed = _means(differences, lambda key: key[2]).values()
+    p = test(cases)
     return Finding(
         sentence,
         unit,
@@ -135,8 +153,9 @@ def _found(
         over_photographs=(min(by_photograph), max(by_photograph)),
         over_seeds=(min(by_seed), max(by_seed)),
         agreeing=sum(case > 0 for case in cases),
-        p=test(cases),
+        p=p,
         least_p=least_p(len(cases)),
+        corrected=p,
     )
 
 

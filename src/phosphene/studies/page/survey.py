@@ -1,4 +1,4 @@
-"""The page of a survey: the answer in three sentences and one large picture, then how, then all else."""
+"""The page of a survey: the answer, one large picture, then how, then all else."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -53,43 +53,17 @@ def page(studies: Mapping[str, Any], rows: Sequence[Row]) -> str:
     )
 
 
-def answer(found: Sequence[Finding]) -> list[str]:
-    """The answer in three sentences: what holds, what does not or cannot be told, and what cannot be tested."""
+def answer(found: Sequence[Finding]) -> dict[str, list[Finding]]:
+    """The answer: what holds, what does not, what cannot be told, and what cannot be tested."""
     holding = [each for each in found if each.verdict == "holds"]
     opposite = [each for each in found if each.verdict.startswith("does not hold")]
-    open_ones = [each for each in found if each.p is not None and each not in (*holding, *opposite)]
     untested = [each for each in found if each.p is None]
-    doubts = [f"the opposite of {_quoted(opposite)} holds"] if opposite else []
-    doubts += [f"{_quoted(open_ones)} cannot be told from chance"] if open_ones else []
-    return [
-        f"{_agreed(holding)}." if holding else "Nothing can be said with certainty.",
-        f"{_capital('; '.join(doubts) or 'nothing that was tested is left open')}.",
-        f"{_capital(_quoted(untested))} cannot be tested here, for want of trained weights or depths."
-        if untested
-        else "All that was asked could be tested.",
-    ]
-
-
-def _agreed(found: Sequence[Finding]) -> str:
-    """Sentences with the cases in which they hold; those once, where they are the same for all."""
-    counts = [f"in {each.agreeing} of {each.cases} cases" for each in found]
-    if len(set(counts)) == 1:
-        return f"{_joined([each.sentence for each in found])}: {'each ' if len(found) > 1 else ''}{counts[0]}"
-    return _joined([f"{each.sentence} ({count})" for each, count in zip(found, counts, strict=True)])
-
-
-def _quoted(found: Sequence[Finding]) -> str:
-    return _joined([f"“{each.sentence}”" for each in found])
-
-
-def _joined(parts: Sequence[str]) -> str:
-    """Parts of a sentence, of which only the first begins with a capital."""
-    lower = [*parts[:1], *(f"{part[:1].lower()}{part[1:]}" for part in parts[1:])]
-    return "; ".join(lower)
-
-
-def _capital(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}"
+    return {
+        "Holds": holding,
+        "The opposite holds": opposite,
+        "Cannot be told from chance": [each for each in found if each not in (*holding, *opposite, *untested)],
+        "Cannot be tested here": untested,
+    }
 
 
 def _hero(studies: Mapping[str, Any]) -> dict[str, str]:

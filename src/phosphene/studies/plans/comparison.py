@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any, Literal
 
 from phosphene.dreaming.pyramid import fitted_size, octave_sizes
-from phosphene.errors import SettingsError, UnknownNameError, UsageError, WeightsError
+from phosphene.errors import SettingsError, UnknownNameError, UsageError, WeightsError, shown
 from phosphene.imagefile import Photo
 from phosphene.networks import registry, weights
 from phosphene.networks.facts import layer_at
@@ -20,6 +20,9 @@ Trained = Literal["pretrained", "untrained", "both"]
 
 EXPERIMENT_DEPTH = 0.7
 """Relative depth of the layer that the experiments raise: where the networks that we know dream faces."""
+
+MOST = 1000
+"""Seeds and depths at most."""
 
 VARIED = {"model", "weights", "guide", *KINDS}
 """What a comparison sets itself, and cannot be given."""
@@ -92,10 +95,10 @@ def comparison(
 def _check(
     models: Sequence[str], modes: Sequence[str], depths: int, seeds: int, change: float, settings: Mapping[str, Any]
 ) -> None:
-    if not models or not modes or seeds < 1 or depths < 0 or not 0 < change < 1:
+    if not models or not modes or not 1 <= seeds <= MOST or not 0 <= depths <= MOST or not 0 < change < 1:
         raise SettingsError(
-            f"a comparison needs models, modes, one seed or more, depths from 0 on and a change within 0 and 1; "
-            f"given were {list(models)}, {list(modes)}, {seeds}, {depths} and {change}"
+            f"a comparison needs models, modes, 1 to {MOST} seeds, 0 to {MOST} depths and a change within 0 and 1; "
+            f"given were {list(models)}, {list(modes)}, {shown(seeds)}, {shown(depths)} and {change}"
         )
     for model in models:
         registry.card(model)

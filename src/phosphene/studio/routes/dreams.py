@@ -20,7 +20,7 @@ async def add(request: Request) -> Response:
     studio, queue = studio_of(request), queue_of(request)
     is_preview = queue is studio.queues["previews"]
     estimate = partial(preview_cost_of, source, recipe) if is_preview else partial(cost_of, source, recipe, order.zoom)
-    check_cost(await to_thread.run_sync(estimate, limiter=studio.decoding), studio.most)
+    await to_thread.run_sync(lambda: check_cost([(recipe.model, estimate())], studio.most), limiter=studio.decoding)
     return JSONResponse(queue.add(order).report(), 201)
 
 
