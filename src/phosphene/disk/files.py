@@ -69,7 +69,7 @@ def pack(parts: Iterable[Part], shape: tuple[int, int, int], bits: int, path: Pa
 def save(levels: Path, kind: Format, path: Path, recipe: str) -> None:
     """Encode packed levels in a format, with the recipe inside; the file comes whole or not at all."""
     with _as_our_errors(path):
-        packed = vips().Image.new_from_file(str(levels), access="sequential", revalidate=True)
+        packed = vips().Image.new_from_file(str(levels), access="sequential")
         picture = _with_recipe(packed, recipe)
         if picture.bands == 4 and not kind.alpha:
             picture = picture.flatten(background=255)

@@ -121,7 +121,7 @@ def vips() -> Any:
 
 def _by_libvips(path: Path, size: Size, said: Said, notes: list[str]) -> Iterator[tuple[slice, Array, Array | None]]:
     access = "sequential" if said.orientation not in TURNED else "random"
-    picture = vips().Image.new_from_file(str(path), access=access, fail_on="error", revalidate=True)
+    picture = vips().Image.new_from_file(str(path), access=access, fail_on="error")
     for turn in TURNED.get(said.orientation, "").split():
         picture = getattr(picture, turn)()
     check_decoded((picture.height, picture.width), size, path)
