@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from phosphene import imagefile
+from phosphene.cli import run
 from phosphene.dreaming.pyramid import fit_within
 from phosphene.errors import ImageError, UnknownNameError
 from phosphene.studio.folder import Folder
+from studio.conftest import end, start
 from studio.words import keep
 
 
@@ -20,6 +22,28 @@ def folder(tmp_path):
 @pytest.fixture
 def png():
     return imagefile.encode(torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(1)))
+
+
+def test_a_folder_that_cannot_be_made(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(ImageError, match="file' cannot be made: File exists"):
+        Folder(tmp_path / "file")
+    assert run(["studio", "--port", "0", "--folder", str(tmp_path / "file" / "dreams")]) == 1
+    assert "dreams' cannot be made: Not a directory" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_any_more(tmp_path, png):
+    """As where the disk is full, or the folder is taken away, while the studio runs."""
+    running = start(tmp_path / "dreams")
+    try:
+        (running.folder / ".cache").rmdir()
+        status, answer = running.ask("POST", "/api/photographs?name=a.png", png)
+        expected = "the studio's folder cannot be read or written: No such file or directory"
+        assert (status, answer) == (507, {"error": expected})
+        (running.folder / ".cache").mkdir()
+        assert running.ask("POST", "/api/photographs?name=a.png", png)[0] == 200
+    finally:
+        end(running)
 
 
 def test_a_dropped_file_is_kept_as_it_came(folder, png):

@@ -61,6 +61,7 @@ def application(folder: Folder, most: float | None = None) -> Starlette:
             ValidationError: _say_invalid,
             HTTPException: _say_http,
             ClientDisconnect: _say_gone,
+            OSError: _say_disk,
             Exception: _say_broken,
         },
         lifespan=partial(_running, folder=folder, most=most),
@@ -97,6 +98,11 @@ def _say_http(request: Request, error: Exception) -> Response:
 
 def _say_gone(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "what was sent broke off: send it again"}, 400)
+
+
+def _say_disk(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)
+    return JSONResponse({"error": f"the studio's folder cannot be read or written: {error.strerror}"}, 507)
 
 
 def _say_broken(request: Request, error: Exception) -> Response:

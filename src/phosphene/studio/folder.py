@@ -24,7 +24,7 @@ from phosphene.dreaming.pyramid import fit_within
 from phosphene.dreaming.resample import resize
 from phosphene.errors import UnknownNameError
 from phosphene.imagefile import Photo
-from phosphene.places import kind_of_file
+from phosphene.places import kind_of_file, make_folder
 from phosphene.studies.run.folder import Folder as StudyFolder
 from phosphene.studio.films import FILMS, still_of
 
@@ -34,13 +34,13 @@ WEIGHTS = {".safetensors", ".pth", ".pt"}
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of dreams; it is made if it is not there."""
+    """A folder of dreams; it is made if it is not there. ImageError where it cannot be made or written in."""
 
     root: Path
 
     def __post_init__(self) -> None:
-        for folder in (self.photographs, self._comparisons, self._curves, self.orders, self.cache):
-            folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.root, self.photographs, self._comparisons, self._curves, self.orders, self.cache):
+            make_folder(folder)
 
     @property
     def photographs(self) -> Path:

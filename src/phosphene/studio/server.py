@@ -30,17 +30,19 @@ def serve(
 
     `most` is what an order may cost, in megapixel-steps; without it, 2000 where others can reach the studio.
     `on_ready` hears the page's address once it can be opened; port 0 takes a free one. Raises `UsageError` for a host
-    that others can reach without a password, and for an address that cannot be had.
+    that others can reach without a password, and for an address that cannot be had; `ImageError` for a folder that
+    cannot be made or written in.
     """
     if not is_loopback(host) and not password:
         raise UsageError(f"{host} can be reached from other machines: give --password as well, or leave --host out")
     most = USUAL_MOST if most is None and not is_loopback(host) else most
+    studio = application(Folder(folder), most)
     apart.decode_apart()
     listener = _listen(host, port)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listener.getsockname()[1]}/"
     config = uvicorn.Config(
-        Guard(application(Folder(folder), most), host, password),
+        Guard(studio, host, password),
         log_level="warning",
         server_header=False,
         http=Prompt,
