@@ -17,7 +17,7 @@ import torch
 
 from phosphene import imagefile
 from phosphene.cli import run as phosphene
-from phosphene.disk import files, journal, raster
+from phosphene.disk import files, journal, plan, raster
 from phosphene.disk.plan import PLAN, disk_bytes
 from phosphene.disk.run import DiskJob
 from phosphene.dreaming.resample import resize
@@ -571,7 +571,9 @@ def test_an_error_while_a_folder_is_held_stays_what_it_is(tmp_path):
 
 
 def test_an_array_that_was_not_kept(tmp_path):
+    """A kill after the folder is made and before the first entry leaves the plan alone."""
     job = begin_array(tmp_path / "out.tif")
+    plan.begin(job.plan, job.scratch)
     with pytest.raises(UsageError, match=r"the array that .* is of was not kept yet: remove the folder"):
         resume(job.resumable)
 
