@@ -110,7 +110,8 @@ def test_the_answer_says_what_holds_what_does_not_and_what_is_open():
         Finding("Training is strong", "", 9, 1.0, agreeing=9, p=0.004),
         Finding("Cats purr", "", 9, 1.0, agreeing=8, p=0.004),
         Finding("Deep is coarse", "", 9, -1.0, p=0.004),
-        Finding("Eyes are blue", "", 9, 0.1, agreeing=5, p=0.3),
+        Finding("Eyes are blue", "", 9, 0.1, agreeing=5, p=0.3, least_p=0.004),
+        Finding("Dogs bark", "", 2, 0.1, agreeing=2, p=0.5, least_p=0.5),
         Finding("A", ""),
     ]
     said = answer(corrected(found))
@@ -118,5 +119,6 @@ def test_the_answer_says_what_holds_what_does_not_and_what_is_open():
         ["Training is strong", "Cats purr"],
         ["Deep is coarse"],
         ["Eyes are blue"],
+        ["Dogs bark"],
         ["A"],
     ]

@@ -22,6 +22,14 @@ SMALL_FILE = replace(WEBP, whole={"quality": 70})
 CHARTED = ("strength", "uniqueness_features", "ssim", "colour_shift")
 """Measures that are drawn; all are in the table."""
 
+HEADINGS = {
+    "holds": "Holds",
+    "does not hold: the opposite does": "The opposite holds",
+    "cannot be told from chance": "Cannot be told from chance",
+    "too few to tell": "Too few to tell",
+    "cannot be tested": "Cannot be tested here",
+}
+
 
 def page(studies: Mapping[str, Any], rows: Sequence[Row]) -> str:
     """Return the page of studies that were run and measured, by the names of their photographs."""
@@ -39,7 +47,7 @@ def page(studies: Mapping[str, Any], rows: Sequence[Row]) -> str:
             absent={each.model: each for study in studies.values() for each in study.study.absent},
             models=[registry.card(model) for model in first.models],
             seeds=sorted({row["seed"] for row in rows}),
-            settings=first.cells[0].recipe,
+            settings=max((cell.recipe for cell in first.cells), key=lambda recipe: recipe.octaves),
             change=first.cells[0].change,
             grids=first.grids,
             notes=dict.fromkeys(note for study in studies.values() for note in study.study.notes),
@@ -55,15 +63,7 @@ def page(studies: Mapping[str, Any], rows: Sequence[Row]) -> str:
 
 def answer(found: Sequence[Finding]) -> dict[str, list[Finding]]:
     """The answer: what holds, what does not, what cannot be told, and what cannot be tested."""
-    holding = [each for each in found if each.verdict == "holds"]
-    opposite = [each for each in found if each.verdict.startswith("does not hold")]
-    untested = [each for each in found if each.p is None]
-    return {
-        "Holds": holding,
-        "The opposite holds": opposite,
-        "Cannot be told from chance": [each for each in found if each not in (*holding, *opposite, *untested)],
-        "Cannot be tested here": untested,
-    }
+    return {heading: [each for each in found if each.verdict == verdict] for verdict, heading in HEADINGS.items()}
 
 
 def _hero(studies: Mapping[str, Any]) -> dict[str, str]:

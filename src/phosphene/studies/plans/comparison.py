@@ -24,6 +24,12 @@ EXPERIMENT_DEPTH = 0.7
 MOST = 1000
 """Seeds and depths at most."""
 
+MODES_SAID = {
+    "plain": "Plain is the main loop at one size, with as many steps",
+    "octaves": "Octaves are several sizes, from coarse to fine",
+    "tiles": "Tiles are octaves whose gradient is computed in tiles",
+}
+
 VARIED = {"model", "weights", "guide", *KINDS}
 """What a comparison sets itself, and cannot be given."""
 
@@ -64,7 +70,8 @@ def comparison(
     if not rows:
         missing = ", ".join(each.model for each in absent)
         raise UsageError(
-            f"the trained weights of {missing} cannot be had here; --weights both compares what is untrained"
+            f"the trained weights of {missing} cannot be had here: take models whose weights can, or untrained ones "
+            f"(--weights untrained)"
         )
     shared, notes = _seen_by_all(photo, rows, {**PRESETS["octaves"], **settings})
     first = shared.pop("seed", 0)
@@ -168,10 +175,10 @@ Cells = Mapping[tuple[Row, str, int], Cell]
 def _experiment_grid(cells: Cells) -> Grid:
     return Grid(
         name="experiments",
-        title="Three experiments",
+        title="Experiments",
         caption=(
-            "The main loop at one size (plain), octaves, and octaves whose gradient is computed in tiles: the report’s "
-            f"figures 7 to 12. Each network raises the layer nearest to {EXPERIMENT_DEPTH:.0%} of its depth."
+            f"{'. '.join(MODES_SAID[mode] for mode in dict.fromkeys(mode for _, mode, _ in cells))}. "
+            f"Each network raises the layer nearest to {EXPERIMENT_DEPTH:.0%} of its depth."
         ),
         row_title="network",
         column_title="experiment",
