@@ -186,9 +186,9 @@ def dng(path):
         (b"FUJIFILMCCD-RAW 0201", "is a camera's raw file: develop it"),
         (b"II*\0\x10\0\0\0CR\2\0", "is a camera's raw file: develop it"),
         (box(b"crx ", b"crx ", b"isom"), "is a camera's raw file: develop it"),
-        (box(b"isom", b"mp42"), "is a film: give a still from it"),
-        (box(b"qt  "), "is a film: give a still from it"),
-        (b"RIFF\0\0\0\0AVI LIST", "is a film: give a still from it"),
+        (box(b"isom", b"mp42"), "is a film: `phosphene animate` takes those; here, give a still from it"),
+        (box(b"qt  "), "is a film: `phosphene animate` takes those; here, give a still from it"),
+        (b"RIFF\0\0\0\0AVI LIST", "is a film: `phosphene animate` takes those; here, give a still from it"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not a picture that can be read: give a PNG, JPEG"),
     ],
 )

@@ -504,7 +504,7 @@ def test_objectives_that_will_not_do_are_one_sentence(tiny):
     def dream(function, **settings):
         return phosphene.dream("sample:coffee", model=tiny, layers=function, **SMALL, **settings)
 
-    with pytest.raises(SettingsError, match="'<lambda>' does not name an objective"):
+    with pytest.raises(SettingsError, match="'<lambda>' is no name for an objective"):
         dream(lambda a: a["second"].mean())
     with pytest.raises(UsageError, match=r"many, an objective of your own, gave \[\d+(, \d+){3}\] for one image"):
         dream(phosphene.term(lambda a: a["second"], name="many"))

@@ -237,7 +237,7 @@ def test_the_last_step_and_the_last_octave_stay():
 def test_schedules_that_will_not_do_are_one_sentence():
     for given, said in [
         ({"step_size": lambda octave, step: step}, "step_size = 2.0 will not do: it should be less than or equal to 1"),
-        ({"jitter": lambda octave, step: 1.5}, "jitter = 1.5 will not do: it should be integer"),
+        ({"jitter": lambda octave, step: 1.5}, "jitter = 1.5 will not do: it should be a whole number"),
         ({"step_size": lambda octave: 1}, r"step_size at octave 1, step 1 failed \(TypeError"),
         ({"schedules": ("step_size:1",)}, "'step_size:1' is not a schedule; one is spelt SETTING=NUMBER"),
     ]:

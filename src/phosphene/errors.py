@@ -31,9 +31,10 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """Spell what was given, in one line and 200 characters at most."""
+    """Spell what was given, in one line and 200 characters at most; an array by its shape."""
     try:
-        text = repr(value)
+        shape = getattr(value, "shape", ())
+        text = f"something of type {type(value).__name__} and shape {tuple(shape)}" if shape else repr(value)
     except Exception:  # it is other people's code, or a number of thousands of digits
         text = f"something of type {type(value).__name__}"
     text = " ".join(text.split())

@@ -42,7 +42,7 @@ from phosphene.types import GradientFn, Image, Limit, Map, Plane, Size, Step, St
 from phosphene.verbs import LOOKED_AT, Dream, Job, Side
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MemoryDream(Dream):
     """A dream in memory: its pixels [3, height, width], the photograph's, and the photograph's alpha."""
 
@@ -405,8 +405,8 @@ def _octave_notes(recipe: Recipe, size: Size, min_side: int) -> tuple[str, ...]:
     if left == recipe.octaves:
         return ()
     return (
-        f"{recipe.model} sees nothing below {min_side} px, so {left} of {recipe.octaves} octaves of this "
-        f"{size[1]} x {size[0]} px picture are dreamed",
+        f"{recipe.model} sees nothing below {min_side} px, so this {size[1]} x {size[0]} px picture has {left} of "
+        f"{recipe.octaves} octaves",
     )
 
 

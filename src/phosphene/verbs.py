@@ -51,6 +51,11 @@ class Dream(ABC):
         Without a path, it is written where it was prepared to be.
         """
 
+    def __repr__(self) -> str:
+        height, width = self.made.size
+        score = f", score {self.trace.rows[-1][2]:.3g}" if self.trace.rows else ""
+        return f"<dream of {self.made.source}, {width} x {height} px, {self.recipe.objective}{score}>"
+
     def _repr_png_(self) -> bytes:
         return imagefile.encode(self.look())
 

@@ -30,7 +30,7 @@ class EnoughError(Exception):
 def test_all_get_the_octaves_that_the_most_short_sighted_sees(coffee):
     study = chosen(coffee, [layer_of("resnet18", "layer2.1"), layer_of("inception_v3", "Mixed_5d")])
     assert {cell.recipe.octaves for cell in study.cells} == {1}
-    assert study.notes == ("one of the networks sees nothing smaller, so 1 of 2 octaves of this picture are dreamed",)
+    assert study.notes == ("the picture has 1 of 2 octaves: one of the networks sees nothing in smaller ones",)
     assert study.grids[0].columns == ("resnet18 layer2.1", "inception_v3 Mixed_5d")
 
 

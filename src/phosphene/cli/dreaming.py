@@ -122,13 +122,15 @@ def files_of(recipe: Recipe) -> tuple[str | None, ...]:
 
 def paired(inputs: list[str], output: Path) -> list[tuple[str, Path]]:
     """Pair each photograph with its picture; several, or a folder's, go into the folder `output`."""
-    from phosphene.imagefile import is_image
+    from phosphene.imagefile import FORMATS, is_image
     from phosphene.places import check_folder, check_name, listed
 
     for name in inputs:
         check_name(name)
     check_folder(output)
     folders = [Path(name) for name in inputs if Path(name).is_dir()]
+    if len(inputs) > 1 and output.suffix.lower() in FORMATS and not output.is_dir():
+        raise UsageError(f"{len(inputs)} photographs go into a folder, and {str(output)!r} is a picture's name")
     if len(inputs) == 1 and not folders and not output.is_dir():
         return [(inputs[0], output)]
     sources: list[str] = []

@@ -97,7 +97,7 @@ class DiskJob(Job):
         return DiskDream(self.recipe, made, trace, self.plan, self.scratch)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DiskDream(Dream):
     """A dream on disk: it can be looked at and saved, and is in memory only where `image` is asked for.
 

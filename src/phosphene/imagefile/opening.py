@@ -32,7 +32,7 @@ IMAGE = 4 * 4
 
 ENDINGS = "PNG, JPEG, WebP, AVIF, HEIC, JPEG XL, TIFF or GIF"
 
-_FILM = "a film: give a still from it, as a PNG or JPEG"
+_FILM = "a film: `phosphene animate` takes those; here, give a still from it, as a PNG or JPEG"
 _RAW = "a camera's raw file: develop it into a TIFF or JPEG first (with darktable, RawTherapee or the camera's program)"
 _NO_PICTURES = {
     b"%PDF": "a PDF: save the page that you mean as a PNG or JPEG",
@@ -174,7 +174,7 @@ def _open(path: Path) -> BufferedReader:
         file = path.open("rb")
     except FileNotFoundError:
         names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
         guess = f"did you mean {near[0]!r}?" if near else "give the path of a picture"
         raise ImageError(f"there is no file {str(path)!r}: {guess}") from None
     except OSError as error:

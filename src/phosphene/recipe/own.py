@@ -53,7 +53,7 @@ class Held(Generic[T]):
         """Hold a value by its name, in place of another one of that name, and return the name as a recipe keeps it."""
         if not re.fullmatch(r"[\w.-]+", name):
             raise SettingsError(
-                f"{name!r} does not name a {self.kind}: give it one of letters and digits, as in "
+                f"{name!r} is no name for a {self.kind}: give one of letters and digits, as in "
                 f"phosphene.{self.kind}(mine, 'mine')"
             )
         name = MARK + name

@@ -267,11 +267,20 @@ TensorFlow's octaves end at 1.3**2 times its 500 px. `docs/site/coming-from.md` 
 
 
 _PLAIN = {
-    "Input is not a valid path for <class 'pathlib.Path'>": "path",
-    "an instance of Sequence": "list",
-    "a dictionary or an instance of Objective": "objective",
-    "an instance of Stop": "event",
-    "callable": "function",
+    "Input is not a valid path for <class 'pathlib.Path'>": "a path",
+    "an instance of Sequence": "a list",
+    "a dictionary or an instance of Objective": "an objective",
+    "an instance of Stop": "an event",
+    "callable": "a function",
+    "string": "a text",
+    "dictionary": "a mapping",
+    "number": "a number",
+    "number, unable to parse string as a number": "a number",
+    "integer": "a whole number",
+    "integer, unable to parse string as an integer": "a whole number",
+    "integer, got a number with a fractional part": "a whole number",
+    "boolean": "true or false",
+    "boolean, unable to interpret input": "true or false",
 }
 """What pydantic calls right -> what we do."""
 

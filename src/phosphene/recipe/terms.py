@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from typing import Any
 
-from phosphene.errors import SettingsError, UnknownNameError
+from phosphene.errors import SettingsError, UnknownNameError, shown
 
 NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 LAYER = re.compile(
@@ -153,6 +153,8 @@ class Objective:
         return -1 * self
 
     def __mul__(self, factor: float) -> "Objective":
+        if not isinstance(factor, int | float):
+            raise SettingsError(f"an objective is multiplied by a number, and not by {shown(factor)}")
         return Objective(tuple(replace(term, weight=float(factor) * term.weight) for term in self.terms))
 
     __rmul__ = __mul__
@@ -197,7 +199,8 @@ def term(function: OwnFunction, name: str | None = None) -> Objective:
     name = str(name or getattr(function, "__name__", ""))
     if not re.fullmatch(r"[\w.-]+", name):
         raise SettingsError(
-            f"{name!r} does not name an objective: give it one of letters and digits, as in name='bright'"
+            f"{name!r} is no name for an objective: give one of letters and digits, as in "
+            f"phosphene.term(mine, 'bright')"
         )
     OWN[name] = function
     return Objective((OwnTerm(name),))
@@ -225,6 +228,8 @@ def is_installed(name: str) -> bool:
 
 
 def _as_objective(other: "Objective | OwnFunction") -> Objective:
+    if not isinstance(other, Objective) and not callable(other):
+        raise SettingsError(f"an objective or a function is added to an objective, and not {shown(other)}")
     return other if isinstance(other, Objective) else term(other)
 
 

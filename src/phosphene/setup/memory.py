@@ -64,8 +64,8 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 def parse_bytes(amount: Limit) -> int:
     """Read an amount of memory as people spell it: 2GB, 1.5G, 800M, 2000000000."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", str(amount).strip().upper())
-    if found is None or not 0 < float(found[1]) < inf:
-        raise SettingsError(f"{shown(amount)} is not an amount of memory; one is spelt 2GB, 1.5G or 800M")
+    if found is None or not 0 < float(found[1]) < inf or (found[0].isdecimal() and int(found[0]) < 2**20):
+        raise SettingsError(f"{shown(amount)} is not an amount of memory; one is spelt 2GB, 1.5G or 800M, or in bytes")
     return int(float(found[1]) * UNITS[found[2]])
 
 

@@ -131,7 +131,7 @@ def _from_array(pixels: np.ndarray) -> torch.Tensor:
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or 0 in pixels.shape:
-        several = "; several photographs are for dream_each" if pixels.ndim == 1 and len(pixels) else ""
+        several = "; several photographs are for dream_each and survey" if pixels.ndim == 1 and len(pixels) else ""
         raise UsageError(f"an array of shape {pixels.shape} is not an image; one is [height, width, 3]{several}")
     if pixels.dtype.kind not in NUMBERS:
         raise UsageError(f"an array of {pixels.dtype} is not an image; one is float, 0 to 1, or uint8 or uint16")

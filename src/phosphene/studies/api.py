@@ -177,8 +177,8 @@ def sweep(
 
 
 def _several(given: Sequence[Any] | str) -> Sequence[Any]:
-    """A single word is a list of one."""
-    return [given] if isinstance(given, str) else given
+    """Words with commas between them are a list, as on the command line."""
+    return given.split(",") if isinstance(given, str) else given
 
 
 def check(study: Study) -> None:

@@ -61,7 +61,7 @@ def animate(task: Task, order: Order, folder: Folder) -> State:
     with LOADING:
         asked = AskedFilm(**words) if order.zoom is None else AskedZoom(**words, zoom=order.zoom)
         ready = begin(asked, folder.free_name(order.title, ".mp4"))
-    task.notes, task.size = _told(ready.notes, folder), ready.film.size
+    task.notes, task.size = _told(ready.film.notes, folder), ready.film.size
     task.command = shown(ready.film.recipe, source, order.zoom)["command"]
     written = run(ready, task.hear_of_frame, task.stop)
     if written is None:

@@ -49,7 +49,7 @@ def _notes(dreams: Sequence[tuple[str, Recipe]], octaves: int) -> tuple[str, ...
     wanted = max(recipe.octaves for _, recipe in dreams)
     if octaves == wanted:
         return ()
-    return (f"one of the networks sees nothing smaller, so {octaves} of {wanted} octaves of this picture are dreamed",)
+    return (f"the picture has {octaves} of {wanted} octaves: one of the networks sees nothing in smaller ones",)
 
 
 def _grid(cells: dict[str, Cell]) -> Grid:

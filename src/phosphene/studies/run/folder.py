@@ -132,7 +132,7 @@ def check_folder(study: Study, folder: Folder, overwrite: bool) -> None:
         if not ours and not overwrite:
             raise OutputExistsError(
                 f"{str(folder.path)!r} holds {cell.name} of a study with other settings or another photograph: "
-                f"choose another folder, or ask to overwrite it"
+                f"choose another folder, or --overwrite it (in Python overwrite=True)"
             )
 
 
