@@ -2,6 +2,9 @@
 
 import math
 import multiprocessing
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +43,11 @@ class Silent:
         ("overwrite", "perhaps", "overwrite = 'perhaps' will not do: it should be true or false"),
         ("seed", len, "seed = <built-in function len> will not do: it should be a whole number"),
         ("guide", Silent(), "guide = something of type Silent will not do: it should be a text"),
+        (
+            "guide",
+            np.zeros((2, 3)),
+            "guide = something of type ndarray and shape (2, 3) will not do: it should be a text",
+        ),
         ("classes", np.zeros(2), "classes = np.float64(0.0) will not do: it should be a text"),
         ("step_size", math.nan, "step_size = nan will not do: it should be a finite number"),
     ],
@@ -154,3 +162,23 @@ def test_preparing_leaves_nothing_behind(tmp_path):
     with pytest.raises(UsageError, match="was not finished"):
         prepare("noise:40x48", recipe, "cpu", output=tmp_path / "out.dzi")
     steps.close()
+
+
+def test_a_dream_prints_in_a_line():
+    found = phosphene.dream("noise:40x50", layers="blocks.1.1", octaves=1, steps=2, weights="untrained")
+    assert re.fullmatch(r"<dream of noise:40x50, 50 x 40 px, blocks.1.1, score [\d.e+-]+>", repr(found))
+
+
+@pytest.mark.parametrize(
+    ("sum", "sentence"),
+    [
+        ("layer('a') * 'x'", "an objective is multiplied by a number, and not by 'x'"),
+        ("layer('a') * layer('b')", "an objective is multiplied by a number, and not by Objective"),
+        ("layer('a') + 1", "an objective or a function is added to an objective, and not 1"),
+    ],
+)
+def test_sums_of_objectives_that_will_not_do(sum, sentence):
+    """In a process without the tests' own check of types."""
+    command = [sys.executable, "-c", f"from phosphene import layer; {sum}"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert f"SettingsError: {sentence}" in said

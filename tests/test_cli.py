@@ -414,6 +414,10 @@ def test_a_folder_with_one_photograph(tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["photo.png"]
     (tmp_path / "file.png").touch()
     answer = phosphene("dream", "in", "in/photo.png", "-o", "file.png", *QUICK, cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "2 photographs go into a folder, and 'file.png' is a picture's name" in answer.stderr
+    (tmp_path / "file").touch()
+    answer = phosphene("dream", "in", "-o", "file", *QUICK, cwd=tmp_path)
     assert answer.returncode == 1
     assert "cannot be made: File exists" in answer.stderr
     assert "Traceback" not in answer.stderr

@@ -148,7 +148,7 @@ def test_norms_that_will_not_do_are_one_sentence():
             dream(norm=phosphene.norm(function, "mine"), octaves=1)
     with pytest.raises(NonFiniteGradientError, match="own:mine, a norm of your own, gave numbers that are not finite"):
         dream(norm=phosphene.norm(lambda g: g * torch.nan, "mine"), octaves=1, steps=1)
-    with pytest.raises(SettingsError, match="'<lambda>' does not name a norm"):
+    with pytest.raises(SettingsError, match="'<lambda>' is no name for a norm"):
         dream(norm=lambda g: g)
     with pytest.raises(SettingsError, match="margin = -1 will not do"):
         phosphene.norm(signs, margin=-1)
