@@ -20,6 +20,7 @@ from phosphene.networks.cards import DEFAULT_MODEL
 from phosphene.networks.registry import class_index
 from phosphene.recipe.settings import Recipe
 from phosphene.studio import prompt
+from phosphene.studio.catalogue import catalogue
 from phosphene.studio.cost import check_cost, megapixel_steps, weight
 from phosphene.studio.films import cost_of
 from soak.asking import BODIES, addresses, check, wrong_request
@@ -265,6 +266,12 @@ def test_an_order_costs_no_more_than_its_owner_lets_it(tmp_path):
         assert running.ask("POST", "/api/previews", small)[0] == 201
     finally:
         end(running)
+
+
+def test_the_page_shows_every_setting_once():
+    shown = [name for group in catalogue()["groups"] for name in (*group["settings"], *group["more"])]
+    assert sorted(shown) == sorted(Recipe.model_fields)
+    assert shown[0] == "size"
 
 
 def test_other_networks_count_by_their_arithmetic():

@@ -10,7 +10,7 @@ from phosphene.networks.facts import skeleton
 from phosphene.networks.inspect import other_names
 from phosphene.networks.layers import Layer, describe, narrow_nodes
 from phosphene.recipe.looks import DEFAULT_LOOK, LOOKS
-from phosphene.recipe.settings import Ascent, Recipe, Tiles
+from phosphene.recipe.settings import Ascent, Eye, Octaves, Picture, Recipe, Target, Tiles
 from phosphene.studies.study import SIZE
 from phosphene.studio.comparisons import Comparison
 from phosphene.studio.films import FILMS
@@ -19,13 +19,14 @@ from phosphene.studio.loading import LOADING
 LAYER_SIDE = 256
 
 GROUPS = {
-    "Eye": "Network",
-    "Target": "What to maximise",
-    "Octaves": "Sizes",
-    "Ascent": "Steps",
-    "Tiles": "Tiles and memory",
+    Picture: "Picture",
+    Target: "What to maximise",
+    Ascent: "Steps",
+    Octaves: "Sizes",
+    Eye: "Network",
+    Tiles: "Tiles and memory",
 }
-"""What the page calls the groups of settings, where it is not their own name."""
+"""The groups of settings in the order of the page, what is asked for most often first, and what it calls them."""
 
 MORE = {"fast", "terms", "balanced", "norm", "schedules", *Tiles.model_fields}
 """Settings that the page shows when one asks for more."""
@@ -38,7 +39,7 @@ def catalogue() -> dict[str, Any]:
     """Return all that the page builds its controls from, so that no name, range or help text is written twice."""
     return {
         "settings": Recipe.model_json_schema()["properties"],
-        "groups": [_group(cls) for cls in reversed(Recipe.__bases__)],
+        "groups": [_group(cls, name) for cls, name in GROUPS.items()],
         "drive": Ascent.drive.__doc__,
         "compare": {"change": Comparison.model_json_schema()["properties"]["change"], "size": SIZE},
         "zoom": {name: Zoom.model_json_schema()["properties"][name] for name in ASKED_OF_A_ZOOM},
@@ -49,10 +50,10 @@ def catalogue() -> dict[str, Any]:
     }
 
 
-def _group(cls: type) -> dict[str, Any]:
+def _group(cls: type, name: str) -> dict[str, Any]:
     names = list(cls.__annotations__)
     return {
-        "name": GROUPS.get(cls.__name__, cls.__name__),
+        "name": name,
         "settings": [name for name in names if name not in MORE],
         "more": [name for name in names if name in MORE],
     }
