@@ -181,7 +181,7 @@ def test_technical_settings_are_folded_until_one_is_changed(page, photographs):
         page.press("#set-seed", "Enter")
     page.wait_for_selector(".field.changed #set-seed")
     assert page.locator("#set-tile").is_hidden(), "what a person folds stays folded"
-    assert page.locator("legend").all_inner_texts()[:3] == ["Looks, shown on a sample", "Network", "What to maximise"]
+    assert page.locator("legend").all_inner_texts()[:3] == ["Looks, shown on a sample", "Picture", "What to maximise"]
 
 
 def test_the_chosen_look_is_in_view(page):
