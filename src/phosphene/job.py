@@ -421,7 +421,13 @@ def differences(then: Made, now: Made) -> list[str]:
         "versions": "it was computed with other versions",
     }
     return [
-        f"{sentence} ({getattr(then, name)}; here {getattr(now, name)})"
+        f"{sentence} ({_told(then, name)}; here {_told(now, name)})"
         for name, sentence in kept.items()
         if getattr(then, name) != getattr(now, name)
     ]
+
+
+def _told(made: Made, name: str) -> str:
+    """A fact as people read it; of a checksum, the first letters."""
+    value = str(getattr(made, name))
+    return value[:12] if name.endswith("sha256") else value
