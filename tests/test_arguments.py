@@ -48,7 +48,7 @@ class Silent:
             np.zeros((2, 3)),
             "guide = something of type ndarray and shape (2, 3) will not do: it should be a text",
         ),
-        ("classes", np.zeros(2), "classes = np.float64(0.0) will not do: it should be a text"),
+        ("classes", [0.5], "classes = 0.5 will not do: it should be a text"),
         ("step_size", math.nan, "step_size = nan will not do: it should be a finite number"),
     ],
 )
