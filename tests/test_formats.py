@@ -654,6 +654,35 @@ def test_a_broken_png_of_16_bits_leaves_nothing_in_memory(tmp_path):
     assert held[1] - held[0] < 4_000_000  # 36 kB each, where they are left to the decoder
 
 
+def test_a_heic_that_says_another_depth_stays_within_its_range(tmp_path):
+    """Its header says 9 bits where its planes have 8, and its white is above the white of 9."""
+    whole = corpus()["heic exact"]
+    assert whole.count(b"\xfc\xff\xf8\xf8") == 1
+    (tmp_path / "a.heic").write_bytes(whole.replace(b"\xfc\xff\xf8\xf8", b"\xfc\xff\xf9\xf8"))
+    assert imagefile.read(tmp_path / "a.heic").image.max() == 1
+
+
+@pytest.mark.parametrize("side", [8, 12])
+def test_a_jpeg_2000_within_a_tiff_is_as_large_as_its_strip(tmp_path, side):
+    """One of 13 kB that was a million rows high in itself took 2 GB, and came out as the 72 rows that the TIFF has."""
+    data = bytearray(corpus()["tiff jpeg2000"])
+    at = data.index(b"\xff\x4f\xff\x51") + side
+    data[at : at + 4] = (int.from_bytes(data[at : at + 4], "big") + 2**20).to_bytes(4, "big")
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(ImageError, match="strip or tile 1 of 1 is larger than 96 x 72"):
+        imagefile.read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("pieces", [{}, {"rowsperstrip": 32}, {"tile": (64, 64)}, {"tile": (512, 512)}])
+def test_a_tiff_in_jpeg_2000(tmp_path, pieces, planes):
+    samples = np.random.default_rng(0).integers(0, 256, (300, 200, 3)).astype(np.uint8)
+    given = samples if planes == "contig" else samples.transpose(2, 0, 1).copy()
+    options = {"photometric": "rgb", "planarconfig": planes, "compression": "jpeg2000"}
+    tifffile.imwrite(tmp_path / "a.tif", given, **options, **pieces)
+    assert np.array_equal(levels(imagefile.read(tmp_path / "a.tif").image), samples)
+
+
 def test_a_png_of_16_bits_that_says_it_is_larger_leaves_nothing_in_memory(tmp_path):
     """Its checksums are right, and its samples are too few: libpng keeps all rows that it has made."""
     whole = png16(deep(600, 500, 3))

@@ -3,14 +3,15 @@
 import pytest
 
 from phosphene import imagefile
-from phosphene.errors import SettingsError
+from phosphene.errors import SettingsError, UnknownNameError
 from phosphene.job import prepare, run
 from phosphene.recipe.looks import LOOKS
 from phosphene.recipe.provenance import Made, to_toml
 from phosphene.recipe.spelling import choose
+from phosphene.studio.catalogue import layers
 from phosphene.studio.folder import Folder
 from phosphene.studio.requests import Order, restored, shown
-from phosphene.studio.thumbnails import STATIC
+from phosphene.studio.thumbnails import STATIC, of_layer
 from studio.words import keep
 
 
@@ -78,8 +79,14 @@ def test_what_is_out_of_range_is_one_sentence(folder):
         Order(photograph="sample:coffee", settings={"octaves": 99}).recipe(folder)
 
 
-def test_the_thumbnails_that_come_with_the_package_are_of_its_looks():
-    ready = {path.stem for path in (STATIC / "looks").glob("*.webp")}
-    assert ready == set(LOOKS["efficientnet_lite0"])
-    for path in (STATIC / "looks").glob("*.webp"):
-        assert max(imagefile.read(path).image.shape) == 320
+def test_the_thumbnails_that_come_with_the_package_are_of_its_looks_and_layers(folder):
+    wanted = {"looks": set(LOOKS["efficientnet_lite0"])}
+    wanted["layers"] = {layer["name"] for layer in layers("efficientnet_lite0")["layers"]}
+    for kind, side in (("looks", 320), ("layers", 160)):
+        paths = list((STATIC / kind).glob("*.webp"))
+        assert {path.stem for path in paths} == wanted[kind]
+        assert {max(imagefile.read(path).image.shape) for path in paths} == {side}
+    assert of_layer(folder, "efficientnet_lite0", "blocks.1.1").parent == STATIC / "layers"
+    for lost in ("../looks/agate", "blocks.9.9"):
+        with pytest.raises(UnknownNameError, match="no layer of efficientnet_lite0 called"):
+            of_layer(folder, "efficientnet_lite0", lost)

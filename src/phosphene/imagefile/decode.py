@@ -132,6 +132,7 @@ def _heif(file: BinaryIO, name: str, notes: list[str]) -> Raw:
     if (curve := _HDR.get(int(nclx.get("transfer_characteristics", 0)))) and not picture.info.get("icc_profile"):
         notes.append(f"{name} is in HDR ({curve}), which is not read: its tones come out flat")
     white = 65535 - 2 ** (16 - picture.info["bit_depth"]) + 1 if deep else 255
+    samples = np.minimum(samples, white)  # of a damaged one, whose planes have other depths
     alpha = "a" in picture.mode.lower()
     return Raw(samples, white, alpha, icc, premultiplied=bool(picture.premultiplied_alpha))
 

@@ -1,6 +1,7 @@
 """TIFF: the largest picture of a file, in whatever way it is compressed."""
 
 import math
+import struct
 from functools import partial
 from itertools import islice
 from typing import Any, BinaryIO
@@ -26,6 +27,9 @@ _PER_BYTE = {1: 8.0, _JPEG: HUFFMAN, 8: 8 * DEFLATE, 32946: 8 * DEFLATE, 32773: 
 
 _JPEGS, _SILENT = (_JPEG, 33007, 34892), (2, 3, 4, 22610, 34934)
 """Compressions whose decoders fill up what is cut short: JPEG with grey; fax with white, and JPEG XR with anything."""
+
+_JPEGS_2000, _SIZ, _SIDES = (33003, 33004, 33005, 34712), b"\xff\x4f\xff\x51", struct.Struct(">II")
+"""JPEG 2000: its compressions, how a codestream begins, and width and height 8 bytes on (ISO/IEC 15444-1, A.5.1)."""
 
 _TAILS = (int("0010011010111" * 64, 2).to_bytes(104, "big"), int("1" + "0011010111" * 63 + "0", 2).to_bytes(79, "big"))
 """What no whole strip needs behind it: in a fax, runs of no white and 2 black pixels, in each of its two spellings."""
@@ -57,6 +61,7 @@ def decode(file: BinaryIO, name: str, notes: list[str], empty: Empty) -> Raw | N
             raise ImageError(f"the largest picture in {name!r} is in colours that cannot be read: save it as RGB")
         _check(page, name)
         _check_ends(page)
+        _check_codestreams(page)
         if note:
             notes.append(f"{name} has {note} is dreamed")
         samples = _planes_last(page, _read(page, empty(page.shape, page.dtype)))
@@ -112,6 +117,18 @@ def _check_pieces(page: Any) -> None:
     pieces, placed = math.prod(page.chunked), min(len(page.dataoffsets), len(page.databytecounts))
     if placed < pieces or not any(page.databytecounts):
         raise ValueError(f"{placed} of its {pieces} strips or tiles are there, with {sum(page.databytecounts)} bytes")
+
+
+def _check_codestreams(page: Any) -> None:
+    """Raise ValueError where a JPEG 2000 within a TIFF is larger than its strip or tile: it is decoded as a whole."""
+    if page.compression not in _JPEGS_2000:
+        return
+    columns, rows = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.imagelength)
+    for data, index in page.parent.filehandle.read_segments(page.dataoffsets, page.databytecounts):
+        at = (data or b"").find(_SIZ)
+        width, height = _SIDES.unpack_from(data, at + 8) if at >= 0 else (0, 0)
+        if width > columns or height > rows:
+            raise ValueError(f"strip or tile {index + 1} of {len(page.dataoffsets)} is larger than {columns} x {rows}")
 
 
 def _check_ends(page: Any) -> None:
