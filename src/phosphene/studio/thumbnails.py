@@ -35,7 +35,7 @@ def of_look(folder: Folder, model: str, look: str) -> Path:
 def of_layer(folder: Folder, model: str, layer: str, weights: str = "pretrained") -> Path:
     """Return a layer's thumbnail, small and quick; weights are a file in the folder. Raises as `of_look`."""
     ready = STATIC / "layers" / f"{layer}.webp"
-    if (model, weights) == (DEFAULT_MODEL, "pretrained") and ready in ready.parent.iterdir():
+    if (model, weights) == (DEFAULT_MODEL, "pretrained") and ready in (STATIC / "layers").iterdir():
         return ready
     return _dreamed(folder, _layer(model, folder.weights_of(weights), layer))
 
