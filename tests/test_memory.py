@@ -41,7 +41,14 @@ def bound():
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("2GB", 2 * 10**9), ("1.5g", 1_500_000_000), ("800 MB", 8 * 10**8), ("123", 123), (123, 123)]
+    ("text", "expected"),
+    [
+        ("2GB", 2 * 10**9),
+        ("1.5g", 1_500_000_000),
+        ("800 MB", 8 * 10**8),
+        ("2000000", 2 * 10**6),
+        (2 * 10**6, 2 * 10**6),
+    ],
 )
 def test_amounts_of_memory(text, expected):
     assert parse_bytes(text) == expected
