@@ -63,7 +63,7 @@ screenshots: $(VENV)/installed-dev ## Make the pictures of the studio in docs/st
 	$(BIN)/python scripts/screenshots.py docs/studio
 
 .PHONY: thumbnails
-thumbnails: $(VENV)/installed-dev ## Dream the thumbnails of the studio's looks again
+thumbnails: $(VENV)/installed-dev ## Dream the thumbnails of the studio's looks and layers again
 	$(BIN)/python -m phosphene.studio.thumbnails
 
 .PHONY: bench

@@ -18,6 +18,7 @@ LOOKED_AT = 1024
 
 
 Side = Annotated[int, Field(ge=1, lt=2**31)]
+"""A side in px."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ HEADINGS = {
     "too few to tell": "Too few to tell",
     "cannot be tested": "Cannot be tested here",
 }
+"""Verdicts, and how the page's opening calls them, in its order."""
 
 
 def page(studies: Mapping[str, Any], rows: Sequence[Row]) -> str:
