@@ -92,7 +92,7 @@ def _start(
     context.set_forkserver_preload(["phosphene.imagefile.tiff", "imagecodecs", "av"])
     ours, theirs = context.Pipe(duplex=False)
     memory = min(MEMORY, psutil.virtual_memory().available) + mapped
-    process = context.Process(target=_tell, args=(theirs, function, arguments, memory), daemon=True)
+    process = context.Process(target=_tell, args=(theirs, function, arguments, SECONDS, memory), daemon=True)
     process.start()
     theirs.close()
     return process, ours
@@ -104,10 +104,16 @@ def _array(pipe: Connection, shape: list[int]) -> NDArray[np.float32]:
     return array.reshape(shape)
 
 
-def _tell(pipe: Connection, function: Callable[..., Iterator[Answer]], arguments: tuple[Any, ...], memory: int) -> None:
+def _tell(
+    pipe: Connection,
+    function: Callable[..., Iterator[Answer]],
+    arguments: tuple[Any, ...],
+    seconds: int,
+    memory: int,
+) -> None:
     """In the process apart: send what the function yields, and at last None, or the error that ended it."""
     limit_memory(memory)
-    limit_time(SECONDS)
+    limit_time(seconds)
     torch.set_num_threads(1)
     try:
         for found in function(*arguments):
@@ -116,7 +122,7 @@ def _tell(pipe: Connection, function: Callable[..., Iterator[Answer]], arguments
             _send(pipe, {"facts": facts, "shapes": {name: array.shape for name, array in arrays.items()}})
             for array in arrays.values():
                 pipe.send_bytes(np.ascontiguousarray(array, np.float32).reshape(-1).view(np.uint8).data)
-            limit_time(SECONDS)
+            limit_time(seconds)
         _send(pipe, None)
     except PhospheneError as error:
         kind = next((name for name, kind in ERRORS.items() if isinstance(error, kind)), "")
